@@ -1,0 +1,201 @@
+"""What a run can be told: dataclasses, filled from one YAML file and overridden on the command line. No torch."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from brain_mri.errors import ConfigError
+
+LAST_CHECKPOINT = "last"
+_METADATA = "help"
+
+
+def _option(default: Any, text: str, **metadata: Any) -> Any:
+    return field(default=default, metadata={_METADATA: text, **metadata})
+
+
+@dataclass
+class DataArguments:
+    """Where the images are and how they are split."""
+
+    data_dir: str | None = _option(None, "Folder of images (<split>/<class>/ or <class>/) or a Hub dataset id.")
+    data_revision: str | None = _option(None, "Branch, tag or commit of a Hub dataset.")
+    validation_fraction: float = _option(0.2, "Share of train held out where there is no validation split (0 to 0.5).")
+    test_fraction: float = _option(0.2, "Share of all images held out where there is no test split (0 to 0.5).")
+    split_seed: int = _option(42, "Seed of the held-out splits; independent of --seed, so that runs can be compared.")
+    twin_threshold: float = _option(
+        0.985, "Correlation of two thumbnails, at most 1, from which images are near-duplicates, kept in one split."
+    )
+    preprocessing_workers: int = _option(2, "Processes that decode and resize the images before training starts.")
+
+    def __post_init__(self) -> None:
+        for name in ("validation_fraction", "test_fraction"):
+            if not 0 < getattr(self, name) <= 0.5:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give a share above 0 and at most 0.5.")
+        if not 0.9 <= self.twin_threshold <= 1:
+            raise ConfigError(f"--twin_threshold {self.twin_threshold}: give a correlation from 0.9 to 1.")
+
+
+@dataclass
+class ModelArguments:
+    """Which network, from which weights, at which size."""
+
+    model: str = _option(
+        "timm/tf_efficientnet_lite0.in1k", "Hub id or folder of an image model: timm's or a transformers-native one."
+    )
+    model_revision: str | None = _option(None, "Branch, tag or commit of the model on the Hub.")
+    pretrained: bool = _option(True, "Start from the model's weights; false: the same architecture, random weights.")
+    image_size: int = _option(224, "Height and width, in pixels, that every slice is resized to.")
+    drop_rate: float | None = _option(None, "Dropout before the classifier, 0 to below 1; default: the model's own.")
+    drop_path_rate: float | None = _option(None, "Stochastic depth, 0 to below 1; default: the model's own.")
+    model_args: str | None = _option(None, "JSON of further arguments to timm.create_model, kept in config.json.")
+    freeze_until: str | None = _option(
+        None, "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("drop_rate", "drop_path_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise ConfigError(f"--{name} {value}: give a rate from 0 to below 1.")
+        if self.image_size < 32:
+            raise ConfigError(f"--image_size {self.image_size}: give at least 32 pixels.")
+        if isinstance(self.model_args, str):
+            try:
+                parsed = json.loads(self.model_args)
+            except json.JSONDecodeError as error:
+                raise ConfigError(f"--model_args {self.model_args!r} is no JSON: {error}.") from error
+            if not isinstance(parsed, dict):
+                raise ConfigError(f"--model_args {self.model_args!r}: give a JSON object such as '{{\"depth\": 12}}'.")
+
+    @property
+    def timm_arguments(self) -> dict[str, Any]:
+        """The keyword arguments for `timm.create_model` that were asked for."""
+        arguments: dict[str, Any] = json.loads(self.model_args) if self.model_args else {}
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        return arguments | {name: rate for name, rate in rates.items() if rate is not None}
+
+
+@dataclass
+class RecipeArguments:
+    """How it is trained, beyond transformers' TrainingArguments."""
+
+    rotation: float = _option(15.0, "Random rotation of training images, up to so many degrees either way.")
+    translation: float = _option(0.05, "Random shift, up to this share of the image either way.")
+    zoom: float = _option(0.1, "Random scale between 1 - zoom and 1 + zoom.")
+    horizontal_flip: float = _option(0.5, "Chance of a left-right flip.")
+    brightness: float = _option(0.2, "Random brightness factor between 1 - b and 1 + b.")
+    contrast: float = _option(0.2, "Random contrast factor between 1 - c and 1 + c.")
+    mixup: float = _option(0.0, "Alpha of mixup's Beta distribution; 0: none (Zhang 2018).")
+    cutmix: float = _option(0.0, "Alpha of CutMix's Beta distribution; 0: none (Yun 2019).")
+    class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
+    ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
+    layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
+    backbone_lr_scale: float = _option(1.0, "Learning rate of everything but the classifier, as a share of it.")
+    early_stopping_patience: int = _option(0, "Evaluations without a better metric before training ends; 0: never.")
+    precision: str = _option(
+        "auto",
+        "Number format of the forward pass: auto takes bf16 where the hardware computes in it.",
+        choices=["auto", "fp32", "bf16", "fp16"],
+    )
+    channels_last: bool = _option(True, "Keep images and convolutions in NHWC memory order, faster on CPU and GPU.")
+    search_trials: int = _option(
+        0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("translation", "zoom", "horizontal_flip", "brightness", "contrast", "ema_decay"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
+        for name in ("mixup", "cutmix", "rotation", "early_stopping_patience", "search_trials"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
+        for name in ("layer_decay", "backbone_lr_scale"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
+
+
+@dataclass
+class EvaluationArguments:
+    """What `evaluate_model.py` can be told."""
+
+    model_dir: str = _option("", "The model folder that train.py left, or a Hub id.")
+    batch_size: int = _option(64, "Images per forward pass and process.")
+    output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
+
+
+def parse(arguments_of: Sequence[type], argv: list[str] | None = None, description: str | None = None) -> list[Any]:
+    """Fill the dataclasses `arguments_of` from `[config.yaml] --key value ...`.
+
+    One YAML file is one whole run; an option on the command line wins over it. Every value goes through the same
+    parser, so `5e-5`, a string to PyYAML, becomes the float that the field's type asks for.
+
+    Raises:
+        ConfigError: an unknown key (the nearest known one is suggested), a value of the wrong type, no such file.
+    """
+    from transformers import HfArgumentParser  # after --help of the no-torch commands has had its chance
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = HfArgumentParser(list(arguments_of), description=description, allow_abbrev=False)
+    parser.prog = Path(sys.argv[0]).name
+    parser.error = _raise_config_error  # argparse would print its usage, hundreds of lines here
+    _allow_bare_resume(parser)
+    known = {f.name for cls in arguments_of for f in fields(cls) if f.init}
+    config = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else None
+    from_file = _yaml_options(config, known) if config else []
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        args=from_file + argv, return_remaining_strings=True, look_for_args_file=False
+    )
+    flags = [word for word in unknown if word.startswith("-")] or unknown
+    if flags:
+        raise ConfigError(_unknown(flags[0].lstrip("-").split("=")[0], known, "on the command line"))
+    return parsed
+
+
+def _raise_config_error(message: str) -> NoReturn:
+    raise ConfigError(f"{message} (--help lists the options).")
+
+
+def _allow_bare_resume(parser: Any) -> None:
+    for action in parser._actions:
+        if action.dest == "resume_from_checkpoint":
+            action.nargs, action.const = "?", LAST_CHECKPOINT
+
+
+def _yaml_options(path: Path, known: set[str]) -> list[str]:
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file.")
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is no YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path}: needs 'key: value' lines.")
+    options: list[str] = []
+    for key, value in config.items():
+        if key not in known:
+            raise ConfigError(_unknown(str(key), known, f"in {path}"))
+        if value is None:
+            continue
+        options.append(f"--{key}")
+        options += [str(v) for v in value] if isinstance(value, list) else [_as_word(value)]
+    return options
+
+
+def _as_word(value: Any) -> str:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _unknown(key: str, known: set[str], where: str) -> str:
+    nearest = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.5)
+    return f"unknown option {key!r} {where}" + (f": did you mean {nearest[0]!r}?" if nearest else " (see --help).")

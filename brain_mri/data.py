@@ -1,0 +1,225 @@
+"""Folders and Hub datasets into splits of ready pixels, with the evidence that an audit needs beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
+
+from brain_mri.arguments import DataArguments
+from brain_mri.duplicates import near_duplicate_pairs, thumbnail
+from brain_mri.errors import DataError, ImageError
+from brain_mri.images import read_image
+from brain_mri.labels import align_labels
+from brain_mri.layout import WHOLE, FolderLayout, raise_problems, scan_folder, split_of
+from brain_mri.leakage import AuditTable
+from brain_mri.splits import hold_out, merge_groups
+from brain_mri.transforms import Preprocessing, pack
+
+logger = logging.getLogger(__name__)
+
+_CACHE_VERSION = 1  # raise it when `_prepare` gives something else for the same image
+_SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class PreparedImages:
+    """Every image of a folder or Hub dataset, decoded and resized once.
+
+    Attributes:
+        rows: columns `pixels` (bytes, see `transforms.pack`), `label` (int), `file_name`, `digest` (sha256 of the
+            file), `thumbnail` (bytes), `split` (`train`, `validation`, `test` or `all`) and `patient_group`.
+        label_names: the labels in the order of a model's outputs.
+        boxes: `{file_name: (center_x, center_y, width, height)}`, where a `boxes.csv` gives them.
+    """
+
+    rows: Dataset
+    label_names: tuple[str, ...]
+    boxes: dict[str, tuple[float, float, float, float]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def thumbnails(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """All thumbnails, uint8 of shape (n, S, S)."""
+        column = self.rows.with_format("arrow")["thumbnail"][:].to_pylist()
+        side = int(len(column[0]) ** 0.5)
+        return np.frombuffer(b"".join(column), dtype=np.uint8).reshape(len(column), side, side)
+
+    def audit_table(self, splits: Sequence[str]) -> AuditTable:
+        """What `leakage.audit` reads; `splits` names the split of each row."""
+        return AuditTable(
+            file_names=list(self.rows["file_name"]),
+            splits=list(splits),
+            labels=[self.label_names[label] for label in self.rows["label"]],
+            digests=list(self.rows["digest"]),
+            thumbnails=self.thumbnails,
+            patient_groups=list(self.rows["patient_group"]),
+        )
+
+
+def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    """Read every image of `args.data_dir`, resize it as the model's processor does, and keep that on disk.
+
+    A second call with the same files and the same preprocessing reads the cache.
+
+    Raises:
+        DataError: no such folder, or anything wrong with it: unreadable images, empty classes and unknown folders are
+            all named in one error.
+    """
+    if args.data_dir is None:
+        raise DataError("no data: give --data_dir, a folder of images or a Hub dataset id.")
+    if Path(args.data_dir).is_dir():
+        layout = scan_folder(args.data_dir)
+        if layout.images:
+            return _prepare_folder(layout, args, preprocessing)
+        if not any(Path(args.data_dir).rglob("*.parquet")):
+            layout.check()
+    return _prepare_hub(args, preprocessing)
+
+
+def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
+    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {WHOLE: "**"})
+    images = {str(image.path.resolve()): image for image in layout.images}
+    parts = []
+    for split in loaded.values():
+        split = split.cast_column("image", Image(decode=False))
+        rows = _map(split.remove_columns("label"), args, preprocessing)
+        known = [images.get(str(Path(path).resolve())) for path in rows["path"]]
+        keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
+        parts.append(rows.select(keep) if len(keep) < len(known) else rows)
+    rows = concatenate_datasets(parts)
+    found = [images[str(Path(path).resolve())] for path in rows["path"]]
+    raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
+    groups = layout.patient_groups()
+    columns = {
+        "file_name": [image.file_name for image in found],
+        "split": [image.split for image in found],
+        "label": [layout.label_names.index(image.label) for image in found],
+        "patient_group": [groups.get(image.file_name) for image in found],
+    }
+    return PreparedImages(_with_columns(rows, columns), layout.label_names, layout.boxes())
+
+
+def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    loaded = _load_hub(args)
+    features = next(iter(loaded.values())).features
+    image_column = _only(features, Image, args.data_dir)
+    label_column = _only(features, ClassLabel, args.data_dir)
+    mapping = align_labels(features[label_column].names)
+    label_names = tuple(mapping.values())
+    ids = [label_names.index(mapping[name]) for name in features[label_column].names]
+    parts, columns = [], {"file_name": [], "split": [], "label": [], "patient_group": []}  # type: ignore[var-annotated]
+    for name, split in loaded.items():
+        groups = split["patient_group"] if "patient_group" in split.column_names else [None] * len(split)
+        columns["patient_group"] += list(groups)
+        columns["label"] += [ids[label] for label in split[label_column]]
+        columns["split"] += [(split_of(name) or name) if len(loaded) > 1 else WHOLE] * len(split)
+        split = split.cast_column(image_column, Image(decode=False)).rename_column(image_column, "image")
+        rows = _map(split.select_columns("image"), args, preprocessing)
+        columns["file_name"] += [path or f"{name}/{i}" for i, path in enumerate(rows["path"])]
+        parts.append(rows)
+    rows = concatenate_datasets(parts)
+    unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
+    problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
+    raise_problems(str(args.data_dir), problems + _problems(rows, columns["file_name"]))
+    return PreparedImages(_with_columns(rows, columns), label_names, {})
+
+
+def _load_hub(args: DataArguments) -> DatasetDict:
+    try:
+        return load_dataset(args.data_dir, revision=args.data_revision)
+    except Exception as error:  # every library below raises its own; all mean: not to be had under that name
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{args.data_dir!r} is neither a folder here nor a dataset that can be loaded from the Hub ({reason}): "
+            "check the path or the id, the network, and for a private dataset `hf auth login`."
+        ) from error
+
+
+def _only(features: Any, kind: type, source: str | None) -> str:
+    columns = [name for name, feature in features.items() if isinstance(feature, kind)]
+    if len(columns) != 1:
+        raise DataError(f"{source}: needs exactly one {kind.__name__} column, but has {columns or 'none'}.")
+    return str(columns[0])
+
+
+def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) -> Dataset:
+    key = f"{dataset._fingerprint}-{preprocessing.key}-{_CACHE_VERSION}"
+    workers = args.preprocessing_workers if len(dataset) >= 500 else None  # starting processes takes longer below
+    return dataset.map(
+        _prepare,
+        fn_kwargs={"preprocessing": preprocessing},
+        remove_columns=dataset.column_names,
+        new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+        num_proc=workers,
+        writer_batch_size=200,
+        desc="Reading images",
+    )
+
+
+def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
+    path = row["image"]["path"] or ""
+    data = row["image"]["bytes"] or Path(path).read_bytes()
+    result = {"path": path, "digest": hashlib.sha256(data).hexdigest(), "pixels": b"", "thumbnail": b"", "problem": ""}
+    torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
+    try:
+        image = read_image(data, name="")
+    except ImageError as error:
+        return result | {"problem": str(error).removeprefix(": ")}
+    return result | {"pixels": pack(preprocessing.pixels(image)), "thumbnail": thumbnail(image).tobytes()}
+
+
+def _problems(rows: Dataset, names: Sequence[str]) -> list[str]:
+    return [f"{name}: {problem}" for name, problem in zip(names, rows["problem"], strict=True) if problem]
+
+
+def _with_columns(rows: Dataset, columns: dict[str, list[Any]]) -> Dataset:
+    rows = rows.remove_columns(["path", "problem"])
+    for name, values in columns.items():
+        rows = rows.add_column(name, values)
+    return rows
+
+
+def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
+    """The train, validation and test splits; those that the data does not have are held out here.
+
+    What is held out is a stratified share of the whole patients and clusters of near-duplicates.
+    """
+    given = np.array(images.rows["split"])
+    indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
+    if not len(indices["train"]):
+        indices["train"] = np.flatnonzero(given == WHOLE)
+    if not len(indices["train"]):
+        raise DataError(f"{args.data_dir} has no train split: add a train/ folder beside {sorted(set(given))}.")
+    if not len(indices["test"]):
+        indices["train"], indices["test"] = _hold_out(images, indices["train"], args.test_fraction, args)
+    if not len(indices["validation"]):
+        indices["train"], indices["validation"] = _hold_out(images, indices["train"], args.validation_fraction, args)
+    return DatasetDict({split: images.rows.select(indices[split]) for split in _SPLITS})
+
+
+def _hold_out(
+    images: PreparedImages, pool: np.ndarray[Any, Any], fraction: float, args: DataArguments
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    rows = images.rows.select(pool)
+    pairs = near_duplicate_pairs(images.thumbnails[pool], args.twin_threshold)
+    groups = merge_groups(list(rows["patient_group"]), pairs.first, pairs.second)
+    kept, held = hold_out(list(rows["label"]), groups, fraction, args.split_seed)
+    return pool[kept], pool[held]
+
+
+def fingerprint(images: PreparedImages) -> str:
+    """A hash of which images are there (names, contents, labels), for `run.json`; independent of their order."""
+    columns = (images.rows["file_name"], images.rows["digest"], images.rows["label"])
+    lines = sorted(f"{name} {digest} {label}" for name, digest, label in zip(*columns, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

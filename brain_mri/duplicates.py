@@ -1,0 +1,227 @@
+"""Finding the same slice twice: thumbnails of the head, and all pairs of them that correlate. No torch.
+
+A thumbnail shows the head alone and hardly changes when a picture is resized, recompressed, padded or made brighter.
+Two images are near-duplicates (twins) where their thumbnails correlate in one of the eight orientations of a square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
+
+from brain_mri.errors import ConfigError
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+SIDE = 48
+THRESHOLD = 0.985
+ORIENTATIONS = (
+    "as is", "mirrored", "rotated 90", "rotated 90 and mirrored",
+    "rotated 180", "rotated 180 and mirrored", "rotated 270", "rotated 270 and mirrored",
+)  # fmt: skip
+
+_SURVEY_SIDE = 64  # the head is located at one blur, whatever the size of the picture: so a resized copy agrees
+_HEAD_SPREAD = 2.2  # half a head's width in standard deviations of its brightness along an axis, with a margin
+_AIR = 0.1  # of the typical brightness; what is darker does not count as head
+
+_LOW_FREQUENCIES = 8
+_TREE_DIMENSIONS = 16
+_ROUNDING = 1e-5
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Near-duplicate pairs, one element each, sorted by `first`, then `second`.
+
+    Attributes:
+        first: index of one image, int64.
+        second: index of the other; `first < second`.
+        similarity: the best correlation over the eight orientations, float32 in [threshold, 1].
+        orientation: index in `ORIENTATIONS` of how `second` must be turned to look like `first` (rotations are
+            counterclockwise, mirroring is left to right and comes last), int64.
+    """
+
+    first: Ints
+    second: Ints
+    similarity: Floats
+    orientation: Ints
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self.first)
+
+
+def thumbnail(image: Image.Image) -> Bytes:
+    """Shrink a picture to its head: uint8 of shape (SIDE, SIDE), grey.
+
+    The window is the centre of brightness plus and minus `_HEAD_SPREAD` standard deviations along each axis: unlike
+    the bounding box of a mask it moves by fractions of a pixel only when a picture is recompressed or resized. Where
+    it reaches over the picture's edge, the outside is black, so that a black margin changes nothing.
+    A picture of one colour gives zeros.
+    """
+    grey = image if image.mode == "L" else image.convert("L")
+    low, high = grey.getextrema()
+    if low == high:
+        return np.zeros((SIDE, SIDE), np.uint8)
+    return np.asarray(_resample(grey, _head_window(grey)), np.uint8)
+
+
+def _head_window(grey: Image.Image) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the head in pixels; they may lie outside the picture."""
+    size = (_SURVEY_SIDE, _SURVEY_SIDE)
+    survey = np.asarray(grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), np.float32)
+    typical = np.square(survey).sum() / max(float(survey.sum()), 1.0)
+    weight = np.maximum(survey - _AIR * typical, 0.0)
+    left, right = _spread(weight.sum(axis=0))
+    top, bottom = _spread(weight.sum(axis=1))
+    return left * grey.width, top * grey.height, right * grey.width, bottom * grey.height
+
+
+def _spread(profile: NDArray[Any]) -> tuple[float, float]:
+    """Return the ends of the head along an axis as fractions of the picture."""
+    total = float(profile.sum())
+    if total == 0.0:
+        return 0.0, 1.0
+    centres = (np.arange(len(profile)) + 0.5) / len(profile)
+    mean = float(profile @ centres) / total
+    deviation = max(float(profile @ (centres - mean) ** 2) / total, len(profile) ** -2.0) ** 0.5
+    return mean - _HEAD_SPREAD * deviation, mean + _HEAD_SPREAD * deviation
+
+
+def _resample(grey: Image.Image, window: tuple[float, float, float, float]) -> Image.Image:
+    left, top, right, bottom = window
+    factor = max(1, int(min(right - left, bottom - top) / (2 * SIDE)))
+    if factor > 1:
+        grey = grey.reduce(factor)
+        left, top, right, bottom = (edge / factor for edge in window)
+    margin = int(np.ceil(max(0.0, -left, -top, right - grey.width, bottom - grey.height)))
+    if margin:
+        padded = Image.new("L", (grey.width + 2 * margin, grey.height + 2 * margin))
+        padded.paste(grey, (margin, margin))
+        grey = padded
+    box = (left + margin, top + margin, right + margin, bottom + margin)
+    return grey.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box=box)
+
+
+def orient(thumbnails: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Turn thumbnails of shape (..., S, S) by the entry `orientation` of `ORIENTATIONS`."""
+    turned = np.rot90(thumbnails, orientation // 2, axes=(-2, -1))
+    return turned[..., ::-1] if orientation % 2 else turned
+
+
+def near_duplicate_pairs(thumbnails: Bytes, threshold: float = THRESHOLD) -> Pairs:
+    """Find every pair of thumbnails that correlates by at least `threshold` in one of the eight orientations.
+
+    Exact, without comparing all pairs: for unit vectors a and b, `corr >= t` means `|a - b|^2 <= 2 (1 - t)`.
+    Each thumbnail is mapped to a few numbers that no orientation changes and that never lie further apart than the
+    thumbnails do (`_signatures`), so that one radius search in a k-d tree over them misses no pair; what it
+    returns is then verified by the full correlation. Memory is linear in the images and in the pairs found.
+
+    Args:
+        thumbnails: uint8 of shape (n, S, S). One of one colour has no correlation and so no twin.
+        threshold: correlation in (0, 1].
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    if not 0.0 < threshold <= 1.0:
+        raise ConfigError(f"the twin threshold is {threshold}: it must be a correlation above 0 and at most 1.")
+    found = [_verify(thumbnails, candidates, threshold) for candidates in _candidates(thumbnails, threshold)]
+    none = Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32), np.zeros(0, np.int64))
+    first, second, similarity, orientation = (
+        np.concatenate([getattr(pairs, name) for pairs in (none, *found)])
+        for name in ("first", "second", "similarity", "orientation")
+    )
+    order = np.lexsort((second, first))
+    return Pairs(first[order], second[order], similarity[order], orientation[order])
+
+
+def clusters(n: int, pairs: Pairs) -> Ints:
+    """Number the images from 0 by connected component: int64 of shape (n,), equal for images joined by twins."""
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs.first, pairs.second)), shape=(n, n))
+    return np.asarray(connected_components(graph, directed=False)[1], np.int64)
+
+
+def _units(thumbnails: Bytes) -> Floats:
+    """Centre each thumbnail and scale it to length 1, so that a product is a correlation; one of one colour is 0."""
+    centred = thumbnails.astype(np.float32)
+    centred -= centred.mean(axis=(1, 2), keepdims=True)
+    centred /= np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1.0)
+    return centred
+
+
+def _signatures(thumbnails: Bytes) -> Floats:
+    """Describe thumbnails by numbers that keep their value in all eight orientations and only shrink distances.
+
+    Mirroring a picture multiplies its DCT coefficient C[p, q] by (-1)^q, turning it upside down by (-1)^p, and
+    transposing swaps C[p, q] with C[q, p]. So these do not change: C[p, q] + C[q, p] for p and q even, the magnitudes
+    of C[p, q] + C[q, p] and C[p, q] - C[q, p] for p and q both even or both odd, and the length of
+    (C[p, q], C[q, p]) otherwise. The DCT is orthonormal, and a magnitude or length changes by no more than its
+    vector: for any orientation g, |signature(a) - signature(b)| <= |a - g b|.
+
+    Returns:
+        float32 of shape (n, _LOW_FREQUENCIES^2 - the number of lengths).
+    """
+    return np.concatenate([_signature_chunk(thumbnails[i : i + _CHUNK]) for i in range(0, len(thumbnails), _CHUNK)])
+
+
+def _signature_chunk(thumbnails: Bytes) -> Floats:
+    low = dctn(_units(thumbnails), axes=(1, 2), norm="ortho")[:, :_LOW_FREQUENCIES, :_LOW_FREQUENCIES]
+    p, q = np.triu_indices(low.shape[1], k=1)
+    upper, lower = low[:, p, q], low[:, q, p]
+    same = (p + q) % 2 == 0
+    total = (upper + lower)[:, same] / np.sqrt(np.float32(2.0))
+    total[:, p[same] % 2 == 1] = np.abs(total[:, p[same] % 2 == 1])
+    difference = np.abs(upper - lower)[:, same] / np.sqrt(np.float32(2.0))
+    diagonal = np.diagonal(low, axis1=1, axis2=2).copy()
+    diagonal[:, 1::2] = np.abs(diagonal[:, 1::2])
+    return np.concatenate([diagonal, total, difference, np.hypot(upper, lower)[:, ~same]], axis=1)
+
+
+def _principal_components(points: Floats) -> Floats:
+    """Rotate points so that the first axes carry the most variance, and keep these: distances can only shrink."""
+    centred = points - points.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    kept: Floats = centred @ axes[:, ::-1][:, :_TREE_DIMENSIONS]
+    return kept
+
+
+def _candidates(thumbnails: Bytes, threshold: float) -> Iterator[tuple[Ints, Ints]]:
+    """Yield chunks of pairs (first, second) that hold every pair at `threshold`, and others."""
+    textured = np.flatnonzero(thumbnails.max(axis=(1, 2), initial=0) > thumbnails.min(axis=(1, 2), initial=255))
+    if len(textured) < 2:
+        return
+    signatures = _principal_components(_signatures(thumbnails[textured]))
+    radius = np.sqrt(2.0 * (1.0 - threshold)) + _ROUNDING
+    tree = cKDTree(signatures)
+    for start in range(0, len(textured), _CHUNK):
+        near = tree.query_ball_point(signatures[start : start + _CHUNK], radius)
+        first = np.repeat(np.arange(start, start + len(near)), [len(found) for found in near])
+        second = np.concatenate([np.asarray(found, np.int64) for found in near])
+        once = first < second
+        yield textured[first[once]], textured[second[once]]
+
+
+def _verify(thumbnails: Bytes, candidates: tuple[Ints, Ints], threshold: float) -> Pairs:
+    """Keep of the candidates those whose correlation in the best orientation is at least `threshold`."""
+    first, second = candidates
+    similarity, orientation = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
+    for start in range(0, len(first), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        a, b = _units(thumbnails[first[part]]), _units(thumbnails[second[part]])
+        scores = np.stack([np.einsum("nij,nij->n", a, orient(b, k)) for k in range(len(ORIENTATIONS))])
+        similarity[part], orientation[part] = scores.max(axis=0), scores.argmax(axis=0)
+    kept = similarity >= threshold - _ROUNDING
+    return Pairs(first[kept], second[kept], np.minimum(similarity[kept], 1.0), orientation[kept])

@@ -1,0 +1,55 @@
+"""The four classes, their order, and the many names that folders give them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from brain_mri.errors import DataError
+
+LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
+
+# Folder names met in published copies of these datasets, reduced to lower-case letters without a trailing "tumor".
+_ALIASES = {
+    "glioma": "glioma",
+    "gliomas": "glioma",
+    "meningioma": "meningioma",
+    "meningiomas": "meningioma",
+    "pituitary": "pituitary",
+    "pituitaryadenoma": "pituitary",
+    "no": "no_tumor",
+    "none": "no_tumor",
+    "normal": "no_tumor",
+    "healthy": "no_tumor",
+    "negative": "no_tumor",
+    "notumor": "no_tumor",
+}
+
+
+def canonical_label(name: str) -> str | None:
+    """Return which of `LABELS` a class name means (`glioma_tumor`, `No Tumour`, `healthy` ...), or None."""
+    letters = "".join(c for c in name.lower() if c.isalpha()).replace("tumour", "tumor").removesuffix("tumors")
+    return _ALIASES.get(letters.removesuffix("tumor"), _ALIASES.get(letters))
+
+
+def align_labels(names: Iterable[str]) -> dict[str, str]:
+    """Map the class names of a dataset to the labels a model is trained with, in the order of the model's outputs.
+
+    Names that all mean one of `LABELS` become those, in that order. A set with any other name (a binary `yes`/`no`
+    folder, tumour grades) keeps its own names, sorted.
+
+    Returns:
+        `{class name in the dataset: label}`; the labels' order is the order of the dictionary's values.
+
+    Raises:
+        DataError: two class names mean the same label.
+    """
+    originals = sorted(set(names))
+    meanings = {name: canonical_label(name) for name in originals}
+    if None in meanings.values():
+        return {name: name for name in originals}
+    labels = {name: label for name, label in meanings.items() if label is not None}
+    for label in LABELS:
+        same = [name for name in originals if labels[name] == label]
+        if len(same) > 1:
+            raise DataError(f"the classes {', '.join(map(repr, same))} all mean {label!r}: merge them into one folder.")
+    return dict(sorted(labels.items(), key=lambda item: LABELS.index(item[1])))

@@ -1,0 +1,165 @@
+"""The steps of a run around the training itself: what is checked before it, what is left on disk after it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import DatasetDict
+from transformers import PreTrainedModel, TrainingArguments, set_seed
+from transformers.utils import logging as transformers_logging
+
+from brain_mri import hardware, plots
+from brain_mri.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
+from brain_mri.data import PreparedImages, fingerprint
+from brain_mri.errors import ConfigError
+from brain_mri.leakage import audit, headline
+from brain_mri.training import MRITrainer
+from brain_mri.transforms import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+CHECKPOINTS = "checkpoints"
+_PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
+
+
+def begin(args: TrainingArguments) -> Path:
+    """Check that the run can be started and seed it; returns the model folder. Nothing is written yet.
+
+    The trainer's own checkpoints go to a sub-folder of it, so that what is published holds none of them.
+
+    Raises:
+        ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with.
+    """
+    hardware.check_compiler(args.torch_compile)
+    logging.basicConfig(level=logging.INFO if PartialState().is_main_process else logging.ERROR, format="%(message)s")
+    transformers_logging.set_verbosity_error()
+    folder = Path(args.output_dir or "outputs/run")
+    checkpoints = folder / CHECKPOINTS
+    if not args.resume_from_checkpoint and ((folder / "config.json").exists() or checkpoints.exists()):
+        raise ConfigError(
+            f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, choose another --output_dir, "
+            "or remove it."
+        )
+    args.output_dir = str(checkpoints)
+    set_seed(args.seed)
+    return folder
+
+
+def checkpoint_to_resume(args: TrainingArguments) -> str | None:
+    """The checkpoint asked for by `--resume_from_checkpoint`; bare, the newest complete one, or None before the first.
+
+    Raises:
+        ConfigError: the folder named holds no complete checkpoint.
+    """
+    wanted = args.resume_from_checkpoint
+    if not wanted:
+        return None
+    if wanted in (LAST_CHECKPOINT, "true", "True"):
+        steps = {int(p.name.split("-")[1]): p for p in Path(args.output_dir).glob("checkpoint-*") if _is_complete(p)}
+        return str(steps[max(steps)]) if steps else None
+    if not _is_complete(Path(wanted)):
+        raise ConfigError(f"--resume_from_checkpoint {wanted}: holds no complete checkpoint.")
+    return str(wanted)
+
+
+def _is_complete(checkpoint: Path) -> bool:
+    """The trainer's state is what is written last; a run killed while it saved leaves none, or half of it."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, json.JSONDecodeError):
+        return False
+    return True
+
+
+def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Images per split and class."""
+    counts = {split: Counter(rows["label"]) for split, rows in splits.items()}
+    return {s: {name: counts[s][i] for i, name in enumerate(label_names)} for s in counts}
+
+
+def format_sizes(sizes: dict[str, dict[str, int]]) -> str:
+    """A table of `split_sizes`."""
+    names = list(next(iter(sizes.values())))
+    head = f"{'split':<12}{'images':>8}" + "".join(f"{name:>14}" for name in names)
+    lines = [f"{s:<12}{sum(n.values()):>8,}" + "".join(f"{n[x]:>14,}" for x in names) for s, n in sizes.items()]
+    return "\n".join([head, *lines])
+
+
+def report(images: PreparedImages, splits: DatasetDict, folder: Path) -> None:
+    """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
+    if not PartialState().is_main_process:
+        return
+    names = {name: split for split, rows in splits.items() for name in rows["file_name"]}
+    found = audit(images.audit_table([names[name] for name in images.rows["file_name"]]))
+    write_json(found, folder / "audit.json")
+    logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
+
+
+def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings."""
+    if PartialState().is_main_process:
+        model.save_pretrained(folder)
+        preprocessing.processor.save_pretrained(folder)
+
+
+def save_history(trainer: MRITrainer, folder: Path) -> None:
+    """Draw the training curves."""
+    if PartialState().is_main_process:
+        plots.training_curves(trainer.state.log_history, folder / "training_curves.png")
+
+
+def save_run(
+    folder: Path,
+    trainer: MRITrainer,
+    images: PreparedImages,
+    splits: DatasetDict,
+    arguments: tuple[DataArguments, ModelArguments, RecipeArguments, TrainingArguments],
+    started: float,
+) -> None:
+    """Write `run.json`: configuration, data, seed, versions, hardware, time. `started` is what `time.time()` gave."""
+    if not PartialState().is_main_process:
+        return
+    data, model, recipe, training = arguments
+    record = {
+        "data": asdict(data),
+        "model": asdict(model),
+        "recipe": asdict(recipe),
+        "training": training.to_dict(),
+        "data_fingerprint": fingerprint(images),
+        "label_names": list(images.label_names),
+        "splits": split_sizes(splits, images.label_names),
+        "best_metric": trainer.state.best_metric,
+        "global_step": trainer.state.global_step,
+        "log_history": trainer.state.log_history,
+        "processes": training.world_size,
+        "hardware": hardware.describe(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "seconds": round(time.time() - started, 1),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_json(record, folder / "run.json")
+
+
+def finish(trainer: MRITrainer, folder: Path) -> None:
+    """Say what was reached, where it is, and what to do next."""
+    metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
+    reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
+    logger.info("%smodel in %s; next: python evaluate_model.py %s --data_dir ...", reached, folder, folder)
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,220 @@
+"""The Trainer: augmentation and normalisation on the device, a weighted loss, averaged weights, exact resumption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from safetensors.torch import load_file, save_file
+from sklearn.utils.class_weight import compute_class_weight
+from timm.data import Mixup
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from brain_mri.arguments import RecipeArguments
+from brain_mri.errors import ConfigError
+from brain_mri.hardware import autocast_dtype
+from brain_mri.models import hold_frozen_statistics
+from brain_mri.optim import parameter_groups
+from brain_mri.scores import quick_scores
+from brain_mri.transforms import Augmentation, Collator, Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_EMA_FILE = "ema.safetensors"
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Accuracy, balanced accuracy, macro-F1 and negative log-likelihood of a validation pass."""
+    return quick_scores(prediction.predictions, prediction.label_ids)
+
+
+class MRITrainer(Trainer):
+    """`transformers.Trainer` on uint8 pixels.
+
+    Batches arrive as the collator stacked them, (batch, 3, H, W) uint8; what is random about a training batch is drawn
+    from (seed, step, process), never from a global state, so that a resumed run draws the same.
+    """
+
+    loss_is_scaled_for_ga = False  # the loss here is the mean of a micro-batch
+
+    def __init__(
+        self, *args: Any, recipe: RecipeArguments, preprocessing: Preprocessing, label_ids: Sequence[int], **kwargs: Any
+    ) -> None:
+        """Args beyond Trainer's: the recipe, the model's preprocessing, and the training labels for class weights."""
+        self.recipe = recipe
+        self.preprocessing = preprocessing
+        self.ema: ModelEmaV3 | None = None
+        self._micro_step = (-1, 0)
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+        self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        classes = self.model.config.num_labels
+        self.augmentation = Augmentation(recipe)
+        self.dtype = autocast_dtype(recipe.precision, self.args.device, self.model)
+        self.class_weights = _class_weights(recipe, label_ids, classes)
+        self.mix = self._mixup(classes)
+        if recipe.ema_decay:
+            self.add_callback(_AverageWeights(self))
+
+    def _mixup(self, classes: int) -> Mixup | None:
+        if not (self.recipe.mixup or self.recipe.cutmix):
+            return None
+        return Mixup(
+            mixup_alpha=self.recipe.mixup,
+            cutmix_alpha=self.recipe.cutmix,
+            label_smoothing=self.args.label_smoothing_factor,
+            num_classes=classes,
+        )
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross-entropy (weighted, smoothed, mixed when training) of a batch of uint8 pixels."""
+        pixels, targets = inputs["pixel_values"], inputs["labels"]
+        smoothing = 0.0
+        if model.training:
+            hold_frozen_statistics(model)
+            pixels = self.augmentation(pixels, self._generator())
+            smoothing = self.args.label_smoothing_factor
+            if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
+                pixels, targets = self.mix(pixels, targets)
+                smoothing = 0.0  # it is in the mixed targets
+        pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
+        mixed_precision = model.training and self.dtype is not None
+        with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
+            logits = model(pixel_values=pixel_values).logits.float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _generator(self) -> torch.Generator:
+        step, micro = self._micro_step
+        self._micro_step = (step, micro + 1) if step == self.state.global_step else (self.state.global_step, 0)
+        entropy = [self.args.seed, *self._micro_step, self.args.process_index]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(seed)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer asked for, over `optim.parameter_groups`."""
+        if self.optimizer is None:
+            network = self.model if model is None else model
+            groups = parameter_groups(network, self.recipe, self.args.learning_rate, self.args.weight_decay)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            self.optimizer = optimizer_class(groups, **options)
+        return self.optimizer
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """Train; at the end the model holds the best (or last) weights, averaged if the recipe averages."""
+        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if self.ema is not None and not self.args.load_best_model_at_end:
+            self.model.load_state_dict(self.ema.module.state_dict())
+        return result
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        self.model.to(memory_format=self.memory_format)
+        if self.recipe.ema_decay:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ConfigError("--ema_decay needs the whole model in each process: set it to 0 with FSDP or DeepSpeed.")
+            self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
+            if resume_from_checkpoint:
+                self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def update_average(self) -> None:
+        """Move the averaged weights towards the current ones; after every optimizer step."""
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.state.global_step)
+
+    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any) -> Any:
+        """Trainer's, but `dataloader_drop_last` holds for training only: an evaluation counts every image."""
+        kept = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = kept and bool(kwargs.get("is_training"))
+        try:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = kept
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; while training with averaged weights, the average is what is judged."""
+        with self._averaged_weights():
+            scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        return scores
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        if self.ema is None:
+            yield
+            return
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema.module.state_dict())
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(kept)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.ema is not None and output_dir is not None:
+            averaged = {name: value.contiguous() for name, value in self.ema.module.state_dict().items()}
+            save_file(averaged, Path(output_dir) / _EMA_FILE)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.ema is not None:
+            self.model.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / _EMA_FILE))
+
+
+class _AverageWeights(TrainerCallback):
+    """Calls the trainer's `update_average` once the optimizer has stepped."""
+
+    def __init__(self, trainer: MRITrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.update_average()
+
+
+def _class_weights(recipe: RecipeArguments, label_ids: Sequence[int], classes: int) -> Tensor | None:
+    """Weights (classes,) inversely proportional to the classes' counts, their mean over the images being 1."""
+    if recipe.class_weights == "none":
+        return None
+    weights = compute_class_weight("balanced", classes=np.arange(classes), y=np.asarray(label_ids))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def build_trainer(
+    model: PreTrainedModel | None,
+    splits: DatasetDict,
+    preprocessing: Preprocessing,
+    recipe: RecipeArguments,
+    args: TrainingArguments,
+    model_init: Callable[..., PreTrainedModel] | None = None,
+) -> MRITrainer:
+    """A trainer on `splits["train"]` that evaluates on `splits["validation"]`; the test split stays out of its sight."""
+    callbacks = []
+    if recipe.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    columns = ["pixels", "label"]
+    return MRITrainer(
+        model=model,
+        model_init=model_init,
+        args=args,
+        train_dataset=splits["train"].select_columns(columns),
+        eval_dataset=splits["validation"].select_columns(columns),
+        data_collator=Collator(preprocessing.size),
+        processing_class=preprocessing.processor,
+        compute_metrics=compute_metrics,
+        callbacks=callbacks,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        label_ids=list(splits["train"]["label"]),
+    )

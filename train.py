@@ -1,0 +1,56 @@
+"""Fine-tune a classifier of brain-MRI slices on a folder of images. Research and teaching only, never diagnosis.
+
+    python train.py configs/quickstart.yaml --data_dir <folder>                 a minute on a laptop's CPU
+    accelerate launch train.py configs/efficientnet.yaml --data_dir <folder>    one GPU or several
+    torchrun --nproc_per_node 2 train.py configs/efficientnet.yaml --data_dir <folder>    several CPU processes
+
+Stopped at any moment, the same command with --resume_from_checkpoint goes on and ends at the same weights.
+"""
+
+from __future__ import annotations
+
+import time
+
+from accelerate import PartialState
+from transformers import TrainingArguments
+
+from brain_mri import run
+from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
+from brain_mri.data import prepare_images, split_images
+from brain_mri.errors import run_command
+from brain_mri.hardware import check_launch
+from brain_mri.models import build_config, build_model, build_processor
+from brain_mri.search import search
+from brain_mri.training import build_trainer
+from brain_mri.transforms import Preprocessing
+
+
+def main() -> None:
+    """Parse, seed, read the data, audit it, build, train, save."""
+    started = time.time()
+    check_launch()
+    arguments = parse([DataArguments, ModelArguments, RecipeArguments, TrainingArguments], description=__doc__)
+    data_args, model_args, recipe, training_args = arguments
+    folder = run.begin(training_args)
+
+    config = build_config(model_args)
+    preprocessing = Preprocessing.of(build_processor(config, model_args))
+    with PartialState().main_process_first():
+        images = prepare_images(data_args, preprocessing)
+        splits = split_images(images, data_args)
+    run.report(images, splits, folder)
+
+    if recipe.search_trials:
+        model_args, training_args = search(model_args, images.label_names, splits, preprocessing, recipe, training_args)
+    model = build_model(build_config(model_args), model_args, images.label_names)
+    trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
+    trainer.train(run.checkpoint_to_resume(training_args))
+
+    run.save_model(trainer.model, preprocessing, folder)
+    run.save_history(trainer, folder)
+    run.save_run(folder, trainer, images, splits, arguments, started)
+    run.finish(trainer, folder)
+
+
+if __name__ == "__main__":
+    run_command(main)
