@@ -132,11 +132,25 @@ class EvaluationArguments:
     output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
 
 
-def parse(arguments_of: Sequence[type], argv: list[str] | None = None, description: str | None = None) -> list[Any]:
+def parse(
+    arguments_of: Sequence[type],
+    argv: list[str] | None = None,
+    description: str | None = None,
+    positional: str = "config",
+) -> list[Any]:
     """Fill the dataclasses `arguments_of` from `[config.yaml] --key value ...`.
 
     One YAML file is one whole run; an option on the command line wins over it. Every value goes through the same
     parser, so `5e-5`, a string to PyYAML, becomes the float that the field's type asks for.
+
+    Args:
+        arguments_of: the dataclasses; TrainingArguments may be one.
+        argv: the words; default: the command line's.
+        description: what --help says above the options.
+        positional: what a first word without dashes is: a YAML file (`config`), or the value of this option.
+
+    Returns:
+        One instance of each dataclass.
 
     Raises:
         ConfigError: an unknown key (the nearest known one is suggested), a value of the wrong type, no such file.
@@ -145,12 +159,15 @@ def parse(arguments_of: Sequence[type], argv: list[str] | None = None, descripti
 
     argv = list(sys.argv[1:] if argv is None else argv)
     parser = HfArgumentParser(list(arguments_of), description=description, allow_abbrev=False)
+    parser.usage = f"%(prog)s [{positional}] [--option value ...]"
     parser.prog = Path(sys.argv[0]).name
     parser.error = _raise_config_error  # argparse would print its usage, hundreds of lines here
     _allow_bare_resume(parser)
     known = {f.name for cls in arguments_of for f in fields(cls) if f.init}
-    config = Path(argv.pop(0)) if argv and not argv[0].startswith("-") else None
-    from_file = _yaml_options(config, known) if config else []
+    first = argv.pop(0) if argv and not argv[0].startswith("-") else None
+    from_file: list[str] = []
+    if first is not None:
+        from_file = _yaml_options(Path(first), known) if positional == "config" else [f"--{positional}", first]
     *parsed, unknown = parser.parse_args_into_dataclasses(
         args=from_file + argv, return_remaining_strings=True, look_for_args_file=False
     )

@@ -88,7 +88,7 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
 
 def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
-    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {WHOLE: "**"})
+    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"})
     images = {str(image.path.resolve()): image for image in layout.images}
     parts = []
     for split in loaded.values():
@@ -124,8 +124,8 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
         columns["patient_group"] += list(groups)
         columns["label"] += [ids[label] for label in split[label_column]]
         columns["split"] += [(split_of(name) or name) if len(loaded) > 1 else WHOLE] * len(split)
-        split = split.cast_column(image_column, Image(decode=False)).rename_column(image_column, "image")
-        rows = _map(split.select_columns("image"), args, preprocessing)
+        encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
+        rows = _map(encoded, args, preprocessing)
         columns["file_name"] += [path or f"{name}/{i}" for i, path in enumerate(rows["path"])]
         parts.append(rows)
     rows = concatenate_datasets(parts)
@@ -168,8 +168,9 @@ def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) ->
 
 
 def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
-    path = row["image"]["path"] or ""
-    data = row["image"]["bytes"] or Path(path).read_bytes()
+    (encoded,) = row.values()
+    path = encoded["path"] or ""
+    data = encoded["bytes"] if encoded["bytes"] is not None else Path(path).read_bytes()
     result = {"path": path, "digest": hashlib.sha256(data).hexdigest(), "pixels": b"", "thumbnail": b"", "problem": ""}
     torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
     try:

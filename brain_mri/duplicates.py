@@ -35,8 +35,8 @@ _SURVEY_SIDE = 64  # the head is located at one blur, whatever the size of the p
 _HEAD_SPREAD = 2.2  # half a head's width in standard deviations of its brightness along an axis, with a margin
 _AIR = 0.1  # of the typical brightness; what is darker does not count as head
 
-_LOW_FREQUENCIES = 8
-_TREE_DIMENSIONS = 16
+_LOW_FREQUENCIES = 16
+_TREE_DIMENSIONS = 24
 _ROUNDING = 1e-5
 _CHUNK = 2048
 
@@ -125,12 +125,12 @@ def near_duplicate_pairs(thumbnails: Bytes, threshold: float = THRESHOLD) -> Pai
     """Find every pair of thumbnails that correlates by at least `threshold` in one of the eight orientations.
 
     Exact, without comparing all pairs: for unit vectors a and b, `corr >= t` means `|a - b|^2 <= 2 (1 - t)`.
-    Each thumbnail is mapped to a few numbers that no orientation changes and that never lie further apart than the
-    thumbnails do (`_signatures`), so that one radius search in a k-d tree over them misses no pair; what it
-    returns is then verified by the full correlation. Memory is linear in the images and in the pairs found.
+    Each thumbnail is mapped to numbers that no orientation changes and that never lie further apart than the
+    thumbnails do (`_signatures`), so that one radius search in a k-d tree over their principal components misses no
+    pair; what it returns is then verified by the full correlation. Memory is linear in the images and the pairs found.
 
     Args:
-        thumbnails: uint8 of shape (n, S, S). One of one colour has no correlation and so no twin.
+        thumbnails: uint8 of shape (n, S, S). Those of one colour are twins of each other and of nothing else.
         threshold: correlation in (0, 1].
 
     Raises:
@@ -155,10 +155,14 @@ def clusters(n: int, pairs: Pairs) -> Ints:
 
 
 def _units(thumbnails: Bytes) -> Floats:
-    """Centre each thumbnail and scale it to length 1, so that a product is a correlation; one of one colour is 0."""
+    """Centre each thumbnail and scale it to length 1, so that a product is a correlation.
+
+    One of one colour becomes the constant vector of length 1: its product with all others is 0, with its like 1.
+    """
     centred = thumbnails.astype(np.float32)
     centred -= centred.mean(axis=(1, 2), keepdims=True)
-    centred /= np.maximum(np.linalg.norm(centred, axis=(1, 2), keepdims=True), 1.0)
+    centred[np.ptp(thumbnails, axis=(1, 2)) == 0] = 1.0
+    centred /= np.linalg.norm(centred, axis=(1, 2), keepdims=True)
     return centred
 
 
@@ -200,18 +204,28 @@ def _principal_components(points: Floats) -> Floats:
 
 def _candidates(thumbnails: Bytes, threshold: float) -> Iterator[tuple[Ints, Ints]]:
     """Yield chunks of pairs (first, second) that hold every pair at `threshold`, and others."""
-    textured = np.flatnonzero(thumbnails.max(axis=(1, 2), initial=0) > thumbnails.min(axis=(1, 2), initial=255))
-    if len(textured) < 2:
+    if len(thumbnails) < 2:
         return
-    signatures = _principal_components(_signatures(thumbnails[textured]))
+    signatures = _signatures(thumbnails)
+    points = _principal_components(signatures)
     radius = np.sqrt(2.0 * (1.0 - threshold)) + _ROUNDING
-    tree = cKDTree(signatures)
-    for start in range(0, len(textured), _CHUNK):
-        near = tree.query_ball_point(signatures[start : start + _CHUNK], radius)
+    tree = cKDTree(points)
+    for start in range(0, len(points), _CHUNK):
+        near = tree.query_ball_point(points[start : start + _CHUNK], radius, return_sorted=True)
         first = np.repeat(np.arange(start, start + len(near)), [len(found) for found in near])
         second = np.concatenate([np.asarray(found, np.int64) for found in near])
-        once = first < second
-        yield textured[first[once]], textured[second[once]]
+        later = first < second
+        first, second = _within(signatures, first[later], second[later], radius)
+        yield first, second
+
+
+def _within(points: Floats, first: Ints, second: Ints, radius: float) -> tuple[Ints, Ints]:
+    """Keep the pairs of points at most `radius` apart."""
+    kept = np.zeros(len(first), bool)
+    for start in range(0, len(first), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        kept[part] = np.square(points[first[part]] - points[second[part]]).sum(axis=1) <= radius**2
+    return first[kept], second[kept]
 
 
 def _verify(thumbnails: Bytes, candidates: tuple[Ints, Ints], threshold: float) -> Pairs:

@@ -24,7 +24,8 @@ def read_image(source: str | Path | bytes, name: str | None = None) -> Image.Ima
     Raises:
         ImageError: no such file, not a picture, or broken before its end.
     """
-    name = name or ("the given bytes" if isinstance(source, bytes) else str(source))
+    if name is None:
+        name = "the given bytes" if isinstance(source, bytes) else str(source)
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             return ImageOps.exif_transpose(image).convert("RGB")

@@ -32,6 +32,14 @@ CHECKPOINTS = "checkpoints"
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 
 
+def set_up_console() -> None:
+    """Let the main process speak in plain sentences, and the libraries only of errors."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("brain_mri").setLevel(logging.INFO if PartialState().is_main_process else logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # of loading and saving weights; the trainer's own bar stays
+
+
 def begin(args: TrainingArguments) -> Path:
     """Check that the run can be started and seed it; returns the model folder. Nothing is written yet.
 
@@ -41,8 +49,7 @@ def begin(args: TrainingArguments) -> Path:
         ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with.
     """
     hardware.check_compiler(args.torch_compile)
-    logging.basicConfig(level=logging.INFO if PartialState().is_main_process else logging.ERROR, format="%(message)s")
-    transformers_logging.set_verbosity_error()
+    set_up_console()
     folder = Path(args.output_dir or "outputs/run")
     checkpoints = folder / CHECKPOINTS
     if not args.resume_from_checkpoint and ((folder / "config.json").exists() or checkpoints.exists()):

@@ -119,6 +119,13 @@ def test_the_threshold_is_the_exact_finite_sample_quantile() -> None:
     assert conformal_threshold(probabilities, labels, 0.50) == 0.50
 
 
+def test_the_rounding_error_of_a_product_costs_no_rank() -> None:
+    of_true_class = np.arange(1, 100) / 100
+    probabilities = np.stack([of_true_class, 1 - of_true_class], axis=1)
+    assert 100 * 0.55 > 55  # in floating point
+    assert conformal_threshold(probabilities, np.zeros(99, dtype=int), 0.55) == 0.45
+
+
 def test_too_few_images_for_the_coverage_put_every_class_in_every_set() -> None:
     probabilities, labels = np.tile([0.9, 0.1], (18, 1)), np.zeros(18, dtype=int)
     threshold = conformal_threshold(probabilities, labels, 0.95)

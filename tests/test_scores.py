@@ -134,6 +134,15 @@ def test_a_class_rarer_than_the_resamples_can_hold_still_has_finite_intervals() 
     assert "low" in scores["per_class"]["meningioma"]["auroc"]
 
 
+def test_a_figure_that_no_resample_has_is_given_without_an_interval() -> None:
+    logits, labels = logits_and_labels(12, n=60)
+    labels[labels == 1] = 0
+    labels[0] = 1
+    draws = [score(softmax(logits), labels, NAMES, resamples=1, seed=seed) for seed in range(6)]
+    json.dumps(draws, allow_nan=False)
+    assert {"low" in scores["per_class"]["meningioma"]["f1"] for scores in draws} == {True, False}
+
+
 def test_one_patient_alone_has_figures_without_intervals() -> None:
     logits, labels = logits_and_labels(13, n=50)
     scores = score(softmax(logits), labels, NAMES, groups=["a"] * 50)

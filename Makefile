@@ -1,0 +1,46 @@
+# Two commands do all the set-up: `make demo` and `make test`. Each makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   := outputs/demo
+export HF_HUB_DISABLE_TELEMETRY = 1
+
+.PHONY: demo train test test-fast quality format clean help
+
+help:            ## this list
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | sort
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed    ## train the small CNN on synthetic phantoms, judge it, classify one slice: about 3 minutes
+	rm -rf $(DEMO)
+	$(BIN)/python -m brain_mri.phantom $(DEMO)/phantoms
+	$(BIN)/python train.py configs/quickstart.yaml --data_dir $(DEMO)/phantoms --output_dir $(DEMO)/model
+	$(BIN)/python evaluate_model.py $(DEMO)/model --data_dir $(DEMO)/phantoms
+	$(BIN)/python -m brain_mri.demo $(DEMO)/model $(DEMO)/phantoms/test
+
+train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DATA=<folder or Hub dataset>
+	@test -n "$(DATA)" || { echo "which data? make train RECIPE=efficientnet DATA=<folder or Hub dataset>"; exit 2; }
+	$(BIN)/accelerate launch train.py configs/$(or $(RECIPE),efficientnet).yaml --data_dir $(DATA)
+
+test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_MRI_DATA names their folder
+	$(BIN)/python -m pytest
+
+test-fast: $(VENV)/.installed    ## the tests of one's own change: no real data, no several processes
+	$(BIN)/python -m pytest -m "not slow"
+
+quality: $(VENV)/.installed ## ruff and mypy, as CI runs them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:           ## remove the environment and all outputs
+	rm -rf $(VENV) outputs build *.egg-info

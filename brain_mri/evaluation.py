@@ -1,0 +1,152 @@
+"""Judging a model folder on images: which images, the forward passes, the figures, the files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
+
+from brain_mri import plots
+from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.calibration import softmax
+from brain_mri.data import PreparedImages, fingerprint, split_images
+from brain_mri.errors import ConfigError, DataError
+from brain_mri.layout import WHOLE
+from brain_mri.scores import Scores, score
+from brain_mri.transforms import Collator, Preprocessing
+
+logger = logging.getLogger(__name__)
+
+_SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model said of a set of images.
+
+    Attributes:
+        logits: float32 (n, k), in the order of the images.
+        labels: int64 (n,), indices of the model's labels.
+    """
+
+    logits: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]:
+        """Softmax of the logits, (n, k)."""
+        return softmax(self.logits)
+
+
+def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessing]:
+    """The model and its own preprocessing, from a folder or the Hub, as `pipeline` loads them.
+
+    Raises:
+        ConfigError: there is no model of that name.
+    """
+    if not args.model_dir:
+        raise ConfigError("which model? Use: evaluate_model.py <model folder or Hub id> --data_dir <folder>")
+    try:
+        model = AutoModelForImageClassification.from_pretrained(args.model_dir, dtype=torch.float32)
+        processor = AutoImageProcessor.from_pretrained(args.model_dir)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"{args.model_dir} holds no image classifier that can be loaded ({reason}).") from error
+    return model.eval(), Preprocessing.of(processor)
+
+
+def run_record(model_dir: str) -> dict[str, Any]:
+    """The `run.json` that train.py left beside the model; {} for a model that has none."""
+    path = Path(model_dir) / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
+    """The data arguments with the training run's own split options, so that its held-out images are found again."""
+    return replace(data_args, **{name: record["data"][name] for name in _SPLIT_OPTIONS if name in record.get("data", {})})
+
+
+def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
+    """The test split; where the data has none, what training held out of it, or, for other data, all of it.
+
+    Returns:
+        The rows, and in words which they are.
+    """
+    given = set(images.rows["split"])
+    if "test" in given:
+        rows = images.rows
+        chosen = [i for i, split in enumerate(rows["split"]) if split == "test"]
+        return rows.select(chosen), "the test split"
+    if record.get("data_fingerprint") == fingerprint(images):
+        return split_images(images, data_args)["test"], "the test images that training held out"
+    if given == {WHOLE}:
+        return images.rows, "all images of a folder that the model was not trained on"
+    raise DataError(f"{data_args.data_dir} has no test split: add a test/ folder beside {sorted(given)}.")
+
+
+def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTrainedModel) -> Dataset:
+    """The rows with each label as the index that the model gives it, matched by name.
+
+    Raises:
+        DataError: a class of the data is none of the model's.
+    """
+    known = model.config.label2id
+    if unknown := [name for name in label_names if name not in known]:
+        raise DataError(f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike.")
+    ids = [int(known[name]) for name in label_names]
+    return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"]])
+
+
+def output_folder(args: EvaluationArguments) -> Path:
+    """Where the evaluation is written; a model from the Hub has no folder of its own here."""
+    if args.output_dir:
+        return Path(args.output_dir)
+    local = Path(args.model_dir)
+    return local / "evaluation" if local.is_dir() else Path("outputs") / "evaluation" / local.name
+
+
+def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 64) -> Predictions:
+    """Forward passes over prepared rows, on all processes there are; every image counts once, in its place."""
+    accelerator = Accelerator()
+    loader = DataLoader(
+        rows.select_columns(["pixels", "label"]),  # type: ignore[arg-type]
+        batch_size=batch_size,
+        collate_fn=Collator(preprocessing.size),
+    )
+    model, loader = accelerator.prepare(model, loader)
+    model.eval()
+    gathered: list[npt.NDArray[Any]] = []
+    labels: list[npt.NDArray[Any]] = []
+    with torch.inference_mode():
+        for batch in loader:
+            pixel_values = preprocessing.normalize(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
+            logits = model(pixel_values=pixel_values).logits.float()
+            # gather_for_metrics drops what pads the last batch to equal shares
+            logits, targets = accelerator.gather_for_metrics((logits, batch["labels"]))
+            gathered.append(logits.cpu().numpy())
+            labels.append(targets.cpu().numpy())
+    return Predictions(np.concatenate(gathered), np.concatenate(labels))
+
+
+def judge(predictions: Predictions, rows: Dataset, model: PreTrainedModel) -> Scores:
+    """Every figure with its interval; by patient where patients are known."""
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    return score(predictions.probabilities, predictions.labels, names, groups=list(rows["patient_group"]))
+
+
+def draw(predictions: Predictions, scores: Scores, folder: Path) -> None:
+    """Write the confusion matrix, the ROC curves and the reliability diagram into `folder`."""
+    names = scores["label_names"]
+    plots.confusion_matrix(scores["confusion_matrix"], names, folder / "confusion_matrix.png")
+    plots.roc_curves(predictions.probabilities, predictions.labels, names, folder / "roc.png")
+    plots.reliability_diagram(predictions.probabilities, predictions.labels, folder / "reliability.png")

@@ -1,0 +1,350 @@
+"""The leakage audit: which images of one split give away those of another. No torch.
+
+    python -m brain_mri.leakage DATA_DIR [--output outputs/audit]
+
+Looked for are byte-identical files, near-duplicates (mirrored, turned, resized and recompressed copies included),
+patients on both sides of a split where `patients.csv` names them, and twins that bear different labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import combinations, combinations_with_replacement
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brain_mri.duplicates import ORIENTATIONS, SIDE, THRESHOLD, Pairs, clusters, near_duplicate_pairs, thumbnail
+from brain_mri.errors import ConfigError, ImageError, run_command
+from brain_mri.images import read_image
+from brain_mri.layout import WHOLE, FolderLayout, raise_problems, scan_folder
+
+_SPLIT_ORDER = ("train", "validation", "test", WHOLE)
+_SEEN = ("train", "validation")  # what a model was fitted or tuned on
+_FEW_IMAGES = 256  # reading so few takes no longer than starting processes for it
+
+
+@dataclass
+class AuditTable:
+    """What the audit needs to know of each image, one element per image.
+
+    Attributes:
+        file_names: names, unique.
+        splits: `train`, `validation`, `test` or `all`.
+        labels: class names.
+        digests: sha256 of the file's bytes, hexadecimal.
+        thumbnails: uint8 of shape (n, S, S), from `duplicates.thumbnail`.
+        patient_groups: the patient, None where unknown.
+    """
+
+    file_names: list[str]
+    splits: list[str]
+    labels: list[str]
+    digests: list[str]
+    thumbnails: NDArray[np.uint8]
+    patient_groups: list[str | None]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.file_names)
+
+
+def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
+    """Count what leaks within and between splits; the result is ready for `json.dumps`.
+
+    A twin of an image is a byte-identical file, or one whose thumbnail correlates by `threshold` in any of the eight
+    orientations. "train/test" below stands for each pair of splits, a split paired with itself included.
+
+    Returns:
+        `images` and `threshold`: n and the correlation used.
+        `splits`: `{split: {"images": n, "labels": {label: n}}}`.
+        `identical_files`, `twins`: `{"train/test": {"pairs": n, "images": {split: images with a twin there}}}`;
+            twins include identical files, and have `orientations`, `{orientation: pairs}`, and `mirrored_share`, in
+            [0, 1] (absent without a pair).
+        `clusters`: `count` of the sets of images joined by twins, and how many images the `largest` has.
+        `different_labels`: the twins that bear different labels, named.
+        `patients`: `known` images, `groups`, and `across`: `{"train/test": {"groups": n, "images": {split: n}}}`.
+        `test_with_twin`: names of the test images with a twin in train or validation.
+        `test_with_identical_file`: how many of them are byte-identical to it.
+        `test_with_known_patient`, `test_with_seen_patient`: test images whose patient is known, and those whose
+            patient is in train or validation too.
+
+    Raises:
+        ConfigError: `threshold` is not in (0, 1].
+    """
+    pairs = near_duplicate_pairs(table.thumbnails, threshold)
+    digests = np.asarray(table.digests)
+    identical = _select(pairs, digests[pairs.first] == digests[pairs.second])
+    groups = clusters(len(table), pairs)
+    sizes = np.bincount(groups, minlength=1)
+    return {
+        "images": len(table),
+        "threshold": threshold,
+        "splits": _split_counts(table),
+        "identical_files": _per_splits(table, identical),
+        "twins": _per_splits(table, pairs, orientations=True),
+        "clusters": {"count": int((sizes > 1).sum()), "largest": int(sizes.max())},
+        "different_labels": _different_labels(table, pairs),
+        "patients": _patients(table),
+        "test_with_twin": [table.file_names[i] for i in _test_images_linked(table, pairs)],
+        "test_with_identical_file": len(_test_images_linked(table, identical)),
+        "test_with_known_patient": len(_known_patients(table, ("test",))),
+        "test_with_seen_patient": _test_images_of_seen_patients(table),
+    }
+
+
+def headline(report: dict[str, Any]) -> str:
+    """Say the worst of an `audit` in one or two sentences."""
+    different = len(report["different_labels"])
+    wrong = f" {different} pair{'s' * (different > 1)} of twins with different labels." if different else ""
+    if "test" not in report["splits"]:
+        within = sum(n for counts in report["twins"].values() for n in counts["images"].values())
+        return f"Leakage: {within:,} of {report['images']:,} images have a twin; there is no test split to leak into.{wrong}"
+    total, leaked = report["splits"]["test"]["images"], len(report["test_with_twin"])
+    if not set(_SEEN) & set(report["splits"]):
+        return f"Leakage: there is no train split that the {total:,} test images could have twins in.{wrong}"
+    sentence = (
+        f"Leakage: {leaked:,} of {total:,} test images ({leaked / total:.1%}) have a twin in training, "
+        f"{report['test_with_identical_file']:,} of them byte for byte"
+    )
+    known = report["test_with_known_patient"]
+    if known:
+        sentence += f"; of the {known:,} whose patient is known, {report['test_with_seen_patient']:,} are of a patient in training"
+    return f"{sentence}.{wrong}"
+
+
+def audit_folder(
+    root: str | Path, processes: int = 2, threshold: float = THRESHOLD
+) -> tuple[dict[str, Any], AuditTable]:
+    """Read every image of a folder and audit it.
+
+    Raises:
+        DataError: the folder has no layout that is understood, or images that can't be read: all are named.
+        ConfigError: `threshold` is not in (0, 1] or `processes` is below 1.
+    """
+    if processes < 1:
+        raise ConfigError(f"{processes} processes can't read anything: give 1 or more.")
+    table = _read_table(scan_folder(root), processes)
+    return audit(table, threshold), table
+
+
+def _read_table(layout: FolderLayout, processes: int) -> AuditTable:
+    files = [(str(image.path), image.file_name) for image in layout.images]
+    alone = processes == 1 or len(files) < _FEW_IMAGES
+    with nullcontext() if alone else get_context("spawn").Pool(processes) as pool:
+        found = [_read(file) for file in files] if pool is None else pool.map(_read, files, chunksize=64)
+    raise_problems(layout.root, layout.problems + [problem for _, _, problem in found if problem])
+    groups = layout.patient_groups()
+    return AuditTable(
+        file_names=[image.file_name for image in layout.images],
+        splits=[image.split for image in layout.images],
+        labels=[image.label for image in layout.images],
+        digests=[digest for digest, _, _ in found],
+        thumbnails=np.frombuffer(b"".join(pixels for _, pixels, _ in found), np.uint8).reshape(-1, SIDE, SIDE),
+        patient_groups=[groups.get(image.file_name) for image in layout.images],
+    )
+
+
+def _read(file: tuple[str, str]) -> tuple[str, bytes, str]:
+    """Return a file's digest and the bytes of its thumbnail, or what is wrong with it."""
+    path, name = file
+    try:
+        content = Path(path).read_bytes()
+        return hashlib.sha256(content).hexdigest(), thumbnail(read_image(content, name)).tobytes(), ""
+    except ImageError as error:
+        return "", b"", str(error)
+    except OSError as error:
+        return "", b"", f"{name}: can't be read ({error.strerror})."
+
+
+def _select(pairs: Pairs, kept: NDArray[Any]) -> Pairs:
+    return Pairs(pairs.first[kept], pairs.second[kept], pairs.similarity[kept], pairs.orientation[kept])
+
+
+def _split_counts(table: AuditTable) -> dict[str, Any]:
+    counts = Counter(zip(table.splits, table.labels, strict=True))
+    labels = sorted(set(table.labels))
+    present = [split for split in _SPLIT_ORDER if split in table.splits]
+    per_split = {split: {label: counts[split, label] for label in labels} for split in present}
+    return {split: {"images": sum(of_label.values()), "labels": of_label} for split, of_label in per_split.items()}
+
+
+def _split_pairs(table: AuditTable) -> list[tuple[str, str]]:
+    return list(combinations_with_replacement([split for split in _SPLIT_ORDER if split in table.splits], 2))
+
+
+def _per_splits(table: AuditTable, pairs: Pairs, orientations: bool = False) -> dict[str, Any]:
+    """Count pairs, and images that have one, for each pair of splits."""
+    splits = np.asarray(table.splits)
+    report: dict[str, Any] = {}
+    for one, other in _split_pairs(table):
+        forward = (splits[pairs.first] == one) & (splits[pairs.second] == other)
+        backward = (splits[pairs.first] == other) & (splits[pairs.second] == one)
+        found = _select(pairs, forward | backward)
+        linked = np.union1d(found.first, found.second)
+        images = {split: int((splits[linked] == split).sum()) for split in dict.fromkeys((one, other))}
+        report[f"{one}/{other}"] = {"pairs": len(found), "images": images}
+        if orientations:
+            report[f"{one}/{other}"] |= _orientation_counts(found)
+    return report
+
+
+def _orientation_counts(pairs: Pairs) -> dict[str, Any]:
+    if not len(pairs):
+        return {"orientations": {}}
+    counts = np.bincount(pairs.orientation, minlength=len(ORIENTATIONS))
+    named = {name: int(n) for name, n in zip(ORIENTATIONS, counts, strict=True) if n}
+    return {"orientations": named, "mirrored_share": float(counts[1::2].sum() / counts.sum())}
+
+
+def _different_labels(table: AuditTable, pairs: Pairs) -> list[dict[str, Any]]:
+    labels = np.asarray(table.labels)
+    wrong = _select(pairs, labels[pairs.first] != labels[pairs.second])
+    return [_describe(table, wrong, k) for k in np.argsort(-wrong.similarity, kind="stable")]
+
+
+def _describe(table: AuditTable, pairs: Pairs, k: int) -> dict[str, Any]:
+    i, j = int(pairs.first[k]), int(pairs.second[k])
+    return {
+        "images": [table.file_names[i], table.file_names[j]],
+        "labels": [table.labels[i], table.labels[j]],
+        "similarity": round(float(pairs.similarity[k]), 4),
+        "orientation": ORIENTATIONS[pairs.orientation[k]],
+    }
+
+
+def _test_images_linked(table: AuditTable, pairs: Pairs) -> list[int]:
+    """The test images that a pair joins to one of train or validation."""
+    seen, test = np.isin(table.splits, _SEEN), np.asarray(table.splits) == "test"
+    linked = [pairs.first[test[pairs.first] & seen[pairs.second]], pairs.second[test[pairs.second] & seen[pairs.first]]]
+    return [int(i) for i in np.unique(np.concatenate(linked))]
+
+
+def _known_patients(table: AuditTable, splits: Sequence[str]) -> list[str]:
+    """The patient of each image in `splits`, where known."""
+    rows = zip(table.splits, table.patient_groups, strict=True)
+    return [group for split, group in rows if group is not None and split in splits]
+
+
+def _test_images_of_seen_patients(table: AuditTable) -> int:
+    seen = set(_known_patients(table, _SEEN))
+    return sum(group in seen for group in _known_patients(table, ("test",)))
+
+
+def _patients(table: AuditTable) -> dict[str, Any]:
+    images = {split: Counter(_known_patients(table, (split,))) for split in _SPLIT_ORDER if split in table.splits}
+    across = {}
+    for one, other in combinations(images, 2):
+        shared = images[one].keys() & images[other].keys()
+        counts = {split: sum(images[split][group] for group in shared) for split in (one, other)}
+        across[f"{one}/{other}"] = {"groups": len(shared), "images": counts}
+    known = _known_patients(table, _SPLIT_ORDER)
+    return {"known": len(known), "groups": len(set(known)), "across": across}
+
+
+def worst_pairs(table: AuditTable, threshold: float = THRESHOLD, most: int = 12) -> list[dict[str, Any]]:
+    """The most suspicious twins, at most one of each cluster: different labels first, then across splits, then the rest.
+
+    Returns:
+        Dictionaries with `images`, `labels`, `similarity` and `orientation`, as in `audit`'s `different_labels`.
+    """
+    pairs = near_duplicate_pairs(table.thumbnails, threshold)
+    labels, splits = np.asarray(table.labels), np.asarray(table.splits)
+    same_label = labels[pairs.first] == labels[pairs.second]
+    same_split = splits[pairs.first] == splits[pairs.second]
+    order = np.lexsort((-pairs.similarity, same_split, same_label))
+    ranked = _select(pairs, order)
+    cluster = clusters(len(table), pairs)[ranked.first]
+    best = np.sort(np.unique(cluster, return_index=True)[1])[:most]
+    return [_describe(table, ranked, int(k)) for k in best]
+
+
+def worst_pairs_picture(pairs: Sequence[dict[str, Any]], root: str | Path, path: str | Path) -> None:
+    """Draw pairs of `worst_pairs` side by side, with names, labels and similarity, into a PNG file.
+
+    Raises:
+        ImageError: an image can't be read.
+    """
+    from matplotlib.figure import Figure
+
+    columns = 2
+    rows = max(1, -(-len(pairs) // columns))
+    figure = Figure(figsize=(4.6 * columns, 2.7 * rows), layout="constrained")
+    if not pairs:
+        figure.text(0.5, 0.5, "No two images of this folder are twins.", ha="center", va="center")
+    axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
+    for cell in axes:
+        cell.set_axis_off()
+    for k, pair in enumerate(pairs):
+        for side in range(2):
+            name, label = pair["images"][side], pair["labels"][side]
+            note = f"{pair['orientation']}, r = {pair['similarity']:.3f}" if side else f"pair {k + 1}"
+            axes[2 * k + side].imshow(read_image(Path(root) / name).convert("L"), cmap="gray", vmin=0, vmax=255)
+            axes[2 * k + side].set_title(f"{Path(name).name}\n{name.split('/')[0]}: {label}\n{note}", fontsize=7)
+    figure.savefig(path, dpi=110)
+
+
+def format_table(report: dict[str, Any]) -> str:
+    """Lay out an `audit` as text: splits, then what leaks within and between them, then twins with different labels."""
+    lines = [
+        f"{report['images']:,} images; twins correlate by {report['threshold']} or more in one of 8 orientations",
+        "",
+    ]
+    for split, counts in report["splits"].items():
+        labels = ", ".join(f"{n:,} {label}" for label, n in counts["labels"].items())
+        lines.append(f"{split:<12}{counts['images']:>7,}  {labels}")
+    lines += ["", f"{'':<24}{'pairs':>8}{'mirrored':>10}  images"]
+    for kind, name in (("identical_files", "identical"), ("twins", "twins")):
+        for key, counts in report[kind].items():
+            lines.append(
+                _format_counts(f"{name} {key}", counts["pairs"], counts.get("mirrored_share"), counts["images"])
+            )
+    for key, counts in report["patients"]["across"].items():
+        lines.append(_format_counts(f"patients {key}", counts["groups"], None, counts["images"]))
+    sets = report["clusters"]
+    lines += ["", f"{sets['count']:,} sets of twins, the largest of {sets['largest']:,} images"]
+    known = report["patients"]
+    lines.append(f"patients are known for {known['known']:,} images ({known['groups']:,} groups)")
+    for pair in report["different_labels"]:
+        named = " and ".join(f"{n} ({label})" for n, label in zip(pair["images"], pair["labels"], strict=True))
+        lines.append(f"different labels: {named}, {pair['orientation']}, r = {pair['similarity']:.3f}")
+    return "\n".join(lines)
+
+
+def _format_counts(name: str, pairs: int, mirrored: float | None, images: dict[str, int]) -> str:
+    share = "" if mirrored is None else f"{mirrored:.0%}"
+    return f"{name:<24}{pairs:>8,}{share:>10}  " + ", ".join(f"{n:,} of {split}" for split, n in images.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Audit a folder from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.leakage",
+        description="Find copies, twins and patients shared between the splits of a folder of images.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("data_dir", help="a folder with split folders, class folders in them, images in these")
+    parser.add_argument("--output", default="outputs/audit", help="folder for audit.json and worst_pairs.png")
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="correlation that makes two images twins")
+    parser.add_argument("--processes", type=int, default=2, help="processes that read images")
+    options = parser.parse_args(arguments)
+    report, table = audit_folder(options.data_dir, options.processes, options.threshold)
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    pairs = worst_pairs(table, options.threshold)
+    worst_pairs_picture(pairs, scan_folder(options.data_dir).root, output / "worst_pairs.png")
+    print(f"{format_table(report)}\n\n{headline(report)}\nWritten to {output}/: audit.json, worst_pairs.png.")
+
+
+if __name__ == "__main__":
+    run_command(main)

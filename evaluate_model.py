@@ -1,0 +1,49 @@
+"""Judge a trained model on the test split of a folder of images; every image is counted once.
+
+    python evaluate_model.py outputs/efficientnet --data_dir <folder>
+    torchrun --nproc_per_node 2 evaluate_model.py outputs/efficientnet --data_dir <folder>    the same figures
+
+Writes <model>/evaluation/results.json and the plots beside it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from accelerate import PartialState
+
+from brain_mri import evaluation, run
+from brain_mri.arguments import DataArguments, EvaluationArguments, parse
+from brain_mri.data import fingerprint, prepare_images
+from brain_mri.errors import run_command
+from brain_mri.hardware import check_launch
+from brain_mri.scores import format_table
+
+
+def main() -> None:
+    """Parse, load the model, read the images, predict, judge, draw, write."""
+    started = time.time()
+    check_launch()
+    args, data_args = parse([EvaluationArguments, DataArguments], description=__doc__, positional="model_dir")
+    run.set_up_console()
+    model, preprocessing = evaluation.load_model(args)
+    record = evaluation.run_record(args.model_dir)
+    data_args = evaluation.trained_split_options(data_args, record)
+
+    with PartialState().main_process_first():
+        images = prepare_images(data_args, preprocessing)
+        rows, which = evaluation.images_to_judge(images, data_args, record)
+    rows = evaluation.with_model_labels(rows, images.label_names, model)
+    predictions = evaluation.predict(model, rows, preprocessing, args.batch_size)
+
+    if PartialState().is_main_process:
+        scores = evaluation.judge(predictions, rows, model)
+        folder = evaluation.output_folder(args)
+        evaluation.draw(predictions, scores, folder)
+        about = {"model": args.model_dir, "images": which, "data_fingerprint": fingerprint(images)}
+        run.write_json({**about, "seconds": round(time.time() - started, 1), "scores": scores}, folder / "results.json")
+        print(f"{which} of {data_args.data_dir}\n{format_table(scores)}\n\nwritten to {folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from transformers import TrainingArguments
+
+from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
+from brain_mri.errors import ConfigError
+
+_ALL = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
+_RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def test_the_command_line_wins_over_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("learning_rate: 5e-5\nmodel: timm/x\nchannels_last: false\noutput_dir: o\n")
+    _, model, recipe, training = parse(_ALL, [str(config), "--model", "timm/y"])
+    assert training.learning_rate == 5e-5, "5e-5 is a string to PyYAML"
+    assert model.model == "timm/y"
+    assert recipe.channels_last is False
+
+
+@pytest.mark.parametrize("recipe", _RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_is_understood(recipe: Path) -> None:
+    arguments = parse(_ALL, [str(recipe), "--torch_compile", "false"])
+    assert arguments[3].output_dir == f"outputs/{recipe.stem}"
+    assert arguments[3].load_best_model_at_end
+
+
+def test_an_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("learning_rat: 1e-4\n")
+    with pytest.raises(ConfigError, match=r"unknown option 'learning_rat' in .*: did you mean 'learning_rate'"):
+        parse(_ALL, [str(tmp_path / "run.yaml")])
+    with pytest.raises(ConfigError, match="unknown option 'freeze_untill' on the command line: did you mean 'freeze_until'"):
+        parse(_ALL, ["--output_dir", "o", "--freeze_untill", "layer3"])
+
+
+def test_a_value_of_the_wrong_kind_is_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"--image_size.*invalid int value: 'big'"):
+        parse(_ALL, ["--output_dir", "o", "--image_size", "big"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--validation_fraction", "0"),
+        ("--twin_threshold", "2"),
+        ("--image_size", "8"),
+        ("--drop_rate", "1"),
+        ("--model_args", "[1]"),
+        ("--model_args", "{"),
+        ("--mixup", "-1"),
+        ("--layer_decay", "0"),
+        ("--zoom", "1.5"),
+        ("--precision", "int8"),
+    ],
+)
+def test_an_impossible_value_is_refused_by_name(option: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=option):
+        parse(_ALL, ["--output_dir", "o", option, value])
+
+
+def test_a_bare_resume_means_the_last_checkpoint() -> None:
+    training = parse(_ALL, ["--output_dir", "o", "--resume_from_checkpoint"])[3]
+    assert training.resume_from_checkpoint == "last"
+
+
+def test_a_first_word_is_the_model_to_evaluate() -> None:
+    args, data = parse([EvaluationArguments, DataArguments], ["m", "--data_dir", "d"], positional="model_dir")
+    assert (args.model_dir, data.data_dir) == ("m", "d")
+
+
+def test_no_such_file_and_no_yaml_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        parse(_ALL, [str(tmp_path / "none.yaml")])
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match="is no YAML"):
+        parse(_ALL, [str(tmp_path / "bad.yaml")])

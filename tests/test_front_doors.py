@@ -1,0 +1,149 @@
+"""The two scripts as a user runs them: real processes, real files, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from brain_mri.evaluation import load_model, predict
+from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.data import prepare_images
+
+_ROOT = Path(__file__).parents[1]
+_QUICK = "--num_train_epochs 2 --image_size 32 --preprocessing_workers 1 --save_total_limit 5".split()
+
+
+def _run(*words: str, launcher: tuple[str, ...] = (sys.executable,), **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables
+    command = [*launcher, *words]
+    return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
+def _train(phantoms: Path, out: Path, *words: str, launcher: tuple[str, ...] = (sys.executable,)) -> str:
+    config = ("configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(out))
+    done = _run("train.py", *config, *_QUICK, *words, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+_TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "model"
+    said = _train(phantoms, out)
+    assert re.search(r"train +\d+ ", said) and "Testing" not in said
+    (out / "said.txt").write_text(said)
+    return out
+
+
+def _results(model: Path) -> dict[str, object]:
+    scores: dict[str, object] = json.loads((model / "evaluation" / "results.json").read_text())["scores"]
+    return scores
+
+
+def test_a_run_leaves_a_whole_model_folder_without_pickles(trained: Path) -> None:
+    for name in ("config.json", "model.safetensors", "run.json", "audit.json", "training_curves.png"):
+        assert (trained / name).stat().st_size > 0
+    published = [path for path in trained.rglob("*") if "checkpoints" not in path.parts]
+    assert not [path for path in published if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]
+    record = json.loads((trained / "run.json").read_text())
+    assert sum(record["splits"]["test"].values()) == 24
+    assert record["training"]["seed"] == 42 and record["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_sizes_and_the_audit_are_said_before_the_first_step(trained: Path) -> None:
+    said = (trained / "said.txt").read_text()
+    assert said.index("validation") < said.index("twin") < said.index("'loss'" if "'loss'" in said else "'eval_loss'")
+
+
+def test_two_processes_judge_as_one_does_and_count_each_image_once(trained: Path, phantoms: Path) -> None:
+    words = ("evaluate_model.py", str(trained), "--data_dir", str(phantoms), "--batch_size", "5")
+    one = _run(*words)
+    assert one.returncode == 0, one.stderr
+    alone = _results(trained)
+    two = _run(*words, launcher=_TORCHRUN)
+    assert two.returncode == 0, two.stderr
+    assert alone["n"] == 24 and _results(trained) == alone
+    assert "24 images" in two.stdout
+    for plot in ("confusion_matrix.png", "roc.png", "reliability.png"):
+        assert (trained / "evaluation" / plot).stat().st_size > 0
+
+
+def test_pipeline_gives_the_logits_that_evaluation_saw(trained: Path, phantoms: Path) -> None:
+    model, preprocessing = load_model(EvaluationArguments(str(trained)))
+    images = prepare_images(DataArguments(data_dir=str(phantoms)), preprocessing)
+    seen = predict(model, images.rows, preprocessing).logits
+    classify = pipeline("image-classification", model=str(trained), device="cpu")
+    for row in range(0, len(images), 7):
+        answers = classify(str(phantoms / images.rows[row]["file_name"]), function_to_apply="none", top_k=4)
+        scores = {answer["label"]: answer["score"] for answer in answers}
+        expected = [scores[classify.model.config.id2label[i]] for i in range(4)]
+        assert np.allclose(seen[row], expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together_and_leave_one_model(phantoms: Path, tmp_path: Path) -> None:
+    _train(phantoms, tmp_path / "two", "--per_device_train_batch_size", "8", launcher=_TORCHRUN)
+    record = json.loads((tmp_path / "two" / "run.json").read_text())
+    assert record["processes"] == 2
+    train = sum(record["splits"]["train"].values())
+    assert record["global_step"] == 2 * (train // 16), "each process took its half of every batch of 16"
+
+
+def test_a_killed_run_goes_on_and_ends_at_the_same_weights(trained: Path, phantoms: Path, tmp_path: Path) -> None:
+    whole = load_file(trained / "model.safetensors")
+    out = tmp_path / "killed"
+    command = ("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(out), *_QUICK)
+    process = subprocess.Popen(
+        [sys.executable, *command],
+        cwd=_ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    first = out / "checkpoints" / "checkpoint-2" / "trainer_state.json"
+    while process.poll() is None and not first.exists():
+        pass
+    process.kill()
+    process.wait()
+    said = _train(phantoms, out, "--resume_from_checkpoint")
+    resumed = load_file(out / "model.safetensors")
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items()), said
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(trained: Path, phantoms: Path) -> None:
+    before = (trained / "model.safetensors").stat().st_mtime_ns
+    done = _run("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(trained))
+    assert done.returncode == 2 and "already holds a run: add --resume_from_checkpoint" in done.stderr
+    assert (trained / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_broken_folder_ends_with_code_2_and_nothing_written(tmp_path: Path) -> None:
+    (tmp_path / "data" / "train" / "glioma").mkdir(parents=True)
+    (tmp_path / "data" / "train" / "glioma" / "text.jpg").write_text("no picture")
+    (tmp_path / "data" / "train" / "notumor").mkdir()
+    out = tmp_path / "out"
+    words = ("train.py", "configs/quickstart.yaml", "--data_dir", str(tmp_path / "data"), "--output_dir", str(out))
+    done = _run(*words)
+    assert done.returncode == 2
+    assert "text.jpg" in done.stderr and "train/notumor/" in done.stderr and "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+def test_accelerate_on_several_cpu_processes_names_the_line_that_works(phantoms: Path) -> None:
+    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
+    done = _run("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), launcher=launcher)
+    assert done.returncode != 0
+    assert "torchrun --nproc_per_node 2 train.py" in done.stderr
