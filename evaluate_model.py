@@ -9,13 +9,15 @@ Writes <model>/evaluation/results.json and the plots beside it.
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from accelerate import PartialState
 
-from brain_mri import evaluation, run
+from brain_mri import evaluation, protocols, run
 from brain_mri.arguments import DataArguments, EvaluationArguments, parse
 from brain_mri.data import fingerprint, prepare_images
 from brain_mri.errors import run_command
+from brain_mri.evaluation import CALIBRATION
 from brain_mri.hardware import check_launch
 from brain_mri.scores import format_table
 
@@ -37,12 +39,15 @@ def main() -> None:
     predictions = evaluation.predict(model, rows, preprocessing, args.batch_size)
 
     if PartialState().is_main_process:
-        scores = evaluation.judge(predictions, rows, model)
+        names = evaluation.label_names_of(model)
+        figures = protocols.figures(predictions, rows, names, args.model_dir)
         folder = evaluation.output_folder(args)
-        evaluation.draw(predictions, scores, folder)
-        about = {"model": args.model_dir, "images": which, "data_fingerprint": fingerprint(images)}
-        run.write_json({**about, "seconds": round(time.time() - started, 1), "scores": scores}, folder / "results.json")
-        print(f"{which} of {data_args.data_dir}\n{format_table(scores)}\n\nwritten to {folder}")
+        evaluation.draw(predictions, figures["scores"], folder, protocols.read_json(args.model_dir, CALIBRATION))
+        evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
+        data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
+        about = {"model": args.model_dir, "images": which, "data": data, "seconds": round(time.time() - started, 1)}
+        run.write_json(about | figures, folder / "results.json")
+        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {folder}")
 
 
 if __name__ == "__main__":

@@ -29,8 +29,8 @@ def main() -> None:
     """Parse, seed, read the data, audit it, build, train, save."""
     started = time.time()
     check_launch()
-    arguments = parse([DataArguments, ModelArguments, RecipeArguments, TrainingArguments], description=__doc__)
-    data_args, model_args, recipe, training_args = arguments
+    kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
+    data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
     folder = run.begin(training_args)
 
     config = build_config(model_args)
@@ -38,7 +38,7 @@ def main() -> None:
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
         splits = split_images(images, data_args)
-    run.report(images, splits, folder)
+    run.report(images, splits, data_args.twin_threshold, folder)
 
     if recipe.search_trials:
         model_args, training_args = search(model_args, images.label_names, splits, preprocessing, recipe, training_args)
@@ -46,9 +46,10 @@ def main() -> None:
     trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
     trainer.train(run.checkpoint_to_resume(training_args))
 
+    run.calibrate(trainer.model, splits["validation"], preprocessing, folder)
     run.save_model(trainer.model, preprocessing, folder)
     run.save_history(trainer, folder)
-    run.save_run(folder, trainer, images, splits, arguments, started)
+    run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], started)
     run.finish(trainer, folder)
 
 

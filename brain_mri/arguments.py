@@ -96,6 +96,10 @@ class RecipeArguments:
     contrast: float = _option(0.2, "Random contrast factor between 1 - c and 1 + c.")
     mixup: float = _option(0.0, "Alpha of mixup's Beta distribution; 0: none (Zhang 2018).")
     cutmix: float = _option(0.0, "Alpha of CutMix's Beta distribution; 0: none (Yun 2019).")
+    progressive_size: int = _option(
+        0, "Side, in pixels, of the training images in the first part of the run; 0: the full size throughout."
+    )
+    progressive_share: float = _option(0.6, "Share of the training steps taken at --progressive_size, 0 to 1.")
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
@@ -112,12 +116,22 @@ class RecipeArguments:
     )
 
     def __post_init__(self) -> None:
-        for name in ("translation", "zoom", "horizontal_flip", "brightness", "contrast", "ema_decay"):
+        for name in (
+            "translation",
+            "zoom",
+            "horizontal_flip",
+            "brightness",
+            "contrast",
+            "ema_decay",
+            "progressive_share",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
         for name in ("mixup", "cutmix", "rotation", "early_stopping_patience", "search_trials"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
+        if self.progressive_size and self.progressive_size < 32:
+            raise ConfigError(f"--progressive_size {self.progressive_size}: give at least 32 pixels, or 0.")
         for name in ("layer_decay", "backbone_lr_scale"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
@@ -168,6 +182,7 @@ def parse(
     from_file: list[str] = []
     if first is not None:
         from_file = _yaml_options(Path(first), known) if positional == "config" else [f"--{positional}", first]
+    parsed: list[Any]
     *parsed, unknown = parser.parse_args_into_dataclasses(
         args=from_file + argv, return_remaining_strings=True, look_for_args_file=False
     )

@@ -101,7 +101,7 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
     found = [images[str(Path(path).resolve())] for path in rows["path"]]
     raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
     groups = layout.patient_groups()
-    columns = {
+    columns: dict[str, list[Any]] = {
         "file_name": [image.file_name for image in found],
         "split": [image.split for image in found],
         "label": [layout.label_names.index(image.label) for image in found],
@@ -118,7 +118,8 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     mapping = align_labels(features[label_column].names)
     label_names = tuple(mapping.values())
     ids = [label_names.index(mapping[name]) for name in features[label_column].names]
-    parts, columns = [], {"file_name": [], "split": [], "label": [], "patient_group": []}  # type: ignore[var-annotated]
+    parts: list[Dataset] = []
+    columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": []}
     for name, split in loaded.items():
         groups = split["patient_group"] if "patient_group" in split.column_names else [None] * len(split)
         columns["patient_group"] += list(groups)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from transformers import pipeline
 from transformers.utils import logging as transformers_logging
@@ -24,7 +23,7 @@ def main() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     answers = pipeline("image-classification", model=args.model)(str(images[0].path))
-    print(f"\n{Path(images[0].path).name} is {images[0].label}; pipeline('image-classification', model={args.model!r}) says:")
+    print(f"\npipeline('image-classification', model={args.model!r}) says of {images[0].path.name}:")
     for answer in answers:
         print(f"  {answer['label']:<12}{answer['score']:.3f}")
     print("Research and teaching only, never diagnosis.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 from accelerate import Accelerator
 from datasets import Dataset
+from PIL import Image
 from torch.utils.data import DataLoader
 from transformers import AutoImageProcessor, AutoModelForImageClassification, PreTrainedModel
 
@@ -22,11 +24,13 @@ from brain_mri.calibration import softmax
 from brain_mri.data import PreparedImages, fingerprint, split_images
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.layout import WHOLE
-from brain_mri.scores import Scores, score
-from brain_mri.transforms import Collator, Preprocessing
+from brain_mri.metrics import compute
+from brain_mri.scores import Scores, worst_mistakes
+from brain_mri.transforms import Collator, Preprocessing, unpack
 
 logger = logging.getLogger(__name__)
 
+CALIBRATION = "calibration.json"
 _SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
 
 
@@ -73,7 +77,9 @@ def run_record(model_dir: str) -> dict[str, Any]:
 
 def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
     """The data arguments with the training run's own split options, so that its held-out images are found again."""
-    return replace(data_args, **{name: record["data"][name] for name in _SPLIT_OPTIONS if name in record.get("data", {})})
+    return replace(
+        data_args, **{name: record["data"][name] for name in _SPLIT_OPTIONS if name in record.get("data", {})}
+    )
 
 
 def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
@@ -102,7 +108,9 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     """
     known = model.config.label2id
     if unknown := [name for name in label_names if name not in known]:
-        raise DataError(f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike.")
+        raise DataError(
+            f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike."
+        )
     ids = [int(known[name]) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"]])
 
@@ -119,7 +127,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
     """Forward passes over prepared rows, on all processes there are; every image counts once, in its place."""
     accelerator = Accelerator()
     loader = DataLoader(
-        rows.select_columns(["pixels", "label"]),  # type: ignore[arg-type]
+        rows.select_columns(["pixels", "label"]),
         batch_size=batch_size,
         collate_fn=Collator(preprocessing.size),
     )
@@ -138,15 +146,37 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
     return Predictions(np.concatenate(gathered), np.concatenate(labels))
 
 
-def judge(predictions: Predictions, rows: Dataset, model: PreTrainedModel) -> Scores:
-    """Every figure with its interval; by patient where patients are known."""
-    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-    return score(predictions.probabilities, predictions.labels, names, groups=list(rows["patient_group"]))
+def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+    """The two figures that a temperature moves: negative log-likelihood (nats) and expected calibration error."""
+    names = ("negative_log_likelihood", "expected_calibration_error")
+    return {name: compute(name, probabilities, labels)[name] for name in names}
 
 
-def draw(predictions: Predictions, scores: Scores, folder: Path) -> None:
-    """Write the confusion matrix, the ROC curves and the reliability diagram into `folder`."""
-    names = scores["label_names"]
+def label_names_of(model: PreTrainedModel) -> list[str]:
+    """The model's labels in the order of its logits."""
+    return [model.config.id2label[i] for i in range(model.config.num_labels)]
+
+
+def draw(predictions: Predictions, scores: Scores, folder: Path, calibration: dict[str, Any]) -> None:
+    """Write the plots into `folder`; `calibration` is the model's `calibration.json`, {} for a model without."""
+    names, probabilities, labels = scores["label_names"], predictions.probabilities, predictions.labels
     plots.confusion_matrix(scores["confusion_matrix"], names, folder / "confusion_matrix.png")
-    plots.roc_curves(predictions.probabilities, predictions.labels, names, folder / "roc.png")
-    plots.reliability_diagram(predictions.probabilities, predictions.labels, folder / "reliability.png")
+    plots.roc_curves(probabilities, labels, names, folder / "roc.png")
+    before = softmax(predictions.logits * calibration["temperature"]) if calibration else None
+    plots.reliability_diagram(probabilities, labels, folder / "reliability.png", before=before)
+    threshold = calibration["referral"]["threshold"] if calibration else None
+    plots.referral_curve(probabilities, labels, folder / "referral.png", threshold=threshold)
+
+
+def draw_mistakes(predictions: Predictions, rows: Dataset, names: Sequence[str], size: int, folder: Path) -> None:
+    """Write `worst_mistakes.png`, the most confident wrong answers, into `folder`; it shows the data: don't publish it.
+
+    The slices are shown as the model saw them, at its input size.
+    """
+    chosen = worst_mistakes(predictions.probabilities, predictions.labels)
+    images, captions = [], []
+    for i in chosen:
+        said, row = int(predictions.probabilities[i].argmax()), rows[int(i)]
+        images.append(Image.fromarray(unpack(row["pixels"], size)[0]))
+        captions.append(f"{Path(row['file_name']).name}\n{names[predictions.labels[i]]}, called {names[said]}")
+    plots.worst_mistakes(images, captions, folder / "worst_mistakes.png")

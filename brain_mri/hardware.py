@@ -24,7 +24,9 @@ def autocast_dtype(precision: str, device: torch.device, model: nn.Module) -> to
         ConfigError: fp16 on a device where its gradients would underflow for want of a loss scaler.
     """
     if precision == "fp16":
-        raise ConfigError("--precision fp16: use --fp16 true instead, which scales the loss so that it doesn't underflow.")
+        raise ConfigError(
+            "--precision fp16: use --fp16 true instead, which scales the loss so that it doesn't underflow."
+        )
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto" and _computes_in_bf16(device) and not (device.type == "cpu" and _has_depthwise(model)):

@@ -92,7 +92,9 @@ class FolderLayout:
             try:
                 x, y, w, h = (float(row[c]) for c in columns)
             except (KeyError, ValueError) as error:
-                raise DataError(f"boxes.csv: the row of {name!r} needs the four numbers {', '.join(columns)}.") from error
+                raise DataError(
+                    f"boxes.csv: the row of {name!r} needs the four numbers {', '.join(columns)}."
+                ) from error
             if not all(0.0 <= v <= 1.0 for v in (x, y, w, h)):
                 raise DataError(f"boxes.csv: the box of {name!r} is not in fractions of the image, from 0 to 1.")
             boxes[name] = (x, y, w, h)
@@ -113,7 +115,9 @@ class FolderLayout:
                 for row in reader:
                     file_name = prefix + row["file_name"].replace("\\", "/")
                     if file_name not in known:
-                        raise DataError(f"{table}: {row['file_name']!r} is not an image of this folder; mend the table.")
+                        raise DataError(
+                            f"{table}: {row['file_name']!r} is not an image of this folder; mend the table."
+                        )
                     yield file_name, row
 
 
@@ -187,7 +191,9 @@ def _scan_split(layout: FolderLayout, folder: Path) -> None:
 def _scan_classes(layout: FolderLayout, folder: Path, split: str) -> None:
     stray = _images(folder)
     if stray:
-        layout.problems.append(f"{len(stray)} images in {folder.name}/ lie outside a class folder ({stray[0].name} ...)")
+        layout.problems.append(
+            f"{len(stray)} images in {folder.name}/ lie outside a class folder ({stray[0].name} ...)"
+        )
     for class_folder in _folders(folder):
         name = class_folder.relative_to(layout.root).as_posix()
         images = _images(class_folder)

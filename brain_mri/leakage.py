@@ -27,9 +27,11 @@ from brain_mri.duplicates import ORIENTATIONS, SIDE, THRESHOLD, Pairs, clusters,
 from brain_mri.errors import ConfigError, ImageError, run_command
 from brain_mri.images import read_image
 from brain_mri.layout import WHOLE, FolderLayout, raise_problems, scan_folder
+from brain_mri.leakage_report import format_table, worst_pairs_picture
 
 _SPLIT_ORDER = ("train", "validation", "test", WHOLE)
 _SEEN = ("train", "validation")  # what a model was fitted or tuned on
+_MOST_SHOWN = 12
 _FEW_IMAGES = 256  # reading so few takes no longer than starting processes for it
 
 
@@ -71,7 +73,8 @@ def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
             twins include identical files, and have `orientations`, `{orientation: pairs}`, and `mirrored_share`, in
             [0, 1] (absent without a pair).
         `clusters`: `count` of the sets of images joined by twins, and how many images the `largest` has.
-        `different_labels`: the twins that bear different labels, named.
+        `different_labels`: the twins that bear different labels, `{"images", "labels", "similarity", "orientation"}`.
+        `worst_pairs`: the dozen most suspicious twins, described likewise.
         `patients`: `known` images, `groups`, and `across`: `{"train/test": {"groups": n, "images": {split: n}}}`.
         `test_with_twin`: names of the test images with a twin in train or validation.
         `test_with_identical_file`: how many of them are byte-identical to it.
@@ -94,6 +97,7 @@ def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
         "twins": _per_splits(table, pairs, orientations=True),
         "clusters": {"count": int((sizes > 1).sum()), "largest": int(sizes.max())},
         "different_labels": _different_labels(table, pairs),
+        "worst_pairs": _worst_pairs(table, pairs, groups),
         "patients": _patients(table),
         "test_with_twin": [table.file_names[i] for i in _test_images_linked(table, pairs)],
         "test_with_identical_file": len(_test_images_linked(table, identical)),
@@ -104,22 +108,28 @@ def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
 
 def headline(report: dict[str, Any]) -> str:
     """Say the worst of an `audit` in one or two sentences."""
+    sentence = _test_sentence(report) if "test" in report["splits"] else _whole_sentence(report)
     different = len(report["different_labels"])
-    wrong = f" {different} pair{'s' * (different > 1)} of twins with different labels." if different else ""
-    if "test" not in report["splits"]:
-        within = sum(n for counts in report["twins"].values() for n in counts["images"].values())
-        return f"Leakage: {within:,} of {report['images']:,} images have a twin; there is no test split to leak into.{wrong}"
+    return f"{sentence} Twins with different labels: {different:,}." if different else sentence
+
+
+def _whole_sentence(report: dict[str, Any]) -> str:
+    twins = sum(sum(report["twins"][f"{split}/{split}"]["images"].values()) for split in report["splits"])
+    return f"Leakage: no test split to leak into; {twins:,} of {report['images']:,} images have a twin beside them."
+
+
+def _test_sentence(report: dict[str, Any]) -> str:
     total, leaked = report["splits"]["test"]["images"], len(report["test_with_twin"])
-    if not set(_SEEN) & set(report["splits"]):
-        return f"Leakage: there is no train split that the {total:,} test images could have twins in.{wrong}"
     sentence = (
         f"Leakage: {leaked:,} of {total:,} test images ({leaked / total:.1%}) have a twin in training, "
         f"{report['test_with_identical_file']:,} of them byte for byte"
     )
-    known = report["test_with_known_patient"]
-    if known:
-        sentence += f"; of the {known:,} whose patient is known, {report['test_with_seen_patient']:,} are of a patient in training"
-    return f"{sentence}.{wrong}"
+    known, seen = report["test_with_known_patient"], report["test_with_seen_patient"]
+    return (
+        f"{sentence}; of the {known:,} whose patient is known, {seen:,} are of a patient in training."
+        if known
+        else f"{sentence}."
+    )
 
 
 def audit_folder(
@@ -251,78 +261,13 @@ def _patients(table: AuditTable) -> dict[str, Any]:
     return {"known": len(known), "groups": len(set(known)), "across": across}
 
 
-def worst_pairs(table: AuditTable, threshold: float = THRESHOLD, most: int = 12) -> list[dict[str, Any]]:
-    """The most suspicious twins, at most one of each cluster: different labels first, then across splits, then the rest.
-
-    Returns:
-        Dictionaries with `images`, `labels`, `similarity` and `orientation`, as in `audit`'s `different_labels`.
-    """
-    pairs = near_duplicate_pairs(table.thumbnails, threshold)
+def _worst_pairs(table: AuditTable, pairs: Pairs, groups: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """Different labels first, then across splits, then the most alike; one of each cluster, so that none fills it."""
     labels, splits = np.asarray(table.labels), np.asarray(table.splits)
-    same_label = labels[pairs.first] == labels[pairs.second]
-    same_split = splits[pairs.first] == splits[pairs.second]
-    order = np.lexsort((-pairs.similarity, same_split, same_label))
-    ranked = _select(pairs, order)
-    cluster = clusters(len(table), pairs)[ranked.first]
-    best = np.sort(np.unique(cluster, return_index=True)[1])[:most]
+    same_label, same_split = (column[pairs.first] == column[pairs.second] for column in (labels, splits))
+    ranked = _select(pairs, np.lexsort((-pairs.similarity, same_split, same_label)))
+    best = np.sort(np.unique(groups[ranked.first], return_index=True)[1])[:_MOST_SHOWN]
     return [_describe(table, ranked, int(k)) for k in best]
-
-
-def worst_pairs_picture(pairs: Sequence[dict[str, Any]], root: str | Path, path: str | Path) -> None:
-    """Draw pairs of `worst_pairs` side by side, with names, labels and similarity, into a PNG file.
-
-    Raises:
-        ImageError: an image can't be read.
-    """
-    from matplotlib.figure import Figure
-
-    columns = 2
-    rows = max(1, -(-len(pairs) // columns))
-    figure = Figure(figsize=(4.6 * columns, 2.7 * rows), layout="constrained")
-    if not pairs:
-        figure.text(0.5, 0.5, "No two images of this folder are twins.", ha="center", va="center")
-    axes = figure.subplots(rows, 2 * columns, squeeze=False).ravel()
-    for cell in axes:
-        cell.set_axis_off()
-    for k, pair in enumerate(pairs):
-        for side in range(2):
-            name, label = pair["images"][side], pair["labels"][side]
-            note = f"{pair['orientation']}, r = {pair['similarity']:.3f}" if side else f"pair {k + 1}"
-            axes[2 * k + side].imshow(read_image(Path(root) / name).convert("L"), cmap="gray", vmin=0, vmax=255)
-            axes[2 * k + side].set_title(f"{Path(name).name}\n{name.split('/')[0]}: {label}\n{note}", fontsize=7)
-    figure.savefig(path, dpi=110)
-
-
-def format_table(report: dict[str, Any]) -> str:
-    """Lay out an `audit` as text: splits, then what leaks within and between them, then twins with different labels."""
-    lines = [
-        f"{report['images']:,} images; twins correlate by {report['threshold']} or more in one of 8 orientations",
-        "",
-    ]
-    for split, counts in report["splits"].items():
-        labels = ", ".join(f"{n:,} {label}" for label, n in counts["labels"].items())
-        lines.append(f"{split:<12}{counts['images']:>7,}  {labels}")
-    lines += ["", f"{'':<24}{'pairs':>8}{'mirrored':>10}  images"]
-    for kind, name in (("identical_files", "identical"), ("twins", "twins")):
-        for key, counts in report[kind].items():
-            lines.append(
-                _format_counts(f"{name} {key}", counts["pairs"], counts.get("mirrored_share"), counts["images"])
-            )
-    for key, counts in report["patients"]["across"].items():
-        lines.append(_format_counts(f"patients {key}", counts["groups"], None, counts["images"]))
-    sets = report["clusters"]
-    lines += ["", f"{sets['count']:,} sets of twins, the largest of {sets['largest']:,} images"]
-    known = report["patients"]
-    lines.append(f"patients are known for {known['known']:,} images ({known['groups']:,} groups)")
-    for pair in report["different_labels"]:
-        named = " and ".join(f"{n} ({label})" for n, label in zip(pair["images"], pair["labels"], strict=True))
-        lines.append(f"different labels: {named}, {pair['orientation']}, r = {pair['similarity']:.3f}")
-    return "\n".join(lines)
-
-
-def _format_counts(name: str, pairs: int, mirrored: float | None, images: dict[str, int]) -> str:
-    share = "" if mirrored is None else f"{mirrored:.0%}"
-    return f"{name:<24}{pairs:>8,}{share:>10}  " + ", ".join(f"{n:,} of {split}" for split, n in images.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -337,12 +282,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help="correlation that makes two images twins")
     parser.add_argument("--processes", type=int, default=2, help="processes that read images")
     options = parser.parse_args(arguments)
-    report, table = audit_folder(options.data_dir, options.processes, options.threshold)
+    report, _ = audit_folder(options.data_dir, options.processes, options.threshold)
+    root = scan_folder(options.data_dir).root
     output = Path(options.output)
     output.mkdir(parents=True, exist_ok=True)
     (output / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    pairs = worst_pairs(table, options.threshold)
-    worst_pairs_picture(pairs, scan_folder(options.data_dir).root, output / "worst_pairs.png")
+    worst_pairs_picture(report["worst_pairs"], root, output / "worst_pairs.png")
     print(f"{format_table(report)}\n\n{headline(report)}\nWritten to {output}/: audit.json, worst_pairs.png.")
 
 

@@ -84,7 +84,9 @@ def _adapt_timm(config: TimmWrapperConfig, args: ModelArguments) -> None:
 
 def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
     if args.model_args:
-        raise ConfigError(f"--model_args is for timm models; {args.model} is a transformers-native {config.model_type}.")
+        raise ConfigError(
+            f"--model_args is for timm models; {args.model} is a transformers-native {config.model_type}."
+        )
     if args.drop_rate is not None:
         _set_first(config, ("hidden_dropout_prob", "classifier_dropout", "dropout"), args.drop_rate, "drop_rate")
     if args.drop_path_rate is not None:
@@ -167,7 +169,26 @@ def classifier_of(model: PreTrainedModel) -> nn.Module:
     if is_timm(model.config):
         head: nn.Module = model.timm_model.get_classifier()
         return head
-    return next(module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None)
+    native: nn.Module = next(
+        module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None
+    )
+    return native
+
+
+def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
+    """Divide the classifier's weight and bias by `temperature`, so that the logits come out divided by it (Guo 2017).
+
+    Raises:
+        ConfigError: the last layer is not linear, so its logits can't be scaled through its weights.
+    """
+    head = classifier_of(model)
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(
+            f"the classifier of this model is a {type(head).__name__}, not Linear: it can't be calibrated."
+        )
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.div_(temperature)
 
 
 def _is_head(parameter: str, model: PreTrainedModel) -> bool:

@@ -14,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from brain_mri import hardware, plots
-from brain_mri.arguments import LAST_CHECKPOINT, DataArguments, ModelArguments, RecipeArguments
+from brain_mri import calibration, hardware, plots
+from brain_mri.arguments import LAST_CHECKPOINT
 from brain_mri.data import PreparedImages, fingerprint
 from brain_mri.errors import ConfigError
+from brain_mri.evaluation import CALIBRATION, calibration_scores, predict
 from brain_mri.leakage import audit, headline
+from brain_mri.models import fold_temperature
 from brain_mri.training import MRITrainer
 from brain_mri.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+_COVERAGE = 0.95  # of the prediction sets
+_KEPT_ACCURACY = 0.99  # of what is not referred to a human
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 
 
@@ -54,10 +58,11 @@ def begin(args: TrainingArguments) -> Path:
     checkpoints = folder / CHECKPOINTS
     if not args.resume_from_checkpoint and ((folder / "config.json").exists() or checkpoints.exists()):
         raise ConfigError(
-            f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, choose another --output_dir, "
-            "or remove it."
+            f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, or choose another "
+            "--output_dir, or remove it."
         )
     args.output_dir = str(checkpoints)
+    args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
     set_seed(args.seed)
     return folder
 
@@ -102,14 +107,45 @@ def format_sizes(sizes: dict[str, dict[str, int]]) -> str:
     return "\n".join([head, *lines])
 
 
-def report(images: PreparedImages, splits: DatasetDict, folder: Path) -> None:
+def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder: Path) -> None:
     """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
     if not PartialState().is_main_process:
         return
     names = {name: split for split, rows in splits.items() for name in rows["file_name"]}
-    found = audit(images.audit_table([names[name] for name in images.rows["file_name"]]))
+    found = audit(images.audit_table([names[name] for name in images.rows["file_name"]]), threshold)
     write_json(found, folder / "audit.json")
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
+
+
+def calibrate(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
+
+    The thresholds of prediction sets and of referral are chosen there too, on the calibrated probabilities.
+    """
+    predictions = predict(model, validation, preprocessing)
+    temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
+    fold_temperature(model, temperature)
+    probabilities = calibration.softmax(predictions.logits / temperature)
+    record = {
+        "temperature": temperature,
+        "n": len(validation),
+        "validation": {
+            "before": calibration_scores(predictions.probabilities, predictions.labels),
+            "after": calibration_scores(probabilities, predictions.labels),
+        },
+        "prediction_sets": {
+            "coverage": _COVERAGE,
+            "threshold": calibration.conformal_threshold(probabilities, predictions.labels, _COVERAGE),
+            "method": "LAC",
+        },
+        "referral": {
+            "accuracy": _KEPT_ACCURACY,
+            "threshold": calibration.referral_threshold(probabilities, predictions.labels, _KEPT_ACCURACY),
+        },
+    }
+    if PartialState().is_main_process:
+        write_json(record, folder / CALIBRATION)
+        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(validation))
 
 
 def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
@@ -130,10 +166,19 @@ def save_run(
     trainer: MRITrainer,
     images: PreparedImages,
     splits: DatasetDict,
-    arguments: tuple[DataArguments, ModelArguments, RecipeArguments, TrainingArguments],
+    arguments: Sequence[Any],
     started: float,
 ) -> None:
-    """Write `run.json`: configuration, data, seed, versions, hardware, time. `started` is what `time.time()` gave."""
+    """Write `run.json`: configuration, data, seed, versions, hardware, time.
+
+    Args:
+        folder: the model folder.
+        trainer: after its training.
+        images: all that was read.
+        splits: what was trained on and held out.
+        arguments: DataArguments, ModelArguments, RecipeArguments and TrainingArguments, as they were used.
+        started: what `time.time()` gave at the run's start, in seconds.
+    """
     if not PartialState().is_main_process:
         return
     data, model, recipe, training = arguments

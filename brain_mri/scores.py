@@ -60,14 +60,13 @@ def score(
         labels: `(n,)` class numbers.
         label_names: the `k` class names.
         groups: `(n,)` the patient of each image; None for an unknown one, which then is its own group.
-        resamples: bootstrap resamples.
+        resamples: how many bootstrap resamples.
         seed: of the resampling.
 
     Returns:
         Ready for JSON; `{...}` stands for `{"value": v, "low": l, "high": h}`::
 
-            n, n_groups, label_names, support {name: images}
-            bootstrap {kind, level, resamples, seed, resampled}
+            n, n_groups, label_names, support {name: images}, bootstrap {kind, level, resamples, seed, resampled}
             accuracy {...}, balanced_accuracy {...}, matthews, cohen_kappa, brier,
             negative_log_likelihood, expected_calibration_error
             macro_precision {...}, macro_sensitivity, macro_specificity, macro_f1, macro_auroc, macro_average_precision
@@ -82,8 +81,7 @@ def score(
     cases = Cases.of(probabilities, labels)
     if len(label_names) != cases.probabilities.shape[1]:
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
-    numbers = _group_numbers(groups, len(cases.labels))
-    n_groups = int(numbers.max()) + 1
+    n_groups = int((numbers := _group_numbers(groups, len(cases.labels))).max()) + 1
     spread = _bootstrap(cases, numbers, resamples, seed) if n_groups > 1 else {}
     support = np.bincount(cases.labels, minlength=len(label_names))
     return {

@@ -46,6 +46,7 @@ def search(
     Each trial is a whole training with the run's own schedule, without checkpoints. The objective is
     `args.metric_for_best_model` (default: macro-F1) on the validation split, after the last epoch.
     """
+
     def model_init(trial: optuna.Trial | None = None) -> PreTrainedModel:
         drop_rate = trial.params.get("drop_rate") if trial is not None else None
         tried = model_args if drop_rate is None else replace(model_args, drop_rate=drop_rate)

@@ -16,7 +16,14 @@ from timm.data import Mixup
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    EvalPrediction,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.errors import ConfigError
@@ -54,6 +61,7 @@ class MRITrainer(Trainer):
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
         self._micro_step = (-1, 0)
+        self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
         self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
@@ -83,7 +91,7 @@ class MRITrainer(Trainer):
         smoothing = 0.0
         if model.training:
             hold_frozen_statistics(model)
-            pixels = self.augmentation(pixels, self._generator())
+            pixels = self.augmentation(pixels, self._generator(), self._training_size())
             smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 pixels, targets = self.mix(pixels, targets)
@@ -95,6 +103,11 @@ class MRITrainer(Trainer):
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _training_size(self) -> int | None:
+        """The side of this step's images: small ones first (progressive resizing; Howard 2018), None for full size."""
+        small = self.state.global_step < self.recipe.progressive_share * self.state.max_steps
+        return self.recipe.progressive_size if small and self.recipe.progressive_size else None
 
     def _generator(self) -> torch.Generator:
         step, micro = self._micro_step
@@ -110,7 +123,8 @@ class MRITrainer(Trainer):
             groups = parameter_groups(network, self.recipe, self.args.learning_rate, self.args.weight_decay)
             optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
             self.optimizer = optimizer_class(groups, **options)
-        return self.optimizer
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train; at the end the model holds the best (or last) weights, averaged if the recipe averages."""
@@ -121,9 +135,14 @@ class MRITrainer(Trainer):
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         self.model.to(memory_format=self.memory_format)
+        if self.recipe.progressive_size and self.args.torch_compile:
+            # Two fixed sizes, compiled once each, are faster than one graph for any size.
+            torch._dynamo.config.automatic_dynamic_shapes = False
         if self.recipe.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ConfigError("--ema_decay needs the whole model in each process: set it to 0 with FSDP or DeepSpeed.")
+                raise ConfigError(
+                    "--ema_decay needs the whole model in each process: set it to 0 with FSDP or DeepSpeed."
+                )
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
@@ -134,7 +153,9 @@ class MRITrainer(Trainer):
         if self.ema is not None:
             self.ema.update(self.model, step=self.state.global_step)
 
-    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any) -> Any:
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
+    ) -> Any:
         """Trainer's, but `dataloader_drop_last` holds for training only: an evaluation counts every image."""
         kept = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = kept and bool(kwargs.get("is_training"))
@@ -199,7 +220,7 @@ def build_trainer(
     args: TrainingArguments,
     model_init: Callable[..., PreTrainedModel] | None = None,
 ) -> MRITrainer:
-    """A trainer on `splits["train"]` that evaluates on `splits["validation"]`; the test split stays out of its sight."""
+    """A trainer on `splits["train"]`, judged on `splits["validation"]`; the test split stays out of its sight."""
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))

@@ -118,14 +118,18 @@ class Augmentation:
     def __init__(self, recipe: RecipeArguments) -> None:
         self.recipe = recipe
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the batch (batch, 3, H, W), values in [0, 255], as augmented float32 in the same range."""
+    def __call__(self, pixels: Tensor, generator: torch.Generator, size: int | None = None) -> Tensor:
+        """Return the batch (batch, 3, H, W), values in [0, 255], as augmented float32 in the same range.
+
+        With `size` it comes out as (batch, 3, size, size), scaled in the same resampling that turns and shifts it.
+        """
         images = pixels.float()
         n = len(images)
         theta = self._affine(n, generator).to(images.device)
         gain = 1 + self._uniform(n, self.recipe.contrast, generator).to(images.device)
         offset = 1 + self._uniform(n, self.recipe.brightness, generator).to(images.device)
-        grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+        height, width = (size, size) if size else images.shape[2:]
+        grid = functional.affine_grid(theta, [n, 3, height, width], align_corners=False)
         images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * gain[:, None, None, None] + mean

@@ -32,7 +32,9 @@ def test_an_unknown_key_suggests_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("learning_rat: 1e-4\n")
     with pytest.raises(ConfigError, match=r"unknown option 'learning_rat' in .*: did you mean 'learning_rate'"):
         parse(_ALL, [str(tmp_path / "run.yaml")])
-    with pytest.raises(ConfigError, match="unknown option 'freeze_untill' on the command line: did you mean 'freeze_until'"):
+    with pytest.raises(
+        ConfigError, match="unknown option 'freeze_untill' on the command line: did you mean 'freeze_until'"
+    ):
         parse(_ALL, ["--output_dir", "o", "--freeze_untill", "layer3"])
 
 

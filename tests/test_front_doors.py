@@ -15,15 +15,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from brain_mri.evaluation import load_model, predict
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data import prepare_images
+from brain_mri.evaluation import load_model, predict
 
 _ROOT = Path(__file__).parents[1]
-_QUICK = "--num_train_epochs 2 --image_size 32 --preprocessing_workers 1 --save_total_limit 5".split()
+_QUICK = ["--num_train_epochs", "2", "--image_size", "32", "--preprocessing_workers", "1", "--save_total_limit", "5"]
 
 
-def _run(*words: str, launcher: tuple[str, ...] = (sys.executable,), **variables: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    *words: str, launcher: tuple[str, ...] = (sys.executable,), **variables: str
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables
     command = [*launcher, *words]
     return subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
@@ -95,7 +97,9 @@ def test_pipeline_gives_the_logits_that_evaluation_saw(trained: Path, phantoms: 
 
 @pytest.mark.slow
 def test_two_processes_train_together_and_leave_one_model(phantoms: Path, tmp_path: Path) -> None:
-    _train(phantoms, tmp_path / "two", "--per_device_train_batch_size", "8", launcher=_TORCHRUN)
+    words = ("--per_device_train_batch_size", "8", "--report_to", "tensorboard")
+    _train(phantoms, tmp_path / "two", *words, launcher=_TORCHRUN)
+    assert list((tmp_path / "two").rglob("events.out.tfevents.*")), "TensorBoard was asked for"
     record = json.loads((tmp_path / "two" / "run.json").read_text())
     assert record["processes"] == 2
     train = sum(record["splits"]["train"].values())

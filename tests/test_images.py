@@ -40,7 +40,12 @@ def test_what_is_no_picture_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "half.jpg").write_bytes(whole.getvalue()[:1500])
     (tmp_path / "text.jpg").write_text("not a picture")
     (tmp_path / "empty.png").write_bytes(b"")
-    for name, reason in (("half", "broken"), ("text", "not a picture"), ("empty", "not a picture"), ("none", "no such")):
+    for name, reason in (
+        ("half", "broken"),
+        ("text", "not a picture"),
+        ("empty", "not a picture"),
+        ("none", "no such"),
+    ):
         path = next(tmp_path.glob(f"{name}.*"), tmp_path / "none.png")
         with pytest.raises(ImageError, match=reason) as error:
             read_image(path)

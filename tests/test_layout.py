@@ -63,7 +63,13 @@ def test_every_problem_is_named_in_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         scan_folder(tmp_path).check()
     message = str(error.value)
-    for offender in ("extra/", "Training/glioma/deeper/", "Training/meningioma/", "stray.png", "lacks the class pituitary"):
+    for offender in (
+        "extra/",
+        "Training/glioma/deeper/",
+        "Training/meningioma/",
+        "stray.png",
+        "lacks the class pituitary",
+    ):
         assert offender in message
 
 

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForImageClassification, ConvNextConfig, SwinConfig, ViTConfig, pipeline
+from transformers import (
+    AutoModelForImageClassification,
+    ConvNextConfig,
+    Dinov2Config,
+    SwinConfig,
+    ViTConfig,
+    pipeline,
+)
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.errors import ConfigError
@@ -54,6 +61,7 @@ def test_plain_pipeline_loads_every_architecture(args: ModelArguments, tmp_path:
         ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, image_size=64),
         SwinConfig(embed_dim=16, depths=[1, 1], num_heads=[1, 2], image_size=64, window_size=4),
         ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16]),
+        Dinov2Config(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=70, patch_size=14),
     ],
     ids=lambda config: config.model_type,
 )
@@ -72,9 +80,9 @@ def test_a_transformers_native_model_is_fine_tuned_from_its_folder(config: Any, 
     assert all(torch.equal(body.state_dict()[name], model.state_dict()[name]) for name in kept)
     assert classifier_of(model).out_features == 4
     classify = pipeline("image-classification", model=str(tmp_path / "tuned"), device="cpu")
-    assert {answer["label"] for answer in classify.model.config.id2label.values() and classify(_black(tmp_path))} == set(
-        LABELS
-    )
+    assert {
+        answer["label"] for answer in classify.model.config.id2label.values() and classify(_black(tmp_path))
+    } == set(LABELS)
 
 
 def _black(folder: Path) -> str:

@@ -39,7 +39,11 @@ def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
 
 
 def _trainer(
-    folder: Path, splits: DatasetDict, preprocessing: Preprocessing, recipe: RecipeArguments | None = None, **kwargs: Any
+    folder: Path,
+    splits: DatasetDict,
+    preprocessing: Preprocessing,
+    recipe: RecipeArguments | None = None,
+    **kwargs: Any,
 ) -> MRITrainer:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": 8,
@@ -149,9 +153,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path, splits: DatasetDict, preprocessi
 
 
 @pytest.mark.slow
-def test_the_search_fills_in_what_it_found(
-    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
-) -> None:
+def test_the_search_fills_in_what_it_found(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:
     recipe = RecipeArguments(search_trials=2)
     args = _trainer(tmp_path, splits, preprocessing, num_train_epochs=1, eval_strategy="epoch").args
     model_args, found = search(_MODEL, LABELS, splits, preprocessing, recipe, args)

@@ -1,0 +1,362 @@
+"""The model card: `README.md` of a model folder, from the JSON files in it and nothing else. No torch.
+
+    python -m brain_mri.card MODEL_FOLDER
+
+What is said is in `templates/model_card.md`; here is what it says it of. A figure that was not measured is in none of
+the files, and so in no sentence of the card. Model cards: Mitchell et al. 2019.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, StrictUndefined, UndefinedError
+
+from brain_mri.errors import DataError, run_command
+
+Record = dict[str, Any]
+
+_TASK = "image-classification"
+_FIGURES = {
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "macro_specificity": "Macro specificity",
+    "macro_auroc": "Macro AUROC",
+    "macro_average_precision": "Macro average precision",
+    "matthews": "Matthews correlation",
+    "cohen_kappa": "Cohen's kappa",
+    "brier": "Brier score (lower is better)",
+    "negative_log_likelihood": "Negative log-likelihood (lower is better)",
+    "expected_calibration_error": "Expected calibration error (lower is better)",
+}
+# None that shows the images themselves: a folder is published with its card, and its data may not be.
+_PICTURES = (
+    "training_curves.png",
+    "evaluation/confusion_matrix.png",
+    "evaluation/roc.png",
+    "evaluation/reliability.png",
+    "evaluation/referral.png",
+)
+_INDEXED = {  # the figures of the metadata, under the names that the Hub's metrics have
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced_accuracy",
+    "macro_f1": "f1",
+    "macro_auroc": "roc_auc",
+    "matthews": "matthews_correlation",
+    "expected_calibration_error": "expected_calibration_error",
+}
+# Of the Hub's licence names, those that weights come under; any other has to be declared as "other", with its name.
+_HUB_LICENSES = {
+    "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0", "openrail", "creativeml-openrail-m", "apple-amlr", "apple-ascl", "gemma",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelRecords:
+    """The JSON files of a model folder, parsed.
+
+    Attributes:
+        config: `config.json`.
+        run: `run.json`.
+        audit: `audit.json`; like every one below, None where it was not written.
+        calibration: `calibration.json`.
+        results: `evaluation/results.json`.
+        patient_wise: `evaluation/patient_wise.json`, if a fold of it is finished.
+        external: `evaluation/external_<name>.json`, by name.
+        pictures: which of the plots are there, as paths relative to the folder.
+    """
+
+    config: Record
+    run: Record
+    audit: Record | None
+    calibration: Record | None
+    results: Record | None
+    patient_wise: Record | None
+    external: dict[str, Record]
+    pictures: list[str]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way of measuring the model: what it is called, on which data, and the figures of `scores.score`.
+
+    For the patient-wise protocol `scores` is None: its figures are means over folds, not values with intervals.
+    """
+
+    key: str
+    title: str
+    data: Record
+    scores: Record | None
+
+
+def read_records(folder: str | Path) -> ModelRecords:
+    """Read what a model folder says of itself.
+
+    Raises:
+        DataError: `config.json` or `run.json` is missing, or a file is no JSON object.
+    """
+    root = Path(folder)
+    external = {p.stem.removeprefix("external_"): _read(p) for p in sorted(root.glob("evaluation/external_*.json"))}
+    patient_wise = _read_if_there(root / "evaluation" / "patient_wise.json")
+    return ModelRecords(
+        config=_read(root / "config.json"),
+        run=_read(root / "run.json"),
+        audit=_read_if_there(root / "audit.json"),
+        calibration=_read_if_there(root / "calibration.json"),
+        results=_read_if_there(root / "evaluation" / "results.json"),
+        patient_wise=patient_wise if patient_wise and patient_wise["metrics"] else None,
+        external=external,
+        pictures=[name for name in _PICTURES if (root / name).is_file()],
+    )
+
+
+def _read_if_there(path: Path) -> Record | None:
+    return (_read(path) or None) if path.exists() else None
+
+
+def _read(path: Path) -> Record:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: give the folder that a finished run of train.py left.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} can't be read as JSON ({error}): write it again with the script it came from."
+        ) from error
+    if not isinstance(record, dict):
+        raise DataError(f"{path} holds no JSON object: write it again with the script it came from.")
+    return record
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write `README.md` into a model folder, whole or not at all.
+
+    Args:
+        folder: what train.py left, and evaluate_model.py added to.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        DataError: `config.json` or `run.json` is missing, or a file lacks what the card has to say of it.
+    """
+    path = Path(folder) / "README.md"
+    try:
+        card = build_card(read_records(folder))
+    except (KeyError, UndefinedError) as error:
+        raise DataError(
+            f"a JSON file of {folder} is not as this version writes it (it lacks {error}): "
+            "train or evaluate again with this version."
+        ) from error
+    partial = path.with_suffix(".partial")
+    card.save(partial)
+    os.replace(partial, path)
+    return path
+
+
+def build_card(records: ModelRecords) -> ModelCard:
+    """Fill the template; the metadata goes through huggingface_hub's own classes, and back through its parser.
+
+    Unlike `ModelCard.from_template`, a name that the template uses and the files don't have is an error, not a gap.
+
+    Raises:
+        KeyError: a file lacks a figure that its like always has.
+        UndefinedError: the same, met within the template.
+    """
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"code": _code, "figure": _figure, "percent": _percent, "number": _number, "time": _time}
+    template = environment.from_string(files("brain_mri").joinpath("templates/model_card.md").read_text("utf-8"))
+    measured = protocols(records)
+    body = template.render(
+        **{name: getattr(records, name) for name in ModelRecords.__dataclass_fields__},
+        metadata=(metadata := card_metadata(records)),
+        data_name=_data_name(records.run),
+        protocols={protocol.key: protocol for protocol in measured},
+        figure_rows=figure_rows(measured, records.patient_wise),
+        absent_classes={protocol.title: _absent_classes(protocol.scores) for protocol in measured if protocol.scores},
+        confusions=largest_confusions(records.results["scores"]) if records.results else [],
+        weakest=weakest_class(records.results["scores"]) if records.results else None,
+    )
+    body = re.sub(r"\n{3,}", "\n\n", body).strip()
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}\n")
+
+
+def protocols(records: ModelRecords) -> list[Protocol]:
+    """The protocols that were measured, in the order of the card's columns."""
+    measured = []
+    if results := records.results:
+        measured.append(Protocol("test", "Test split", results["data"], results["scores"]))
+        if "leak_free" in results:
+            measured.append(Protocol("leak-free", "Leak-free", results["data"], results["leak_free"]["scores"]))
+    if records.patient_wise:
+        data = records.patient_wise.get("data", {"name": "patient-wise folds"})
+        measured.append(Protocol("patient-wise", "Patient-wise", data, None))
+    for name, result in records.external.items():
+        title = f"External: {result['data']['name']}"
+        measured.append(Protocol(f"external-{name}", title, result["data"], result["scores"]))
+    return measured
+
+
+def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> list[list[str]]:
+    """The table of all protocols as rows of cells: a name, then one cell for each protocol."""
+    scores = [protocol.scores for protocol in measured]
+    folds = patient_wise or {"n": 0, "metrics": {}}
+    rows = [["Images (n)", *(_number((s or folds)["n"]) for s in scores)]]
+    for key, name in _FIGURES.items():
+        rows.append([name, *(_scores_cell(s, key) if s else _folds_cell(folds, key) for s in scores)])
+    for share in next((s["referral"] for s in scores if s), {}):
+        cells = (_scores_cell(s["referral"], share) if s else "not measured" for s in scores)
+        rows.append([f"Accuracy, least certain {share} referred", *cells])
+    return rows
+
+
+def _scores_cell(scores: Record, key: str) -> str:
+    return _figure(scores[key]) if key in scores else "not defined"
+
+
+def _folds_cell(folds: Record, key: str) -> str:
+    if key not in folds["metrics"]:
+        return "not measured"
+    metric = folds["metrics"][key]
+    return f"{metric['mean']:.4f}" + (f" ± {metric['sd']:.4f}" if len(metric["values"]) > 1 else "")
+
+
+def _absent_classes(scores: Record) -> list[str]:
+    return [name for name, images in scores["support"].items() if not images]
+
+
+def largest_confusions(scores: Record, most: int = 2) -> list[Record]:
+    """The mistakes made most often: `true`, `predicted`, `count`, and `images` of the true class. Fewer if fewer are."""
+    names, matrix = scores["label_names"], scores["confusion_matrix"]
+    pairs = [(i, j) for i, j in product(range(len(names)), repeat=2) if i != j and matrix[i][j]]
+    pairs.sort(key=lambda pair: -matrix[pair[0]][pair[1]])
+    return [
+        {"true": names[i], "predicted": names[j], "count": matrix[i][j], "images": sum(matrix[i])}
+        for i, j in pairs[:most]
+    ]
+
+
+def weakest_class(scores: Record) -> str | None:
+    """The class whose images are found least often; None if no class has a sensitivity."""
+    found = {
+        name: figures["sensitivity"]["value"]
+        for name, figures in scores["per_class"].items()
+        if "sensitivity" in figures
+    }
+    return min(found, key=found.__getitem__) if found else None
+
+
+def card_metadata(records: ModelRecords) -> ModelCardData:
+    """The YAML block: licence, library, base model, tags, and every protocol's figures as `model-index`."""
+    model, config = records.run["model"], records.config
+    is_timm = config["model_type"] == "timm_wrapper"
+    base = model["model"] if model["pretrained"] else None
+    results = [result for protocol in protocols(records) for result in _eval_results(protocol, records.patient_wise)]
+    return ModelCardData(
+        model_name=f"brain-mri-{Path(model['model']).name.split('.')[0]}",
+        base_model=base if base and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) else None,
+        library_name="timm" if is_timm else "transformers",
+        pipeline_tag=_TASK,
+        tags=[
+            _TASK,
+            *(["timm"] if is_timm else []),
+            "transformers",
+            "medical",
+            "mri",
+            "brain-tumor",
+            "not-for-diagnosis",
+        ],
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        eval_results=results or None,
+        **_license(records),
+    )
+
+
+def _license(records: ModelRecords) -> dict[str, str]:
+    """The licence that the weights were given in `run.json`, or else that of the weights they were fine-tuned from."""
+    model = records.run["model"]
+    inherited = records.config.get("pretrained_cfg", {}).get("license") if model["pretrained"] else None
+    name = str(model.get("license") or inherited or "").lower()
+    if not name or name == "unknown":
+        return {}
+    return {"license": name} if name in _HUB_LICENSES else {"license": "other", "license_name": name}
+
+
+def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalResult]:
+    """The Hub tells results apart by configuration and revision of the data: so the protocol is the configuration."""
+    if protocol.scores is not None:
+        values = {key: protocol.scores[key]["value"] for key in _INDEXED if key in protocol.scores}
+        note = ""
+    else:
+        metrics = patient_wise["metrics"] if patient_wise else {}
+        values = {key: metrics[key]["mean"] for key in _INDEXED if key in metrics}
+        note = f", mean over folds of {patient_wise['n_folds']}" if patient_wise else ""
+    return [
+        EvalResult(
+            task_type=_TASK,
+            dataset_type="imagefolder",
+            dataset_name=f"{protocol.data['name']} ({protocol.title.split(':')[0].lower()})",
+            dataset_config=protocol.key,
+            dataset_split="test",
+            dataset_revision=protocol.data.get("fingerprint"),
+            metric_type=_INDEXED[key],
+            metric_name=_FIGURES[key].removesuffix(" (lower is better)") + note,
+            metric_value=value,
+        )
+        for key, value in values.items()
+    ]
+
+
+def _data_name(run: Record) -> str:
+    """A folder's own name, without where it lay on the machine; a Hub id in full."""
+    given = str(run["data"]["data_dir"])
+    return given if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given) else re.split(r"[\\/]", given.rstrip("\\/"))[-1]
+
+
+def _code(text: object) -> str:
+    return "`" + str(text).replace("|", "\\|") + "`"
+
+
+def _figure(entry: Record, digits: int = 4) -> str:
+    interval = f" ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})" if "low" in entry else ""
+    return f"{entry['value']:.{digits}f}{interval}"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,}"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the card of a model folder from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.card", description="Write the model card of a folder from its JSON files."
+    )
+    parser.add_argument("folder", help="the model folder that train.py left; README.md in it is replaced")
+    print(write_card(parser.parse_args(arguments).folder))
+
+
+if __name__ == "__main__":
+    run_command(main)

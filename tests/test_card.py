@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+from brain_mri.calibration import expected_calibration_error, softmax
+from brain_mri.card import largest_confusions, write_card
+from brain_mri.errors import DataError
+from brain_mri.labels import LABELS
+from brain_mri.leakage import AuditTable, audit
+from brain_mri.scores import score
+from brain_mri.shortcut import FEATURES, shortcut_accuracy
+
+SECTIONS = (
+    "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Data", "Leakage audit", "Results",
+    "The shortcut control", "Calibration", "Prediction sets and referral", "Known failures", "Training",
+    "Methods and citation",
+)  # fmt: skip
+SCRATCH = {"model": "timm/resnet18.a1_in1k", "pretrained": False}
+
+
+def some_answers(seed: int, n: int, classes: int = 4, lift: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    logits = rng.normal(size=(n, 4))
+    logits[np.arange(n), labels] += lift
+    return softmax(logits), labels
+
+
+def some_scores(seed: int, n: int = 120, **options: Any) -> dict[str, Any]:
+    probabilities, labels = some_answers(seed, n, **options)
+    return score(probabilities, labels, LABELS, groups=[f"p{i // 2}" for i in range(n)], resamples=50)
+
+
+def some_audit() -> dict[str, Any]:
+    """Test image 0 is the file of training image 0; test image 1 mirrors training image 1 under another label."""
+    thumbnails = np.random.default_rng(0).integers(0, 256, (10, 48, 48), dtype=np.uint8)
+    thumbnails[6], thumbnails[7] = thumbnails[0], thumbnails[1][:, ::-1]
+    return audit(
+        AuditTable(
+            file_names=[f"{'train' if i < 6 else 'test'}/{i}.jpg" for i in range(10)],
+            splits=["train"] * 6 + ["test"] * 4,
+            labels=["glioma"] * 7 + ["meningioma"] * 3,
+            digests=["same" if i in (0, 6) else str(i) for i in range(10)],
+            thumbnails=thumbnails,
+            patient_groups=["a", "a", "b", "b", None, None, "a", "b", "c", None],
+        )
+    )
+
+
+def some_results(seed: int, **options: Any) -> dict[str, Any]:
+    data = {"name": f"data{seed}", "fingerprint": f"{seed}" * 64}
+    about = {"model": "somewhere/model", "images": "the test split", "data": data, "seconds": 12.0}
+    return about | {"scores": some_scores(seed, **options)}
+
+
+def full_results() -> dict[str, Any]:
+    rng = np.random.default_rng(4)
+    names = [LABELS[i % 4] for i in range(60)]
+    features = rng.normal(size=(60, len(FEATURES)))
+    features[:, 0] += [LABELS.index(name) for name in names]
+    return some_results(1) | {
+        "leak_free": {"removed": 41, "scores": some_scores(2, n=79)},
+        "before_calibration": {"negative_log_likelihood": 0.7123, "expected_calibration_error": 0.0823},
+        "prediction_sets": {
+            "target": 0.95,
+            "coverage": 0.9412,
+            "coverage_shown": 0.9634,
+            "mean_size": 1.437,
+            "empty": 0.0221,
+        },
+        "referral": {"threshold": 0.8765, "referred": 0.1534, "accuracy_kept": 0.9876},
+        "shortcut": shortcut_accuracy(features[:40], names[:40], features[40:], names[40:]),
+    }
+
+
+def calibration() -> dict[str, Any]:
+    before = {"negative_log_likelihood": 0.4321, "expected_calibration_error": 0.0512}
+    after = {"negative_log_likelihood": 0.3987, "expected_calibration_error": 0.0123}
+    return {
+        "temperature": 1.2345,
+        "n": 98,
+        "validation": {"before": before, "after": after},
+        "prediction_sets": {"coverage": 0.95, "threshold": 0.1234567, "method": "LAC"},
+        "referral": {"accuracy": 0.99, "threshold": 0.87654321},
+    }
+
+
+def patient_wise() -> dict[str, Any]:
+    metrics = {
+        "accuracy": {"mean": 0.9137, "sd": 0.0213, "values": [0.8924, 0.935]},
+        "macro_f1": {"mean": 0.9011, "sd": 0.0101, "values": [0.891, 0.9112]},
+    }
+    about = {"folds_by": "grouped", "n_folds": 5, "finished": [1, 2], "n": 1226, "guided": False}
+    return about | {"metrics": metrics, "label_names": list(LABELS)}
+
+
+def run_record(**model: Any) -> dict[str, Any]:
+    counts = {split: dict.fromkeys(LABELS, n) for split, n in (("train", 90), ("validation", 24), ("test", 30))}
+    training = {
+        "num_train_epochs": 6.0, "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1,
+        "optim": "adamw_torch_fused", "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0.1,
+        "weight_decay": 0.02, "label_smoothing_factor": 0.05, "load_best_model_at_end": True,
+        "metric_for_best_model": "macro_f1", "seed": 42,
+    }  # fmt: skip
+    return {
+        "data": asdict(DataArguments(data_dir="some/private/place/brain-scans")),
+        "model": asdict(ModelArguments(**model)),
+        "recipe": asdict(RecipeArguments(ema_decay=0.995)),
+        "training": training,
+        "data_fingerprint": "0123456789abcdef" * 4,
+        "label_names": list(LABELS),
+        "splits": counts,
+        "best_metric": 0.8181,
+        "global_step": 66,
+        "log_history": [{"eval_accuracy": 0.8282, "epoch": 6.0}],
+        "processes": 2,
+        "hardware": {"cpu": "A Processor", "threads": 2, "gpus": [], "system": "Linux"},
+        "versions": {"torch": "2.15.0", "transformers": "5.23.0"},
+        "seconds": 4500.0,
+        "finished": "2026-11-21T02:59:04Z",
+    }
+
+
+def timm_config() -> dict[str, Any]:
+    return {"model_type": "timm_wrapper", "pretrained_cfg": {"license": "apache-2.0"}}
+
+
+def save(folder: Path, **records: dict[str, Any]) -> Path:
+    (folder / "evaluation").mkdir(parents=True, exist_ok=True)
+    for name, record in records.items():
+        inside = name in ("results", "patient_wise") or name.startswith("external")
+        (folder / ("evaluation" if inside else ".") / f"{name}.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A model folder of which nothing was measured."""
+    return save(tmp_path / "model", config=timm_config(), run=run_record())
+
+
+@pytest.fixture
+def full(bare: Path) -> Path:
+    """A model folder of which everything was measured; the external images show three of the four classes."""
+    return save(
+        bare,
+        audit=some_audit(),
+        calibration=calibration(),
+        results=full_results(),
+        patient_wise=patient_wise(),
+        external_elsewhere=some_results(3, n=60, classes=3),
+    )
+
+
+def table_row(text: str, start: str) -> list[str]:
+    line = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
+    return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+
+def section(text: str, title: str) -> str:
+    return re.split(r"^#{2,3} ", text.split(f"## {title}\n", 1)[1], flags=re.MULTILINE)[0]
+
+
+def shown(figure: dict[str, float]) -> str:
+    return f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
+
+
+def test_the_whole_card_says_what_the_files_say(full: Path) -> None:
+    text = write_card(full).read_text(encoding="utf-8")
+    results, external = (
+        json.loads((full / "evaluation" / f).read_text()) for f in ("results.json", "external_elsewhere.json")
+    )
+    scores, clean = results["scores"], results["leak_free"]["scores"]
+
+    assert tuple(re.findall(r"^## (.+)$", text, flags=re.MULTILINE)) == SECTIONS
+    assert text.index("NOT FOR DIAGNOSIS") < text.index("## At a glance")
+    assert "not a medical device" in text
+
+    assert table_row(text, "") == ["Test split", "Leak-free", "Patient-wise", "External: data3"]
+    assert table_row(text, "Images (n)") == ["120", "79", "1,226", "60"]
+    for key, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro F1")):
+        mean = {"accuracy": "0.9137 ± 0.0213", "macro_f1": "0.9011 ± 0.0101"}[key]
+        assert table_row(text, name) == [shown(scores[key]), shown(clean[key]), mean, shown(external["scores"][key])]
+    assert table_row(text, "Cohen's kappa")[2] == "not measured"
+    assert table_row(text, "Accuracy, least certain 10% referred")[0] == shown(scores["referral"]["10%"])
+    assert "External: data3 has no image of `pituitary`" in text
+    assert "Test split, 60 groups" in text
+
+    for label in LABELS:
+        row = table_row(text, f"`{label}`")
+        found = scores["per_class"][label]["sensitivity"]
+        per_class = section(text, "Per class, on the test split")
+        assert f"| `{label}` | {scores['support'][label]} | {found['value']:.3f} ({found['low']:.3f}" in per_class
+        assert row, label
+
+    glance = section(text, "At a glance")
+    for figure in (scores["accuracy"], clean["accuracy"], external["scores"]["accuracy"]):
+        assert f"{figure['value']:.2%} (95% interval {figure['low']:.2%} to {figure['high']:.2%})" in glance
+    assert "91.37% right on average** over 2 of 5 folds" in glance
+
+    control = results["shortcut"]
+    assert table_row(text, "Trivial features, no network")[0] == f"{control['accuracy']:.4f}"
+    assert table_row(text, "This model")[0] == f"{scores['accuracy']['value']:.4f}"
+    assert table_row(text, "Validation (fitted here)") == ["0.4321", "0.3987", "0.0512", "0.0123"]
+    after = f"{scores['negative_log_likelihood']['value']:.4f}", f"{scores['expected_calibration_error']['value']:.4f}"
+    assert table_row(text, "Test") == ["0.7123", after[0], "0.0823", after[1]]
+
+    referral = section(text, "Prediction sets and referral")
+    for words in ("94.12%", "2.2% of the sets are empty", "96.34%", "1.44 classes", "15.3%", "98.76%"):
+        assert words in referral
+    assert "brain-scans" in text and "private" not in text and "somewhere" not in text
+
+
+def test_the_audit_is_told_in_words(full: Path) -> None:
+    told = section(write_card(full).read_text(encoding="utf-8"), "Leakage audit")
+    assert "2 of 4 test images (50.0%) have a twin in training or validation" in told
+    assert "1 of them are byte for byte the same file" in told
+    assert "of 3 test images whose patient is known, 2 (66.7%) show a patient who is in training" in told
+    assert "1 pair of twins bear different labels" in told
+    assert "`train/1.jpg` (`glioma`) and `test/7.jpg` (`meningioma`), mirrored, correlation 1.000" in told
+    assert table_row(told, "train and test") == ["1", "2", "2 of train, 2 of test"]
+
+
+def test_every_accuracy_on_the_card_is_one_of_the_files(full: Path) -> None:
+    text = write_card(full).read_text(encoding="utf-8")
+    measured = set(re.findall(r"0\.\d{4}", "".join(f"{x:.4f} " for x in _numbers(full))))
+    body = text.split("\n---\n", 1)[1]
+    printed = set(
+        re.findall(r"(?<![\d.])0\.\d{4}(?!\d)", section(body, "Results") + section(body, "The shortcut control"))
+    )
+    assert len(printed) > 50
+    assert printed <= measured
+
+
+def _numbers(folder: Path) -> list[float]:
+    def walk(node: Any) -> list[float]:
+        if isinstance(node, dict | list):
+            return [x for part in (node.values() if isinstance(node, dict) else node) for x in walk(part)]
+        return [node] if isinstance(node, float) else []
+
+    return [x for path in folder.glob("**/*.json") for x in walk(json.loads(path.read_text()))]
+
+
+def test_nothing_measured_leaves_no_figure_of_accuracy(bare: Path) -> None:
+    text = write_card(bare).read_text(encoding="utf-8")
+    assert not re.search(r"\d\.\d{4}|\d%(?! of the steps)", text.replace("0.9950", "").split("## Training")[0])
+    for forbidden in ("0.0000", "nan", "None", "81.81", "0.8181", "0.8282"):
+        assert forbidden not in text
+    assert ModelCard.load(bare / "README.md").data.eval_results is None
+    for title in ("Leakage audit", "Results", "The shortcut control", "Known failures"):
+        assert section(text, title).strip().startswith("Not measured.")
+    assert "**Not evaluated.**" in text
+    assert "Patient-wise (tested only on patients never trained on): not measured" in text
+    assert "score has not been calibrated" in text.replace("`", "")
+    assert "NOT FOR DIAGNOSIS" in text and "## Risks and limits" in text
+
+
+def test_a_file_that_is_not_there_takes_only_its_own_figures_away(full: Path) -> None:
+    (full / "evaluation" / "patient_wise.json").unlink()
+    (full / "calibration.json").unlink()
+    results = full_results()
+    for name in ("leak_free", "before_calibration", "prediction_sets", "referral", "shortcut"):
+        results.pop(name)
+    text = write_card(save(full, results=results)).read_text(encoding="utf-8")
+    assert table_row(text, "") == ["Test split", "External: data3"]
+    assert "- **Patient-wise**: not measured." in text
+    assert "- **Leak-free** (test images without a twin in training): not measured." in text
+    assert section(text, "The shortcut control").strip().startswith("Not measured.")
+    assert "prediction_set =" not in text and "## Prediction sets" not in text
+
+
+def test_the_parser_of_the_hub_gives_the_figures_back(full: Path) -> None:
+    data = ModelCard.load(write_card(full)).data
+    results = json.loads((full / "evaluation" / "results.json").read_text())
+    found = {(r.dataset_config, r.metric_type): r.metric_value for r in data.eval_results}
+    assert found["test", "accuracy"] == results["scores"]["accuracy"]["value"]
+    assert found["test", "roc_auc"] == results["scores"]["macro_auroc"]["value"]
+    assert found["leak-free", "accuracy"] == results["leak_free"]["scores"]["accuracy"]["value"]
+    assert found["patient-wise", "f1"] == 0.9011
+    assert ("patient-wise", "roc_auc") not in found
+    assert {config for config, _ in found} == {"test", "leak-free", "patient-wise", "external-elsewhere"}
+    names = {r.dataset_config: r.dataset_name for r in data.eval_results}
+    assert names["external-elsewhere"] == "data3 (external)"
+    assert data.pipeline_tag == "image-classification"
+    assert data.library_name == "timm" and {"timm", "transformers", "not-for-diagnosis"} <= set(data.tags)
+    assert data.base_model == "timm/tf_efficientnet_lite0.in1k"
+    assert data.license == "apache-2.0"
+
+
+def test_a_native_model_from_scratch_claims_no_base_and_no_licence(bare: Path) -> None:
+    save(bare, config={"model_type": "vit"}, run=run_record(model="google/vit-base-patch16-224", pretrained=False))
+    data = ModelCard.load(write_card(bare)).data
+    assert (data.library_name, data.base_model, data.license) == ("transformers", None, None)
+    assert "timm" not in data.tags
+
+
+def test_weights_from_a_local_folder_are_no_base_model_on_the_hub(bare: Path) -> None:
+    save(bare, run=run_record(model="./outputs/first"))
+    assert ModelCard.load(write_card(bare)).data.base_model is None
+
+
+def test_a_licence_that_the_hub_does_not_list_is_named_as_another(bare: Path) -> None:
+    save(bare, config={"model_type": "timm_wrapper", "pretrained_cfg": {"license": "dinov3-license"}})
+    data = ModelCard.load(write_card(bare)).data
+    assert (data.license, data.license_name) == ("other", "dinov3-license")
+    assert "Licence of the weights: dinov3-license" in (bare / "README.md").read_text()
+
+
+def test_the_licence_of_the_data_is_said_or_asked_for(bare: Path) -> None:
+    assert "Licence of the data: not recorded." in write_card(bare).read_text()
+    run = run_record()
+    run["data"]["data_license"] = "CC BY 4.0 (J. Cheng)"
+    assert "Licence of the data: CC BY 4.0 (J. Cheng)." in write_card(save(bare, run=run)).read_text()
+
+
+def test_pictures_are_linked_only_where_they_are_and_never_those_that_show_the_data(full: Path) -> None:
+    for name in ("training_curves.png", "evaluation/roc.png", "evaluation/worst_mistakes.png", "worst_pairs.png"):
+        (full / name).touch()
+    text = write_card(full).read_text(encoding="utf-8")
+    assert re.findall(r"!\[.*\]\((.+)\)", text) == ["evaluation/roc.png", "training_curves.png"]
+
+
+def test_where_no_confidence_is_enough_every_image_goes_to_a_human(full: Path) -> None:
+    record, results = calibration(), full_results()
+    record["referral"]["threshold"] = 2.0
+    results["referral"] = {"threshold": 2.0, "referred": 1.0}
+    text = write_card(save(full, calibration=record, results=results)).read_text(encoding="utf-8")
+    assert "By this rule every\nimage goes to a human" in text
+    assert "refer_to_a_human" not in text
+
+
+def test_author_folds_that_divide_patients_are_said_to(full: Path) -> None:
+    save(full, patient_wise=patient_wise() | {"folds_by": "author", "divided_groups": 15})
+    text = write_card(full).read_text(encoding="utf-8")
+    assert (
+        "15 groups of what may be one patient lie in more than one of them, so it is not strictly patient-wise" in text
+    )
+
+
+def test_a_single_fold_has_no_spread(full: Path) -> None:
+    record = patient_wise() | {"finished": [1], "metrics": {"accuracy": {"mean": 0.8924, "values": [0.8924]}}}
+    assert table_row(write_card(save(full, patient_wise=record)).read_text(), "Accuracy")[2] == "0.8924"
+
+
+def test_folds_of_which_none_is_finished_count_as_not_measured(bare: Path) -> None:
+    save(bare, patient_wise={"folds_by": "grouped", "n_folds": 5, "finished": [], "metrics": {}})
+    assert "Patient-wise (tested only on patients never trained on): not measured" in write_card(bare).read_text()
+
+
+def test_the_largest_confusions_are_the_most_frequent_mistakes() -> None:
+    scores = {"label_names": ["a", "b", "c"], "confusion_matrix": [[9, 1, 0], [5, 20, 3], [0, 0, 7]]}
+    assert largest_confusions(scores) == [
+        {"true": "b", "predicted": "a", "count": 5, "images": 28},
+        {"true": "b", "predicted": "c", "count": 3, "images": 28},
+    ]
+    assert largest_confusions({"label_names": ["a", "b"], "confusion_matrix": [[4, 0], [0, 4]]}) == []
+
+
+def test_known_failures_are_named(full: Path) -> None:
+    told = section(write_card(full).read_text(encoding="utf-8"), "Known failures")
+    scores = json.loads((full / "evaluation" / "results.json").read_text())["scores"]
+    matrix = np.array(scores["confusion_matrix"])
+    off = matrix * (1 - np.eye(4, dtype=int))
+    i, j = np.unravel_index(off.argmax(), off.shape)
+    assert f"{off.max()} of {matrix[i].sum()} `{LABELS[i]}` images" in told and f"taken for `{LABELS[j]}`" in told
+    weakest = LABELS[(np.diag(matrix) / matrix.sum(axis=1)).argmin()]
+    assert f"The weakest class is `{weakest}`" in told
+
+
+def test_a_second_card_replaces_the_first_and_leaves_nothing_beside_it(full: Path) -> None:
+    before = {path.name for path in full.iterdir()}
+    first = write_card(full).read_bytes()
+    assert write_card(full).read_bytes() == first
+    assert {path.name for path in full.iterdir()} == before | {"README.md"}
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.json"])
+def test_a_folder_without_its_record_is_one_clear_sentence(bare: Path, name: str) -> None:
+    (bare / name).unlink()
+    with pytest.raises(
+        DataError, match=rf"{name} is missing: give the folder that a finished run of train\.py left\.$"
+    ):
+        write_card(bare)
+    assert not (bare / "README.md").exists()
+
+
+@pytest.mark.parametrize("content", ["{", "[1]"])
+def test_a_broken_file_is_named(bare: Path, content: str) -> None:
+    (bare / "audit.json").write_text(content)
+    with pytest.raises(DataError, match=r"audit\.json .* write it again"):
+        write_card(bare)
+
+
+@pytest.mark.parametrize(("name", "key"), [("results", "data"), ("results", "images"), ("calibration", "temperature")])
+def test_a_file_of_another_version_is_an_error_and_not_a_gap(full: Path, name: str, key: str) -> None:
+    record = {"results": full_results, "calibration": calibration}[name]()
+    del record[key]
+    with pytest.raises(DataError, match=key):
+        write_card(save(full, **{name: record}))
+    assert not (full / "README.md").exists()
+
+
+def test_the_command_writes_the_card_and_prints_its_path_without_torch(bare: Path) -> None:
+    block = "import sys; sys.modules['torch'] = sys.modules['transformers'] = None; "
+    command = "from brain_mri.card import main; from brain_mri.errors import run_command; run_command(main)"
+    answer = subprocess.run(
+        [sys.executable, "-c", block + command, str(bare)], capture_output=True, text=True, check=False
+    )
+    assert answer.stdout.strip() == str(bare / "README.md"), answer.stderr
+    (bare / "run.json").unlink()
+    answer = subprocess.run(
+        [sys.executable, "-m", "brain_mri.card", str(bare)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2 and answer.stderr.count("\n") == 1 and answer.stderr.startswith("error: ")
+
+
+def test_the_reference_ece_is_the_one_printed(full: Path) -> None:
+    probabilities, labels = some_answers(1, 120)
+    assert table_row(write_card(full).read_text(), "Expected calibration error (lower is better)")[0].startswith(
+        f"{expected_calibration_error(probabilities, labels):.4f}"
+    )
