@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import DatasetDict
+from safetensors.torch import load_file
 from transformers import TrainerCallback, TrainingArguments
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
@@ -96,13 +97,23 @@ def test_the_average_is_what_is_judged_and_what_is_left(
     assert trainer.ema is not None
     for name, value in trainer.ema.module.state_dict().items():
         assert torch.equal(value, trainer.model.state_dict()[name])
-    raw = torch.load  # the checkpoint holds the raw weights beside the average
-    assert raw is not None and (tmp_path / "checkpoint-5" / "ema.safetensors").is_file()
-    from safetensors.torch import load_file
-
+    assert (tmp_path / "checkpoint-5" / "ema.safetensors").is_file(), "the checkpoint holds both, to resume from"
     last = load_file(tmp_path / "checkpoint-5" / "model.safetensors")
     averaged = trainer.model.state_dict()["timm_model.fc.weight"]
     assert not torch.equal(last.get("timm_model.fc.weight", last.get("fc.weight")), averaged)
+
+
+def test_small_images_come_first_and_full_size_last(
+    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
+) -> None:
+    recipe = RecipeArguments(progressive_size=48, progressive_share=0.6)
+    trainer = _trainer(tmp_path, splits, preprocessing, recipe, save_strategy="no")
+    sides = []
+    trainer.model.register_forward_pre_hook(
+        lambda module, args, kwargs: sides.append(kwargs["pixel_values"].shape[-1]), with_kwargs=True
+    )
+    trainer.train()
+    assert sides == [48] * 6 + [32] * 4
 
 
 def test_evaluation_counts_every_image_although_training_drops_a_part_batch(

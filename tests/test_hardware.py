@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from brain_mri import hardware
+from brain_mri.errors import ConfigError
+
+_CPU = torch.device("cpu")
+_PLAIN, _DEPTHWISE = nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3, groups=8)
+
+
+@pytest.mark.parametrize(
+    ("precision", "capable", "model", "expected"),
+    [
+        ("fp32", True, _PLAIN, None),
+        ("bf16", False, _DEPTHWISE, torch.bfloat16),
+        ("auto", True, _PLAIN, torch.bfloat16),
+        ("auto", True, _DEPTHWISE, None),
+        ("auto", False, _PLAIN, None),
+    ],
+)
+def test_precision_follows_the_hardware_and_the_model(
+    monkeypatch: pytest.MonkeyPatch, precision: str, capable: bool, model: nn.Module, expected: torch.dtype | None
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: capable)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    assert hardware.autocast_dtype(precision, _CPU, model) == expected
+
+
+def test_a_single_process_and_a_process_of_a_group_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOCAL_RANK", "MASTER_PORT", "ACCELERATE_USE_CPU"):
+        monkeypatch.delenv(name, raising=False)
+    hardware.check_launch()
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
+    with pytest.raises(ConfigError, match="torchrun --nproc_per_node 2"):
+        hardware.check_launch()
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    hardware.check_launch()
+    assert hardware.describe()["threads"] == torch.get_num_threads()
+
+
+def test_compiling_without_a_compiler_is_said_before_anything_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware.shutil, "which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CXX", raising=False)
+    hardware.check_compiler(torch_compile=False)
+    with pytest.raises(ConfigError, match=r"install g\+\+ or give --torch_compile false"):
+        hardware.check_compiler(torch_compile=True)
