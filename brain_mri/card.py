@@ -157,7 +157,7 @@ def write_card(folder: str | Path) -> Path:
         card = build_card(read_records(folder))
     except (KeyError, UndefinedError) as error:
         raise DataError(
-            f"a JSON file of {folder} is not as this version writes it (it lacks {error}): "
+            f"a JSON file of {folder} is not as this version writes it (missing: {error}): "
             "train or evaluate again with this version."
         ) from error
     partial = path.with_suffix(".partial")

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ SECTIONS = (
     "The shortcut control", "Calibration", "Prediction sets and referral", "Known failures", "Training",
     "Methods and citation",
 )  # fmt: skip
-SCRATCH = {"model": "timm/resnet18.a1_in1k", "pretrained": False}
 
 
 def some_answers(seed: int, n: int, classes: int = 4, lift: float = 1.5) -> tuple[np.ndarray, np.ndarray]:
@@ -37,11 +37,13 @@ def some_answers(seed: int, n: int, classes: int = 4, lift: float = 1.5) -> tupl
     return softmax(logits), labels
 
 
+@cache
 def some_scores(seed: int, n: int = 120, **options: Any) -> dict[str, Any]:
     probabilities, labels = some_answers(seed, n, **options)
     return score(probabilities, labels, LABELS, groups=[f"p{i // 2}" for i in range(n)], resamples=50)
 
 
+@cache
 def some_audit() -> dict[str, Any]:
     """Test image 0 is the file of training image 0; test image 1 mirrors training image 1 under another label."""
     thumbnails = np.random.default_rng(0).integers(0, 256, (10, 48, 48), dtype=np.uint8)
@@ -187,7 +189,7 @@ def test_the_whole_card_says_what_the_files_say(full: Path) -> None:
     assert text.index("NOT FOR DIAGNOSIS") < text.index("## At a glance")
     assert "not a medical device" in text
 
-    assert table_row(text, "") == ["Test split", "Leak-free", "Patient-wise", "External: data3"]
+    assert table_row(text, "Figure") == ["Test split", "Leak-free", "Patient-wise", "External: data3"]
     assert table_row(text, "Images (n)") == ["120", "79", "1,226", "60"]
     for key, name in (("accuracy", "Accuracy"), ("macro_f1", "Macro F1")):
         mean = {"accuracy": "0.9137 ± 0.0213", "macro_f1": "0.9011 ± 0.0101"}[key]
@@ -273,7 +275,7 @@ def test_a_file_that_is_not_there_takes_only_its_own_figures_away(full: Path) ->
     for name in ("leak_free", "before_calibration", "prediction_sets", "referral", "shortcut"):
         results.pop(name)
     text = write_card(save(full, results=results)).read_text(encoding="utf-8")
-    assert table_row(text, "") == ["Test split", "External: data3"]
+    assert table_row(text, "Figure") == ["Test split", "External: data3"]
     assert "- **Patient-wise**: not measured." in text
     assert "- **Leak-free** (test images without a twin in training): not measured." in text
     assert section(text, "The shortcut control").strip().startswith("Not measured.")
