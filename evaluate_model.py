@@ -18,14 +18,14 @@ from brain_mri.arguments import DataArguments, EvaluationArguments, parse
 from brain_mri.data import fingerprint, prepare_images
 from brain_mri.errors import run_command
 from brain_mri.evaluation import CALIBRATION
-from brain_mri.hardware import check_launch
+from brain_mri.hardware import join_launch
 from brain_mri.scores import format_table
 
 
 def main() -> None:
     """Parse, load the model, read the images, predict, judge, draw, write."""
     started = time.time()
-    check_launch()
+    join_launch()
     args, data_args = parse([EvaluationArguments, DataArguments], description=__doc__, positional="model_dir")
     run.set_up_console()
     model, preprocessing = evaluation.load_model(args)
@@ -46,6 +46,7 @@ def main() -> None:
         evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
         data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
         about = {"model": args.model_dir, "images": which, "data": data, "seconds": round(time.time() - started, 1)}
+        about["processes"] = PartialState().num_processes
         run.write_json(about | figures, folder / "results.json")
         print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {folder}")
 

@@ -18,7 +18,7 @@ from brain_mri import run
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
-from brain_mri.hardware import check_launch
+from brain_mri.hardware import join_launch
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
 from brain_mri.training import build_trainer
@@ -28,7 +28,7 @@ from brain_mri.transforms import Preprocessing
 def main() -> None:
     """Parse, seed, read the data, audit it, build, train, save."""
     started = time.time()
-    check_launch()
+    join_launch()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
     folder = run.begin(training_args)

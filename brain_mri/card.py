@@ -9,11 +9,10 @@ the files, and so in no sentence of the card. Model cards: Mitchell et al. 2019.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -23,10 +22,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
-
-Record = dict[str, Any]
+from brain_mri.model_records import ModelRecords, Protocol, Record, protocols, read_records
 
 _TASK = "image-classification"
+_TAGS = ("transformers", "medical", "mri", "brain-tumor", "not-for-diagnosis")
+_HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FIGURES = {
     "accuracy": "Accuracy",
     "balanced_accuracy": "Balanced accuracy",
@@ -40,14 +40,6 @@ _FIGURES = {
     "negative_log_likelihood": "Negative log-likelihood (lower is better)",
     "expected_calibration_error": "Expected calibration error (lower is better)",
 }
-# None that shows the images themselves: a folder is published with its card, and its data may not be.
-_PICTURES = (
-    "training_curves.png",
-    "evaluation/confusion_matrix.png",
-    "evaluation/roc.png",
-    "evaluation/reliability.png",
-    "evaluation/referral.png",
-)
 _INDEXED = {  # the figures of the metadata, under the names that the Hub's metrics have
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced_accuracy",
@@ -61,83 +53,6 @@ _HUB_LICENSES = {
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
     "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0", "openrail", "creativeml-openrail-m", "apple-amlr", "apple-ascl", "gemma",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ModelRecords:
-    """The JSON files of a model folder, parsed.
-
-    Attributes:
-        config: `config.json`.
-        run: `run.json`.
-        audit: `audit.json`; like every one below, None where it was not written.
-        calibration: `calibration.json`.
-        results: `evaluation/results.json`.
-        patient_wise: `evaluation/patient_wise.json`, if a fold of it is finished.
-        external: `evaluation/external_<name>.json`, by name.
-        pictures: which of the plots are there, as paths relative to the folder.
-    """
-
-    config: Record
-    run: Record
-    audit: Record | None
-    calibration: Record | None
-    results: Record | None
-    patient_wise: Record | None
-    external: dict[str, Record]
-    pictures: list[str]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """One way of measuring the model: what it is called, on which data, and the figures of `scores.score`.
-
-    For the patient-wise protocol `scores` is None: its figures are means over folds, not values with intervals.
-    """
-
-    key: str
-    title: str
-    data: Record
-    scores: Record | None
-
-
-def read_records(folder: str | Path) -> ModelRecords:
-    """Read what a model folder says of itself.
-
-    Raises:
-        DataError: `config.json` or `run.json` is missing, or a file is no JSON object.
-    """
-    root = Path(folder)
-    external = {p.stem.removeprefix("external_"): _read(p) for p in sorted(root.glob("evaluation/external_*.json"))}
-    patient_wise = _read_if_there(root / "evaluation" / "patient_wise.json")
-    return ModelRecords(
-        config=_read(root / "config.json"),
-        run=_read(root / "run.json"),
-        audit=_read_if_there(root / "audit.json"),
-        calibration=_read_if_there(root / "calibration.json"),
-        results=_read_if_there(root / "evaluation" / "results.json"),
-        patient_wise=patient_wise if patient_wise and patient_wise["metrics"] else None,
-        external=external,
-        pictures=[name for name in _PICTURES if (root / name).is_file()],
-    )
-
-
-def _read_if_there(path: Path) -> Record | None:
-    return (_read(path) or None) if path.exists() else None
-
-
-def _read(path: Path) -> Record:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing: give the folder that a finished run of train.py left.") from error
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path} can't be read as JSON ({error}): write it again with the script it came from."
-        ) from error
-    if not isinstance(record, dict):
-        raise DataError(f"{path} holds no JSON object: write it again with the script it came from.")
-    return record
 
 
 def write_card(folder: str | Path) -> Path:
@@ -180,8 +95,9 @@ def build_card(records: ModelRecords) -> ModelCard:
     template = environment.from_string(files("brain_mri").joinpath("templates/model_card.md").read_text("utf-8"))
     measured = protocols(records)
     body = template.render(
-        **{name: getattr(records, name) for name in ModelRecords.__dataclass_fields__},
+        **{field.name: getattr(records, field.name) for field in fields(records)},
         metadata=(metadata := card_metadata(records)),
+        network=_network(records.run),
         data_name=_data_name(records.run),
         protocols={protocol.key: protocol for protocol in measured},
         figure_rows=figure_rows(measured, records.patient_wise),
@@ -191,22 +107,6 @@ def build_card(records: ModelRecords) -> ModelCard:
     )
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
     return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}\n")
-
-
-def protocols(records: ModelRecords) -> list[Protocol]:
-    """The protocols that were measured, in the order of the card's columns."""
-    measured = []
-    if results := records.results:
-        measured.append(Protocol("test", "Test split", results["data"], results["scores"]))
-        if "leak_free" in results:
-            measured.append(Protocol("leak-free", "Leak-free", results["data"], results["leak_free"]["scores"]))
-    if records.patient_wise:
-        data = records.patient_wise.get("data", {"name": "patient-wise folds"})
-        measured.append(Protocol("patient-wise", "Patient-wise", data, None))
-    for name, result in records.external.items():
-        title = f"External: {result['data']['name']}"
-        measured.append(Protocol(f"external-{name}", title, result["data"], result["scores"]))
-    return measured
 
 
 def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> list[list[str]]:
@@ -238,7 +138,7 @@ def _absent_classes(scores: Record) -> list[str]:
 
 
 def largest_confusions(scores: Record, most: int = 2) -> list[Record]:
-    """The mistakes made most often: `true`, `predicted`, `count`, and `images` of the true class. Fewer if fewer are."""
+    """The mistakes made most often, `most` at most: `true`, `predicted`, `count`, and `images` of the true class."""
     names, matrix = scores["label_names"], scores["confusion_matrix"]
     pairs = [(i, j) for i, j in product(range(len(names)), repeat=2) if i != j and matrix[i][j]]
     pairs.sort(key=lambda pair: -matrix[pair[0]][pair[1]])
@@ -265,19 +165,11 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
     base = model["model"] if model["pretrained"] else None
     results = [result for protocol in protocols(records) for result in _eval_results(protocol, records.patient_wise)]
     return ModelCardData(
-        model_name=f"brain-mri-{Path(model['model']).name.split('.')[0]}",
-        base_model=base if base and re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", base) else None,
+        model_name=f"brain-mri-{_network(records.run)}" if results else None,
+        base_model=base if base and re.fullmatch(_HUB_ID, base) else None,
         library_name="timm" if is_timm else "transformers",
         pipeline_tag=_TASK,
-        tags=[
-            _TASK,
-            *(["timm"] if is_timm else []),
-            "transformers",
-            "medical",
-            "mri",
-            "brain-tumor",
-            "not-for-diagnosis",
-        ],
+        tags=[_TASK, *(["timm"] if is_timm else []), *_TAGS],
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         eval_results=results or None,
         **_license(records),
@@ -300,9 +192,11 @@ def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalR
         values = {key: protocol.scores[key]["value"] for key in _INDEXED if key in protocol.scores}
         note = ""
     else:
-        metrics = patient_wise["metrics"] if patient_wise else {}
-        values = {key: metrics[key]["mean"] for key in _INDEXED if key in metrics}
-        note = f", mean over folds of {patient_wise['n_folds']}" if patient_wise else ""
+        folds = patient_wise or {"metrics": {}}
+        metrics = {key: folds["metrics"][key] for key in _INDEXED if key in folds["metrics"]}
+        values = {key: metric["mean"] for key, metric in metrics.items()}
+        done = max((len(metric["values"]) for metric in metrics.values()), default=0)
+        note = f", mean of {done} of {folds.get('n_folds', done)} folds"
     return [
         EvalResult(
             task_type=_TASK,
@@ -319,10 +213,15 @@ def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalR
     ]
 
 
+def _network(run: Record) -> str:
+    """The architecture's name, as far as the name of the weights gives it."""
+    return re.split(r"[\\/]", str(run["model"]["model"]).rstrip("\\/"))[-1].split(".")[0]
+
+
 def _data_name(run: Record) -> str:
     """A folder's own name, without where it lay on the machine; a Hub id in full."""
     given = str(run["data"]["data_dir"])
-    return given if re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", given) else re.split(r"[\\/]", given.rstrip("\\/"))[-1]
+    return given if re.fullmatch(_HUB_ID, given) else re.split(r"[\\/]", given.rstrip("\\/"))[-1]
 
 
 def _code(text: object) -> str:

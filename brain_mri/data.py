@@ -93,7 +93,7 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
     parts = []
     for split in loaded.values():
         split = split.cast_column("image", Image(decode=False))
-        rows = _map(split.remove_columns("label"), args, preprocessing)
+        rows = _map(split.select_columns("image"), args, preprocessing)  # one class alone comes without labels
         known = [images.get(str(Path(path).resolve())) for path in rows["path"]]
         keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
         parts.append(rows.select(keep) if len(keep) < len(known) else rows)

@@ -7,6 +7,7 @@ import platform
 import shutil
 
 import torch
+from accelerate import PartialState
 from torch import nn
 
 from brain_mri.errors import ConfigError
@@ -52,12 +53,19 @@ def check_compiler(torch_compile: bool) -> None:
         raise ConfigError("--torch_compile needs a C++ compiler: install g++ or give --torch_compile false.")
 
 
-def check_launch() -> None:
-    """Raise a `ConfigError` where `accelerate launch --cpu` was asked for processes that it does not start.
+def join_launch() -> None:
+    """Make the processes of one launch find each other on CPUs too; to be called before anything asks accelerate.
 
-    accelerate 1.15 then starts one process, told of no group, that fails with "Default process group has not been
-    initialized".
+    Without an accelerator, accelerate 1.15 takes each process that `torchrun` starts for a run of its own, unless it is
+    told to use the CPU.
+
+    Raises:
+        ConfigError: `accelerate launch --cpu` was asked for processes that it does not start: one process comes up,
+            told of no group, that would fail with "Default process group has not been initialized".
     """
+    if "LOCAL_RANK" in os.environ and not torch.accelerator.is_available():
+        os.environ["ACCELERATE_USE_CPU"] = "true"  # for TrainingArguments, which asks for itself
+        PartialState(cpu=True)
     launched_alone = "LOCAL_RANK" not in os.environ and "MASTER_PORT" in os.environ
     if launched_alone and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"):
         raise ConfigError(f"accelerate launch starts no several processes on CPUs; use: {_TORCHRUN}")

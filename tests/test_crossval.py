@@ -344,7 +344,7 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(phantom
     assert process.wait() == 128 + signal.SIGTERM
     assert not (tmp_path / SUMMARY).exists()
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr + (tmp_path / "fold1" / "log.txt").read_text()
     summary = json.loads((tmp_path / SUMMARY).read_text())
     with (tmp_path / "fold1" / "data" / "patients.csv").open() as lines:
@@ -354,7 +354,7 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(phantom
     assert not (tmp_path / "fold1" / "cache").exists()
 
     log = (tmp_path / "fold1" / "log.txt").read_bytes()
-    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)
     assert again.returncode == 0 and "under way" not in again.stdout
     assert (tmp_path / "fold1" / "log.txt").read_bytes() == log
 

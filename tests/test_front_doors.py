@@ -87,6 +87,7 @@ def test_two_processes_judge_as_one_does_and_count_each_image_once(trained: Path
     two = _run(*words, launcher=_TORCHRUN)
     assert two.returncode == 0, two.stdout
     assert alone["n"] == 24 and _results(trained) == alone
+    assert json.loads((trained / "evaluation" / "results.json").read_text())["processes"] == 2
     assert "24 images" in two.stdout
     for plot in ("confusion_matrix.png", "roc.png", "reliability.png"):
         assert (trained / "evaluation" / plot).stat().st_size > 0

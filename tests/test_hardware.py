@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -32,13 +34,19 @@ def test_precision_follows_the_hardware_and_the_model(
 def test_a_single_process_and_a_process_of_a_group_may_start(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOCAL_RANK", "MASTER_PORT", "ACCELERATE_USE_CPU"):
         monkeypatch.delenv(name, raising=False)
-    hardware.check_launch()
+    hardware.join_launch()
     monkeypatch.setenv("MASTER_PORT", "29500")
     monkeypatch.setenv("ACCELERATE_USE_CPU", "True")
     with pytest.raises(ConfigError, match="torchrun --nproc_per_node 2"):
-        hardware.check_launch()
+        hardware.join_launch()
     monkeypatch.setenv("LOCAL_RANK", "0")
-    hardware.check_launch()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "False")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    joined: list[bool] = []
+    monkeypatch.setattr(hardware, "PartialState", lambda cpu: joined.append(cpu))
+    hardware.join_launch()
+    assert joined == [True]
+    assert os.environ["ACCELERATE_USE_CPU"] == "true", "or torchrun's processes would each run alone"
     assert hardware.describe()["threads"] == torch.get_num_threads()
 
 
