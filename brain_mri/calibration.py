@@ -36,8 +36,8 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """The temperature T whose `softmax(logits / T)` has the lowest negative log-likelihood (Guo et al. 2017).
 
     T above 1 softens an overconfident model; the predicted classes stay the same whatever T is. Searched on log T
-    within `TEMPERATURE_BOUNDS`, where the likelihood has one optimum; a split without a single error drives T to the
-    lower bound, since nothing in it speaks against certainty.
+    within `TEMPERATURE_BOUNDS`, where the likelihood has one optimum. The targets are smoothed by 1 / (n + 2), as Platt
+    (1999) does: otherwise a split without a single error would drive T to zero and the model to certainty.
 
     Args:
         logits: `(n, k)` of the validation split.
@@ -52,8 +52,12 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     values = np.asarray(logits, dtype=np.float64)
     shifted = values - values[np.arange(len(cases.labels)), cases.labels][:, None]
 
+    smoothing = 1 / (len(cases.labels) + 2)
+    others = smoothing / max(values.shape[1] - 1, 1) * shifted.sum(axis=1)
+
     def loss(log_temperature: float) -> float:
-        return float(np.logaddexp.reduce(shifted / math.exp(log_temperature), axis=1).mean())
+        temperature = math.exp(log_temperature)
+        return float((np.logaddexp.reduce(shifted / temperature, axis=1) - others / temperature).mean())
 
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-8})

@@ -16,7 +16,6 @@ from PIL import Image
 from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
 from brain_mri.errors import ConfigError
 
@@ -35,10 +34,11 @@ _SURVEY_SIDE = 64  # the head is located at one blur, whatever the size of the p
 _HEAD_SPREAD = 2.2  # half a head's width in standard deviations of its brightness along an axis, with a margin
 _AIR = 0.1  # of the typical brightness; what is darker does not count as head
 
-_LOW_FREQUENCIES = 16
-_TREE_DIMENSIONS = 24
+_LOW_FREQUENCIES = 24
+_DIMENSIONS = 48
 _ROUNDING = 1e-5
-_CHUNK = 2048
+_CHUNK = 1024
+_COLUMNS = 8192
 
 
 @dataclass(frozen=True)
@@ -124,10 +124,11 @@ def orient(thumbnails: NDArray[Any], orientation: int) -> NDArray[Any]:
 def near_duplicate_pairs(thumbnails: Bytes, threshold: float = THRESHOLD) -> Pairs:
     """Find every pair of thumbnails that correlates by at least `threshold` in one of the eight orientations.
 
-    Exact, without comparing all pairs: for unit vectors a and b, `corr >= t` means `|a - b|^2 <= 2 (1 - t)`.
-    Each thumbnail is mapped to numbers that no orientation changes and that never lie further apart than the
-    thumbnails do (`_signatures`), so that one radius search in a k-d tree over their principal components misses no
-    pair; what it returns is then verified by the full correlation. Memory is linear in the images and the pairs found.
+    Exact, although few pairs are compared in full: for unit vectors a and b, `corr >= t` means
+    `|a - b|^2 <= 2 (1 - t)`. Each thumbnail is mapped to numbers that no orientation changes and that never lie further
+    apart than the thumbnails do (`_signatures`); a radius search over their principal components misses no pair, and
+    what it returns is verified by the full correlation. (Trees are slower here: at the dozens of dimensions that tell
+    heads apart, a k-d tree visits nearly all points.) Memory is linear in the images and in the pairs found.
 
     Args:
         thumbnails: uint8 of shape (n, S, S). Those of one colour are twins of each other and of nothing else.
@@ -198,7 +199,7 @@ def _principal_components(points: Floats) -> Floats:
     """Rotate points so that the first axes carry the most variance, and keep these: distances can only shrink."""
     centred = points - points.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
-    kept: Floats = centred @ axes[:, ::-1][:, :_TREE_DIMENSIONS]
+    kept: Floats = centred @ axes[:, ::-1][:, :_DIMENSIONS]
     return kept
 
 
@@ -207,16 +208,30 @@ def _candidates(thumbnails: Bytes, threshold: float) -> Iterator[tuple[Ints, Int
     if len(thumbnails) < 2:
         return
     signatures = _signatures(thumbnails)
-    points = _principal_components(signatures)
     radius = np.sqrt(2.0 * (1.0 - threshold)) + _ROUNDING
-    tree = cKDTree(points)
+    for first, second in _radius_search(_principal_components(signatures), radius):
+        yield _within(signatures, first, second, radius)
+
+
+def _radius_search(points: Floats, radius: float) -> Iterator[tuple[Ints, Ints]]:
+    """Yield chunks of the pairs (first < second) of points at most `radius` apart.
+
+    Points are sorted along the first component, so that only a slab of them is compared, by one matrix product:
+    (a, -|a|^2/2, 1) (b, 1, -|b|^2/2) = -|a - b|^2 / 2.
+    """
+    order = np.argsort(points[:, 0], kind="stable")
+    points = points[order]
+    half, one = -0.5 * np.square(points).sum(axis=1, keepdims=True), np.ones((len(points), 1), np.float32)
+    left, right = np.hstack([points, half, one]), np.ascontiguousarray(np.hstack([points, one, half]).T)
+    nearest = -0.5 * radius**2 - _ROUNDING
     for start in range(0, len(points), _CHUNK):
-        near = tree.query_ball_point(points[start : start + _CHUNK], radius, return_sorted=True)
-        first = np.repeat(np.arange(start, start + len(near)), [len(found) for found in near])
-        second = np.concatenate([np.asarray(found, np.int64) for found in near])
-        later = first < second
-        first, second = _within(signatures, first[later], second[later], radius)
-        yield first, second
+        stop = min(start + _CHUNK, len(points))
+        reach = int(np.searchsorted(points[:, 0], points[stop - 1, 0] + radius, side="right"))
+        for column in range(start, reach, _COLUMNS):
+            row, col = np.nonzero(left[start:stop] @ right[:, column : min(column + _COLUMNS, reach)] >= nearest)
+            later = row + start < col + column
+            one_end, other_end = order[row[later] + start], order[col[later] + column]
+            yield np.minimum(one_end, other_end), np.maximum(one_end, other_end)
 
 
 def _within(points: Floats, first: Ints, second: Ints, radius: float) -> tuple[Ints, Ints]:

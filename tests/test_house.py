@@ -16,13 +16,14 @@ _FLOORS = (
     {"errors", "labels"},
     {"arguments", "images"},
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
-    {"leakage"},
+    {"leakage", "leakage_report"},
     {"transforms", "hardware"},
     {"data"},
     {"models", "optim"},
     {"metrics", "calibration", "scores", "plots"},
     {"training", "evaluation"},
     {"search", "run", "protocols", "demo"},
+    {"model_records"},
     {"card", "crossval"},
 )
 _WITHOUT_TORCH = {"errors", "labels", "images", "layout", "phantom", "duplicates", "leakage", "splits", "calibration"}
