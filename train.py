@@ -46,8 +46,9 @@ def main() -> None:
     trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
     trainer.train(run.checkpoint_to_resume(training_args))
 
-    run.calibrate(trainer.model, splits["validation"], preprocessing, folder)
-    run.save_model(trainer.model, preprocessing, folder)
+    model = run.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
+    run.calibrate(model, splits["validation"], preprocessing, folder)
+    run.save_model(model, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], started)
     run.finish(trainer, folder)

@@ -16,7 +16,6 @@ from dataclasses import fields
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
@@ -26,6 +25,7 @@ from brain_mri.model_records import ModelRecords, Protocol, Record, protocols, r
 
 _TASK = "image-classification"
 _TAGS = ("transformers", "medical", "mri", "brain-tumor", "not-for-diagnosis")
+_HEALTHY = "no_tumor"
 _HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FIGURES = {
     "accuracy": "Accuracy",
@@ -103,6 +103,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         figure_rows=figure_rows(measured, records.patient_wise),
         absent_classes={protocol.title: _absent_classes(protocol.scores) for protocol in measured if protocol.scores},
         confusions=largest_confusions(records.results["scores"]) if records.results else [],
+        missed=missed_tumors(records.results["scores"]) if records.results else None,
         weakest=weakest_class(records.results["scores"]) if records.results else None,
     )
     body = re.sub(r"\n{3,}", "\n\n", body).strip()
@@ -148,6 +149,22 @@ def largest_confusions(scores: Record, most: int = 2) -> list[Record]:
     ]
 
 
+def missed_tumors(scores: Record) -> Record | None:
+    """Tumours taken for none and the reverse: `missed` of `tumors`, `false_alarms` of `healthy`; None without both."""
+    names, matrix = scores["label_names"], scores["confusion_matrix"]
+    if _HEALTHY not in names:
+        return None
+    column = names.index(_HEALTHY)
+    ill, healthy = [row for i, row in enumerate(matrix) if i != column], matrix[column]
+    counts = {
+        "missed": sum(row[column] for row in ill),
+        "tumors": sum(map(sum, ill)),
+        "false_alarms": sum(healthy) - healthy[column],
+        "healthy": sum(healthy),
+    }
+    return counts if counts["tumors"] and counts["healthy"] else None
+
+
 def weakest_class(scores: Record) -> str | None:
     """The class whose images are found least often; None if no class has a sensitivity."""
     found = {
@@ -163,6 +180,7 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
     model, config = records.run["model"], records.config
     is_timm = config["model_type"] == "timm_wrapper"
     base = model["model"] if model["pretrained"] else None
+    license_, license_name = _license(records)
     results = [result for protocol in protocols(records) for result in _eval_results(protocol, records.patient_wise)]
     return ModelCardData(
         model_name=f"brain-mri-{_network(records.run)}" if results else None,
@@ -172,18 +190,19 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
         tags=[_TASK, *(["timm"] if is_timm else []), *_TAGS],
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         eval_results=results or None,
-        **_license(records),
+        license=license_,
+        license_name=license_name,
     )
 
 
-def _license(records: ModelRecords) -> dict[str, str]:
-    """The licence that the weights were given in `run.json`, or else that of the weights they were fine-tuned from."""
+def _license(records: ModelRecords) -> tuple[str | None, str | None]:
+    """The licence, for the Hub and by name: that given in `run.json`, or else that of the weights trained further."""
     model = records.run["model"]
     inherited = records.config.get("pretrained_cfg", {}).get("license") if model["pretrained"] else None
     name = str(model.get("license") or inherited or "").lower()
     if not name or name == "unknown":
-        return {}
-    return {"license": name} if name in _HUB_LICENSES else {"license": "other", "license_name": name}
+        return None, None
+    return (name, None) if name in _HUB_LICENSES else ("other", name)
 
 
 def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalResult]:

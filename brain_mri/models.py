@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -173,6 +174,29 @@ def classifier_of(model: PreTrainedModel) -> nn.Module:
         module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None
     )
     return native
+
+
+def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
+    """The same weights in a network whose last stages are dilated, so that its features come out at `stride`.
+
+    Nothing is retrained: a dilated convolution sees what the strided one saw, at more places. `model_args` in the
+    configuration carries the stride, so that `pipeline` rebuilds the same network.
+
+    Raises:
+        ConfigError: the architecture has no such choice.
+    """
+    config = copy.deepcopy(model.config)
+    if not is_timm(config):
+        raise ConfigError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
+    config.model_args = (config.model_args or {}) | {"output_stride": stride}
+    try:
+        finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    except (TypeError, NotImplementedError, AssertionError) as error:
+        raise ConfigError(
+            f"--final_output_stride {stride}: {config.architecture} does not take it ({error})."
+        ) from error
+    finer.load_state_dict(model.state_dict())
+    return finer.to(model.device).eval()
 
 
 def fold_temperature(model: PreTrainedModel, temperature: float) -> None:

@@ -24,7 +24,8 @@ from brain_mri.data import PreparedImages, fingerprint
 from brain_mri.errors import ConfigError
 from brain_mri.evaluation import CALIBRATION, calibration_scores, predict
 from brain_mri.leakage import audit, headline
-from brain_mri.models import fold_temperature
+from brain_mri.models import at_output_stride, fold_temperature
+from brain_mri.scores import quick_scores
 from brain_mri.training import MRITrainer
 from brain_mri.transforms import Preprocessing
 
@@ -115,6 +116,26 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     found = audit(images.audit_table([names[name] for name in images.rows["file_name"]]), threshold)
     write_json(found, folder / "audit.json")
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
+
+
+def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
+    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 suffers."""
+    if not stride:
+        return model
+    finer = at_output_stride(model, stride)
+    scores = []
+    for candidate in (model, finer):
+        predictions = predict(candidate, validation, preprocessing)
+        scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
+    kept = scores[1] >= scores[0]
+    logger.info(
+        "validation macro-F1 %.4f, at output stride %d %.4f: %s",
+        scores[0],
+        stride,
+        scores[1],
+        "kept" if kept else "not kept",
+    )
+    return finer if kept else model
 
 
 def calibrate(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

@@ -14,8 +14,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-from brain_mri.calibration import expected_calibration_error, softmax
-from brain_mri.card import largest_confusions, write_card
+from brain_mri.calibration import softmax
+from brain_mri.card import largest_confusions, missed_tumors, write_card
 from brain_mri.errors import DataError
 from brain_mri.labels import LABELS
 from brain_mri.leakage import AuditTable, audit
@@ -113,7 +113,7 @@ def run_record(**model: Any) -> dict[str, Any]:
         "num_train_epochs": 6.0, "per_device_train_batch_size": 32, "gradient_accumulation_steps": 1,
         "optim": "adamw_torch_fused", "learning_rate": 1e-3, "lr_scheduler_type": "cosine", "warmup_steps": 0.1,
         "weight_decay": 0.02, "label_smoothing_factor": 0.05, "load_best_model_at_end": True,
-        "metric_for_best_model": "macro_f1", "seed": 42,
+        "metric_for_best_model": "macro_f1", "seed": 42, "resume_from_checkpoint": None,
     }  # fmt: skip
     return {
         "data": asdict(DataArguments(data_dir="some/private/place/brain-scans")),
@@ -197,7 +197,7 @@ def test_the_whole_card_says_what_the_files_say(full: Path) -> None:
     assert table_row(text, "Cohen's kappa")[2] == "not measured"
     assert table_row(text, "Accuracy, least certain 10% referred")[0] == shown(scores["referral"]["10%"])
     assert "External: data3 has no image of `pituitary`" in text
-    assert "Test split, 60 groups" in text
+    assert '60 independent units in "Test split", 40 independent units in "Leak-free"' in " ".join(text.split())
 
     for label in LABELS:
         row = table_row(text, f"`{label}`")
@@ -230,7 +230,7 @@ def test_the_audit_is_told_in_words(full: Path) -> None:
     assert "1 of them are byte for byte the same file" in told
     assert "of 3 test images whose patient is known, 2 (66.7%) show a patient who is in training" in told
     assert "1 pair of twins bear different labels" in told
-    assert "`train/1.jpg` (`glioma`) and `test/7.jpg` (`meningioma`), mirrored, correlation 1.000" in told
+    assert "`train/1.jpg` (`glioma`) and `test/7.jpg` (`meningioma`), mirrored, correlation 1.0000" in told
     assert table_row(told, "train and test") == ["1", "2", "2 of train, 2 of test"]
 
 
@@ -345,6 +345,8 @@ def test_where_no_confidence_is_enough_every_image_goes_to_a_human(full: Path) -
 def test_author_folds_that_divide_patients_are_said_to(full: Path) -> None:
     save(full, patient_wise=patient_wise() | {"folds_by": "author", "divided_groups": 15})
     text = write_card(full).read_text(encoding="utf-8")
+    assert table_row(text, "Figure")[2] == "Author's folds"
+    assert "Patient-wise (tested only on patients never trained on): not measured" in text
     assert (
         "15 groups of what may be one patient lie in more than one of them, so it is not strictly patient-wise" in text
     )
@@ -367,6 +369,24 @@ def test_the_largest_confusions_are_the_most_frequent_mistakes() -> None:
         {"true": "b", "predicted": "c", "count": 3, "images": 28},
     ]
     assert largest_confusions({"label_names": ["a", "b"], "confusion_matrix": [[4, 0], [0, 4]]}) == []
+
+
+def test_missed_tumours_and_false_alarms_are_counted_apart() -> None:
+    scores = {
+        "label_names": ["glioma", "no_tumor", "pituitary"],
+        "confusion_matrix": [[9, 2, 1], [3, 20, 4], [0, 5, 6]],
+    }
+    assert missed_tumors(scores) == {"missed": 7, "tumors": 23, "false_alarms": 7, "healthy": 27}
+    assert missed_tumors({"label_names": ["no", "yes"], "confusion_matrix": [[1, 0], [0, 1]]}) is None
+    nobody_healthy = {"label_names": ["glioma", "no_tumor"], "confusion_matrix": [[5, 1], [0, 0]]}
+    assert missed_tumors(nobody_healthy) is None
+
+
+def test_the_time_of_a_run_that_may_have_been_resumed_is_a_lower_bound(bare: Path) -> None:
+    assert table_row(write_card(bare).read_text(), "Time")[0].startswith("75 minutes, finished")
+    run = run_record()
+    run["training"]["resume_from_checkpoint"] = "last"
+    assert table_row(write_card(save(bare, run=run)).read_text(), "Time")[0].startswith("at least 75 minutes (the last")
 
 
 def test_known_failures_are_named(full: Path) -> None:
@@ -425,10 +445,3 @@ def test_the_command_writes_the_card_and_prints_its_path_without_torch(bare: Pat
         [sys.executable, "-m", "brain_mri.card", str(bare)], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2 and answer.stderr.count("\n") == 1 and answer.stderr.startswith("error: ")
-
-
-def test_the_reference_ece_is_the_one_printed(full: Path) -> None:
-    probabilities, labels = some_answers(1, 120)
-    assert table_row(write_card(full).read_text(), "Expected calibration error (lower is better)")[0].startswith(
-        f"{expected_calibration_error(probabilities, labels):.4f}"
-    )

@@ -20,7 +20,14 @@ from transformers import (
 from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.errors import ConfigError
 from brain_mri.labels import LABELS
-from brain_mri.models import build_config, build_model, build_processor, classifier_of, hold_frozen_statistics
+from brain_mri.models import (
+    at_output_stride,
+    build_config,
+    build_model,
+    build_processor,
+    classifier_of,
+    hold_frozen_statistics,
+)
 from brain_mri.optim import parameter_groups
 
 _SMALL = '{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}'
@@ -165,6 +172,22 @@ def test_layer_decay_slows_the_layers_from_the_head_down() -> None:
     assert named["timm_model.fc.weight"] == 1e-3
     assert named["timm_model.layer4.0.conv1.weight"] > named["timm_model.layer1.0.conv1.weight"] > 0
     assert not any("lr_scale" in group for group in groups)
+
+
+def test_a_finer_stride_keeps_the_weights_and_pipeline_rebuilds_it(tmp_path: Path) -> None:
+    args = ModelArguments("timm/tf_efficientnet_lite0.in1k", pretrained=False, image_size=64)
+    model = _build(args).eval()
+    finer = at_output_stride(model, 16)
+    assert all(torch.equal(value, finer.state_dict()[name]) for name, value in model.state_dict().items())
+    finer.save_pretrained(tmp_path)
+    reloaded = AutoModelForImageClassification.from_pretrained(tmp_path).eval()
+    pixels = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert reloaded.timm_model.forward_features(pixels).shape[-1] == 4
+        assert model.timm_model.forward_features(pixels).shape[-1] == 2
+        assert torch.equal(reloaded(pixel_values=pixels).logits, finer(pixel_values=pixels).logits)
+    with pytest.raises(ConfigError, match="--final_output_stride 16: vit_tiny_patch16_224 does not take it"):
+        at_output_stride(_build(ModelArguments("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False)), 16)
 
 
 def test_the_classifier_is_the_last_linear_layer() -> None:
