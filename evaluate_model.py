@@ -48,6 +48,7 @@ def main() -> None:
         about = {"model": args.model_dir, "images": which, "data": data, "seconds": round(time.time() - started, 1)}
         about["processes"] = PartialState().num_processes
         run.write_json(about | figures, folder / "results.json")
+        run.write_model_card(args.model_dir)
         print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {folder}")
 
 

@@ -47,10 +47,11 @@ def main() -> None:
     trainer.train(run.checkpoint_to_resume(training_args))
 
     model = run.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
-    run.calibrate(model, splits["validation"], preprocessing, folder)
+    run.calibrate(model, splits["validation"], preprocessing, folder, seen=data_args.train_on_validation)
     run.save_model(model, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], started)
+    run.write_model_card(folder)
     run.finish(trainer, folder)
 
 

@@ -5,14 +5,16 @@
 Recall: copies whose original is found. Precision: share of the found pairs of a copy and an original that belong
 together; the originals are of different patients where known, and no twins of each other. Without --data_dir the
 originals are synthetic phantoms. The search is timed on synthetic thumbnails, in a process of its own for each size.
+Times are CPU seconds; the whole audit is the search plus reading n JPEG files like the originals, whose cost is
+measured on these. An exponent of 1 is linear growth. Memory is the peak of thumbnails and search.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-import resource
 import time
+import tracemalloc
 from collections.abc import Callable, Sequence
 from math import log
 from multiprocessing import get_context
@@ -108,15 +110,31 @@ def synthetic_thumbnails(n: int, seed: int = 0) -> Bytes:
 
 
 def time_search(n: int) -> tuple[float, float, float]:
-    """Return seconds, peak memory in MB, and recall of the planted twins, for n synthetic thumbnails."""
+    """Return CPU seconds, peak memory in MB, and recall of the planted twins, for n synthetic thumbnails."""
     thumbnails = synthetic_thumbnails(n)
-    start = time.perf_counter()
+    start = time.process_time()
     pairs = near_duplicate_pairs(thumbnails)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     planted = np.arange(_PLANTED - 2, n - 1, _PLANTED)
+    tracemalloc.start()
+    near_duplicate_pairs(thumbnails)
+    peak = tracemalloc.get_traced_memory()[1] + thumbnails.nbytes
     found = set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
     recall = sum((i, i + 1) in found for i in planted.tolist()) / len(planted)
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, recall
+    return seconds, peak / 1e6, recall
+
+
+def time_reading(originals: Sequence[Image.Image]) -> float:
+    """Return the CPU seconds that reading and shrinking one of the originals takes, as a JPEG file of quality 90."""
+    files = []
+    for image in originals:
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=90)
+        files.append(buffer.getvalue())
+    start = time.process_time()
+    for content in files:
+        thumbnail(read_image(content))
+    return (time.process_time() - start) / len(files)
 
 
 def main() -> None:
@@ -135,18 +153,24 @@ def main() -> None:
     )
     for kind, recall, precision in planted_copies(originals):
         print(f"{kind:<24}{recall:>8.1%}{precision:>11.1%}")
-    _print_growth(options.sizes)
+    _print_growth(options.sizes, time_reading(originals))
 
 
-def _print_growth(sizes: Sequence[int]) -> None:
-    print(f"\n{'thumbnails':>10}{'seconds':>9}{'peak MB':>9}{'recall':>8}{'exponent':>10}")
-    before: tuple[int, float] | None = None
+def _print_growth(sizes: Sequence[int], reading: float) -> None:
+    print(f"\nreading and shrinking a file: {1000 * reading:.1f} ms")
+    print(
+        f"{'thumbnails':>10}{'search s':>10}{'exponent':>10}{'audit s':>9}{'exponent':>10}{'peak MB':>9}{'recall':>8}"
+    )
+    before: tuple[int, float, float] | None = None
     for n in sizes:
         with get_context("spawn").Pool(1) as pool:
-            seconds, memory, recall = pool.apply(time_search, (n,))
-        grown = f"{log(seconds / before[1]) / log(n / before[0]):.2f}" if before and n != before[0] else ""
-        print(f"{n:>10,}{seconds:>9.1f}{memory:>9.0f}{recall:>8.1%}{grown:>10}", flush=True)
-        before = n, seconds
+            search, memory, recall = pool.apply(time_search, (n,))
+        now = n, search, search + n * reading
+        grown = [log(now[k] / before[k]) / log(n / before[0]) for k in (1, 2)] if before and n != before[0] else []
+        exponents = [f"{exponent:.2f}" for exponent in grown] or ["", ""]
+        times = f"{now[1]:>10.1f}{exponents[0]:>10}{now[2]:>9.1f}{exponents[1]:>10}"
+        print(f"{n:>10,}{times}{memory:>9.0f}{recall:>8.1%}", flush=True)
+        before = now
 
 
 if __name__ == "__main__":

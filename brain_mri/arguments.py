@@ -34,6 +34,9 @@ class DataArguments:
     twin_threshold: float = _option(
         0.985, "Correlation of two thumbnails, at most 1, from which images are near-duplicates, kept in one split."
     )
+    train_on_validation: bool = _option(
+        False, "Train on the validation images too, for the last stage of a model chosen and calibrated before."
+    )
     preprocessing_workers: int = _option(2, "Processes that decode and resize the images before training starts.")
 
     def __post_init__(self) -> None:

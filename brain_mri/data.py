@@ -195,7 +195,8 @@ def _with_columns(rows: Dataset, columns: dict[str, list[Any]]) -> Dataset:
 def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
     """The train, validation and test splits; those that the data does not have are held out here.
 
-    What is held out is a stratified share of the whole patients and clusters of near-duplicates.
+    What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
+    `train_on_validation` the validation images stand in train as well.
     """
     given = np.array(images.rows["split"])
     indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
@@ -207,6 +208,8 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
         indices["train"], indices["test"] = _hold_out(images, indices["train"], args.test_fraction, args)
     if not len(indices["validation"]):
         indices["train"], indices["validation"] = _hold_out(images, indices["train"], args.validation_fraction, args)
+    if args.train_on_validation:
+        indices["train"] = np.sort(np.concatenate([indices["train"], indices["validation"]]))
     return DatasetDict({split: images.rows.select(indices[split]) for split in _SPLITS})
 
 

@@ -20,6 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from brain_mri import calibration, hardware, plots
 from brain_mri.arguments import LAST_CHECKPOINT
+from brain_mri.card import write_card
 from brain_mri.data import PreparedImages, fingerprint
 from brain_mri.errors import ConfigError
 from brain_mri.evaluation import CALIBRATION, calibration_scores, predict
@@ -138,11 +139,19 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
     return finer if kept else model
 
 
-def calibrate(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+def calibrate(
+    model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path, seen: bool = False
+) -> None:
     """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
 
-    The thresholds of prediction sets and of referral are chosen there too, on the calibrated probabilities.
+    The thresholds of prediction sets and of referral are chosen there too, on the calibrated probabilities. Images that
+    were trained on can't tell how sure a model may be, so after `--train_on_validation` nothing is fitted.
     """
+    if seen:
+        logger.info(
+            "not calibrated: the validation images were trained on; the weights keep the first stage's temperature"
+        )
+        return
     predictions = predict(model, validation, preprocessing)
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
     fold_temperature(model, temperature)
@@ -221,6 +230,12 @@ def save_run(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(record, folder / "run.json")
+
+
+def write_model_card(folder: str | Path) -> None:
+    """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
+    if PartialState().is_main_process and (Path(folder) / "run.json").is_file():
+        write_card(folder)
 
 
 def finish(trainer: MRITrainer, folder: Path) -> None:

@@ -45,6 +45,14 @@ def test_the_validation_split_keeps_patients_whole(phantoms: Path, preprocessing
     assert set(splits["validation"]["label"]) == {0, 1, 2, 3}
 
 
+def test_the_last_stage_may_train_on_validation_but_never_on_test(phantoms: Path, preprocessing: Preprocessing) -> None:
+    args = DataArguments(data_dir=str(phantoms), train_on_validation=True)
+    splits = split_images(_prepare(phantoms, preprocessing), args)
+    names = {split: set(rows["file_name"]) for split, rows in splits.items()}
+    assert len(splits["train"]) == len(names["train"]) == 48
+    assert names["validation"] < names["train"] and not names["test"] & names["train"]
+
+
 def test_a_planted_copy_stays_with_its_original(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:
     folder = tmp_path / "copies"
     shutil.copytree(phantoms / "train", folder)

@@ -65,7 +65,7 @@ def _results(model: Path) -> dict[str, object]:
 
 
 def test_a_run_leaves_a_whole_model_folder_without_pickles(trained: Path) -> None:
-    for name in ("config.json", "model.safetensors", "run.json", "audit.json", "training_curves.png"):
+    for name in ("config.json", "model.safetensors", "run.json", "audit.json", "training_curves.png", "README.md"):
         assert (trained / name).stat().st_size > 0
     published = [path for path in trained.rglob("*") if "checkpoints" not in path.parts]
     assert not [path for path in published if path.suffix in {".bin", ".pt", ".pth", ".pkl"}]

@@ -22,9 +22,9 @@ _FLOORS = (
     {"models", "optim"},
     {"metrics", "calibration", "scores", "plots"},
     {"training", "evaluation"},
+    {"model_records", "card"},
     {"search", "run", "protocols", "demo"},
-    {"model_records"},
-    {"card", "crossval"},
+    {"crossval"},
 )
 _WITHOUT_TORCH = {"errors", "labels", "images", "layout", "phantom", "duplicates", "leakage", "splits", "calibration"}
 _ROOMS = sorted(_PACKAGE.glob("**/*.py"))
