@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import sys
@@ -156,6 +157,10 @@ class EvaluationArguments:
     output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
 
 
+class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows defaults, and keeps the lines of the description, which are commands."""
+
+
 def parse(
     arguments_of: Sequence[type],
     argv: list[str] | None = None,
@@ -182,7 +187,9 @@ def parse(
     from transformers import HfArgumentParser  # after --help of the no-torch commands has had its chance
 
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = HfArgumentParser(list(arguments_of), description=description, allow_abbrev=False)
+    parser = HfArgumentParser(
+        list(arguments_of), description=description, allow_abbrev=False, formatter_class=_HelpFormatter
+    )
     parser.usage = f"%(prog)s [{positional}] [--option value ...]"
     parser.prog = Path(sys.argv[0]).name
     parser.error = _raise_config_error  # argparse would print its usage, hundreds of lines here

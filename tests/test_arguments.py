@@ -73,6 +73,14 @@ def test_a_first_word_is_the_model_to_evaluate() -> None:
     assert (args.model_dir, data.data_dir) == ("m", "d")
 
 
+def test_help_shows_the_commands_line_by_line_and_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(_ALL, ["--help"], description="Train.\n\n    python train.py x\n    torchrun train.py x")
+    shown = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "\n    python train.py x\n    torchrun train.py x\n" in shown and "(default: 224)" in shown
+
+
 def test_no_such_file_and_no_yaml_are_told_apart(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         parse(_ALL, [str(tmp_path / "none.yaml")])
