@@ -13,11 +13,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import pipeline
+from transformers import TrainingArguments, pipeline
 
-from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images
 from brain_mri.evaluation import load_model, predict
+from brain_mri.labels import LABELS
+from brain_mri.models import build_config, build_model, build_processor
+from brain_mri.run import save_model
+from brain_mri.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
 _QUICK = ["--num_train_epochs", "2", "--image_size", "32", "--preprocessing_workers", "1", "--save_total_limit", "5"]
@@ -161,3 +165,22 @@ def test_accelerate_on_several_cpu_processes_names_the_line_that_works(phantoms:
     done = _run("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), launcher=launcher)
     assert done.returncode != 0
     assert "torchrun --nproc_per_node 2 train.py" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["small_cnn", "vgg16", "resnet50", "efficientnet", "vit"])
+def test_every_recipe_leaves_what_pipeline_reads_as_evaluation_did(recipe: str, phantoms: Path, tmp_path: Path) -> None:
+    kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
+    words = [f"configs/{recipe}.yaml", "--pretrained", "false", "--torch_compile", "false", "--data_dir", str(phantoms)]
+    data_args, model_args, _, _ = parse(kinds, words)
+    config = build_config(model_args)
+    preprocessing = Preprocessing.of(build_processor(config, model_args))
+    save_model(build_model(config, model_args, LABELS), preprocessing, tmp_path)
+    model, preprocessing = load_model(EvaluationArguments(str(tmp_path)))
+    rows = prepare_images(data_args, preprocessing).rows.select(range(3))
+    seen = predict(model, rows, preprocessing).logits
+    classify = pipeline("image-classification", model=str(tmp_path), device="cpu")
+    for logits, name in zip(seen, rows["file_name"], strict=True):
+        answers = classify(str(phantoms / name), function_to_apply="none", top_k=4)
+        scores = {answer["label"]: answer["score"] for answer in answers}
+        assert np.allclose(logits, [scores[label] for label in LABELS], atol=1e-4)
