@@ -28,7 +28,7 @@ train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DA
 	$(BIN)/accelerate launch train.py configs/$(or $(RECIPE),efficientnet).yaml --data_dir $(DATA)
 
 test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_MRI_DATA names their folder
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.installed    ## the tests of one's own change: no real data, no several processes
 	$(BIN)/python -m pytest -m "not slow"

@@ -40,11 +40,12 @@ def main() -> None:
 
     if PartialState().is_main_process:
         names = evaluation.label_names_of(model)
-        figures = protocols.figures(predictions, rows, names, args.model_dir)
+        data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
+        audited = record.get("data_fingerprint") == data["fingerprint"]
+        figures = protocols.figures(predictions, rows, names, args.model_dir, audited)
         folder = evaluation.output_folder(args)
         evaluation.draw(predictions, figures["scores"], folder, protocols.read_json(args.model_dir, CALIBRATION))
         evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
-        data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
         about = {"model": args.model_dir, "images": which, "data": data, "seconds": round(time.time() - started, 1)}
         about["processes"] = PartialState().num_processes
         run.write_json(about | figures, folder / "results.json")

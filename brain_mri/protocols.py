@@ -22,15 +22,24 @@ def read_json(folder: str | Path, name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str) -> dict[str, Any]:
+def figures(
+    predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str, audited: bool
+) -> dict[str, Any]:
     """Everything that `results.json` says of a model's answers.
+
+    Args:
+        predictions: the answers.
+        rows: the images, in the same order.
+        label_names: the model's labels.
+        model_dir: the model's folder.
+        audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
 
     Returns:
         `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
         names some of them; and, of a calibrated model, `before_calibration`, `prediction_sets` and `referral`.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
-    twins = set(read_json(model_dir, "audit.json").get("test_with_twin", ()))
+    twins = set(read_json(model_dir, "audit.json").get("test_with_twin", ())) if audited else set()
     kept = [i for i, name in enumerate(rows["file_name"]) if name not in twins]
     if 0 < len(kept) < len(rows):
         result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}

@@ -33,7 +33,8 @@ def test_the_images_with_a_twin_in_training_are_left_out_of_the_leak_free_figure
     wrong = predictions.logits.argmax(axis=1) != predictions.labels
     twins = [f"{i}.png" for i in np.flatnonzero(~wrong)]
     (tmp_path / "audit.json").write_text(json.dumps({"test_with_twin": [*twins, "of another set.png"]}))
-    result = figures(predictions, _rows(200), LABELS, str(tmp_path))
+    assert "leak_free" not in figures(predictions, _rows(200), LABELS, str(tmp_path), audited=False)
+    result = figures(predictions, _rows(200), LABELS, str(tmp_path), audited=True)
     assert result["scores"]["accuracy"]["value"] == pytest.approx(1 - wrong.mean())
     assert result["leak_free"]["removed"] == len(twins)
     assert result["leak_free"]["scores"]["n"] == wrong.sum()
@@ -41,7 +42,7 @@ def test_the_images_with_a_twin_in_training_are_left_out_of_the_leak_free_figure
 
 
 def test_a_model_without_audit_or_calibration_has_no_such_figures(tmp_path: Path) -> None:
-    assert set(figures(_predictions(40, 0.9), _rows(40), LABELS, str(tmp_path))) == {"scores"}
+    assert set(figures(_predictions(40, 0.9), _rows(40), LABELS, str(tmp_path), audited=True)) == {"scores"}
 
 
 def test_calibration_figures_are_those_of_the_logits_before_and_after(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ def test_calibration_figures_are_those_of_the_logits_before_and_after(tmp_path: 
     }
     (tmp_path / "calibration.json").write_text(json.dumps(record))
     predictions = _predictions(400, 0.9)
-    result = figures(predictions, _rows(400), LABELS, str(tmp_path))
+    result = figures(predictions, _rows(400), LABELS, str(tmp_path), audited=True)
     before = softmax(predictions.logits * 2)
     name = "expected_calibration_error"
     assert result["before_calibration"][name] == compute(name, before, predictions.labels)[name]
@@ -66,7 +67,7 @@ def test_calibration_figures_are_those_of_the_logits_before_and_after(tmp_path: 
 def test_shuffled_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
     predictions = _predictions(4000, 0.99)
     shuffled = Predictions(predictions.logits, np.random.default_rng(1).permutation(predictions.labels))
-    scores = figures(shuffled, _rows(4000), LABELS, str(tmp_path))["scores"]
+    scores = figures(shuffled, _rows(4000), LABELS, str(tmp_path), audited=True)["scores"]
     assert scores["accuracy"]["low"] < 0.25 < scores["accuracy"]["high"]
     assert scores["matthews"]["low"] < 0 < scores["matthews"]["high"]
     assert abs(scores["macro_auroc"]["value"] - 0.5) < 0.03
