@@ -445,3 +445,12 @@ def test_the_command_writes_the_card_and_prints_its_path_without_torch(bare: Pat
         [sys.executable, "-m", "brain_mri.card", str(bare)], capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2 and answer.stderr.count("\n") == 1 and answer.stderr.startswith("error: ")
+
+
+def test_a_last_stage_on_the_validation_images_says_that_it_saw_them(bare: Path) -> None:
+    assert "validation chooses among checkpoints" in section(write_card(bare).read_text(), "Data")
+    record = json.loads((bare / "run.json").read_text())
+    record["data"]["train_on_validation"] = True
+    save(bare, run=record)
+    data = section(write_card(bare).read_text(), "Data")
+    assert "validation images are among those of train" in data and "validation chooses" not in data
