@@ -76,7 +76,7 @@ class FolderLayout:
         """
         return {
             name: row.get("patient_group") or row["patient_id"]
-            for name, row in self._side_table("patients.csv", ("patient_group", "patient_id"))
+            for name, row in self.side_table("patients.csv", ("patient_group", "patient_id"))
             if row.get("patient_group") or row.get("patient_id")
         }
 
@@ -88,7 +88,7 @@ class FolderLayout:
         """
         columns = ("center_x", "center_y", "width", "height")
         boxes = {}
-        for name, row in self._side_table("boxes.csv", columns):
+        for name, row in self.side_table("boxes.csv", columns):
             try:
                 x, y, w, h = (float(row[c]) for c in columns)
             except (KeyError, ValueError) as error:
@@ -100,7 +100,12 @@ class FolderLayout:
             boxes[name] = (x, y, w, h)
         return boxes
 
-    def _side_table(self, name: str, any_of: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+    def side_table(self, name: str, any_of: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
+        """The rows of a CSV table beside the images or splits, each as `(file_name from the root, row)`.
+
+        Raises:
+            DataError: the table lacks `file_name` or all of the columns `any_of`, or names an unknown image.
+        """
         known = {image.file_name for image in self.images}
         for folder in self._table_roots:
             table = folder / name

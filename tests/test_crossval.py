@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 
 from brain_mri import crossval
-from brain_mri.crossval import SUMMARY, Plan, author_folds, build_fold, grouped_folds, main, summarise
+from brain_mri.crossval import SUMMARY, main, summarise
 from brain_mri.errors import BrainMRIError, ConfigError, DataError
+from brain_mri.folds import Plan, author_folds, build_fold, grouped_folds
 from brain_mri.layout import FolderLayout, scan_folder
 
 _CONFIG = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")

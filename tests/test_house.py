@@ -18,7 +18,7 @@ _FLOORS = (
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
     {"leakage", "leakage_report"},
     {"transforms", "hardware"},
-    {"data"},
+    {"data", "folds"},
     {"models", "optim"},
     {"metrics", "calibration", "scores", "plots"},
     {"training", "evaluation"},
