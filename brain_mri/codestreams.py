@@ -1,0 +1,93 @@
+"""What a compressed picture says about itself, read before a decoder is trusted with it. No torch.
+
+Decoders take the memory and the time that a file's header asks for; a few bytes can ask for minutes and gigabytes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from brain_mri.errors import ImageError
+from brain_mri.sources import MAX_PIXELS, check_size
+
+# A progressive JPEG has about 10 scans; each costs a pass over all pixels and can be a few bytes long.
+MAX_JPEG_SCANS = 100
+# A picture of MAX_PIXELS has as many tiles of 16 x 16, the smallest that TIFF allows.
+_MAX_TIFF_VALUES = MAX_PIXELS // 256
+_TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})  # stay bytes in Pillow, whatever their number
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; those excluded are data, or have no segment
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0 to SOF15, and JPEG-LS
+
+
+def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
+    """Walk through the segments of a JPEG or JPEG-LS stream up to its end.
+
+    Returns:
+        The largest width and height that a frame header gives, or None where there is none.
+
+    Raises:
+        ImageError: more than `MAX_JPEG_SCANS` scans.
+    """
+    size, scans, position = None, 0, 2
+    while match := _MARKER.search(content, position):
+        marker, position = match[0][1], match.end()
+        if marker == 0xD9:
+            break
+        if marker in _FRAME_HEADERS and len(content) >= position + 7:
+            height, width = struct.unpack_from(">HH", content, position + 3)
+            size = (width, height) if size is None else (max(width, size[0]), max(height, size[1]))
+        scans += marker == 0xDA
+        if scans > MAX_JPEG_SCANS:
+            raise ImageError(
+                f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again with an ordinary program."
+            )
+        position += max(2, int.from_bytes(content[position : position + 2]))
+    return size
+
+
+def check_frame(codestream: bytes, rows: int, columns: int, label: str) -> None:
+    """Compare a compressed DICOM frame's own header with the size that the file claims for it.
+
+    JPEG, JPEG-LS and JPEG 2000 are known; a stream of another kind passes.
+
+    Raises:
+        ImageError: they differ, or the stream has more than 4 components or too many scans.
+    """
+    size, components = None, 1
+    if codestream.startswith(b"\xff\xd8"):
+        size = check_jpeg(codestream, label)
+    elif (start := codestream.find(b"\xff\x4f\xff\x51")) >= 0 and len(codestream) >= start + 42:
+        right, bottom, left, top = struct.unpack_from(">4I", codestream, start + 8)
+        size, components = (right - left, bottom - top), struct.unpack_from(">H", codestream, start + 40)[0]
+    if components > 4 or size not in (None, (columns, rows)):
+        raise ImageError(f"{label}: its compressed pixels have another size than its header says; export it again.")
+
+
+def check_tiff(content: bytes, label: str) -> None:
+    """Look at the first directory of a TIFF file.
+
+    Raises:
+        ImageError: an entry lists more values than a picture can need, or tiles are larger than `MAX_PIXELS`.
+    """
+    order = "<" if content.startswith(b"II") else ">"
+    big = content[2:4] in (b"+\0", b"\0+")
+    offset, header, entry = (8, "Q", "HHQQ") if big else (4, "H", "HHII")
+    tile = {_TILE_WIDTH: 1, _TILE_LENGTH: 1}
+    try:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, offset)
+        (count,) = struct.unpack_from(order + header, content, start)
+        start += struct.calcsize(order + header)
+        for i in range(min(count, 4096)):
+            position = start + i * struct.calcsize(order + entry)
+            tag, kind, number, _ = struct.unpack_from(order + entry, content, position)
+            if number > _MAX_TIFF_VALUES and kind not in _TIFF_BYTE_TYPES:
+                raise ImageError(
+                    f"{label}: a TIFF whose directory lists {number:,} values; it is damaged, save it again."
+                )
+            if tag in tile and kind in (3, 4):
+                (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
+    except struct.error:
+        return  # the directory ends before its end, which Pillow will say
+    check_size(max(1, tile[_TILE_WIDTH]), max(1, tile[_TILE_LENGTH]), f"{label}: tiled, and a tile")
