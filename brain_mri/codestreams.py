@@ -9,7 +9,7 @@ import re
 import struct
 
 from brain_mri.errors import ImageError
-from brain_mri.sources import MAX_PIXELS, check_size
+from brain_mri.sources import MAX_PIXELS
 
 # A progressive JPEG has about 10 scans; each costs a pass over all pixels and can be a few bytes long.
 MAX_JPEG_SCANS = 100
@@ -90,4 +90,5 @@ def check_tiff(content: bytes, label: str) -> None:
                 (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
     except struct.error:
         return  # the directory ends before its end, which Pillow will say
-    check_size(max(1, tile[_TILE_WIDTH]), max(1, tile[_TILE_LENGTH]), f"{label}: tiled, and a tile")
+    if tile[_TILE_WIDTH] * tile[_TILE_LENGTH] > MAX_PIXELS:
+        raise ImageError(f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.")

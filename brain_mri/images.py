@@ -103,10 +103,11 @@ def _rgb(image: Image.Image) -> Image.Image:
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _DEEP_MODES:
         values = np.asarray(image)
-        image = Image.fromarray(to_bytes(values, *picture_window(values)))
+        image = Image.fromarray(to_bytes(values, *picture_window(values))).convert("RGB")
     elif image.has_transparency_data:
         image = _over_black(image)
-    image = image.convert("RGB")
+    else:
+        image = image.convert("RGB")
     image.info = {}  # comments, EXIF, colour profiles: what is saved again must not carry them on
     return image
 

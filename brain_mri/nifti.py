@@ -83,7 +83,8 @@ def _header(head: bytes, label: str) -> Any:
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
         raise ImageError(f"{label}: a NIfTI header without its voxels (.hdr); save both in one .nii file.")
     kind: Any = Nifti1Header if head[344:348] == b"n+1\0" else Nifti2Header
-    return kind(head[: kind.template_dtype.itemsize])
+    # Unchecked: nibabel's checks mend what they can and report to stderr; what is used is checked here.
+    return kind(head[: kind.template_dtype.itemsize], check=False)
 
 
 def _axes(header: Any) -> Array:

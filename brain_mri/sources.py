@@ -178,4 +178,6 @@ def parsing(label: str, what: str) -> Iterator[None]:
     except ImageError:
         raise
     except Exception as error:
-        raise ImageError(f"{label}: broken {what} ({type(error).__name__}); remove or replace it.") from error
+        raise ImageError(
+            f"{label}: broken {what} (damaged, cut off, or of a variant that is not read); remove or replace it."
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, overload
@@ -126,7 +126,7 @@ def _compact(image: Image.Image) -> Bytes:
     """Keep one channel of a picture whose three are equal."""
     pixels = np.asarray(image)
     red, green, blue = (pixels[:, :, channel] for channel in range(3))
-    return red.copy() if np.array_equal(red, green) and np.array_equal(red, blue) else pixels.copy()
+    return red.copy() if np.array_equal(red, green) and np.array_equal(red, blue) else pixels
 
 
 def _archive(members: list[Member], label: str) -> Slices:
@@ -169,14 +169,13 @@ def _pictures(members: list[Member], label: str) -> Slices:
 
 def _dicom_series(members: list[Member], label: str) -> Slices | None:
     """Read the largest series among DICOM files; None where none of them has pixels."""
-    from brain_mri.dicom import Place, Volume, parse, place_of
-
-    def dataset(member: Member, *, pixels: bool) -> Any:
-        return parse(member.read(MAX_DICOM_BYTES), f"{label}: {member.label}", pixels=pixels)
+    from brain_mri.dicom import Volume
+    from brain_mri.dicom_files import Place, parse, parse_with_pixels, place_of
 
     series: dict[str, list[tuple[Member, Place]]] = defaultdict(list)
     for member in members:
-        place = place_of(dataset(member, pixels=False), f"{label}: {member.label}")
+        known = f"{label}: {member.label}"
+        place = place_of(parse(_content(member, known), known, pixels=False), known)
         if place.frames:
             series[place.series].append((member, place))
     if not series:
@@ -186,8 +185,19 @@ def _dicom_series(members: list[Member], label: str) -> Slices | None:
     for _, place in largest:
         check_size(place.size[0], place.size[1], label, total)
     order = [(i, frame) for i, (_, place) in enumerate(largest) for frame in range(place.frames)]
-    files = [lambda member=member: dataset(member, pixels=True) for member, _ in largest]
-    return _slices(Volume(files, order, label).slices(), "archive", label)
+
+    def file(member: Member) -> tuple[str, Callable[[], Any]]:
+        known = f"{label}: {member.label}"
+        return known, lambda: parse_with_pixels(_content(member, known), known)[0]
+
+    files = [file(member) for member, _ in largest]
+    return _slices(Volume(files, order).slices(), "archive", label)
+
+
+def _content(member: Member, label: str) -> bytes:
+    if member.size > MAX_DICOM_BYTES:
+        raise ImageError(f"{label}: larger than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+    return member.read(MAX_DICOM_BYTES)
 
 
 def _in_order(files: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
