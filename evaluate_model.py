@@ -41,16 +41,19 @@ def main() -> None:
     if PartialState().is_main_process:
         names = evaluation.label_names_of(model)
         data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
-        audited = record.get("data_fingerprint") == data["fingerprint"]
-        figures = protocols.figures(predictions, rows, names, args.model_dir, audited)
-        folder = evaluation.output_folder(args)
+        is_own = not record or record["data_fingerprint"] == data["fingerprint"]
+        figures = protocols.figures(predictions, rows, names, args.model_dir, audited=is_own)
+        if is_own and (control := protocols.shortcut(images, rows, names)):
+            figures["shortcut"] = control
+        folder, results = evaluation.output_files(args, None if is_own else data["name"])
         evaluation.draw(predictions, figures["scores"], folder, protocols.read_json(args.model_dir, CALIBRATION))
         evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
-        about = {"model": args.model_dir, "images": which, "data": data, "seconds": round(time.time() - started, 1)}
-        about["processes"] = PartialState().num_processes
-        run.write_json(about | figures, folder / "results.json")
+        about = {"model": Path(args.model_dir).name, "images": which, "data": data}
+        effort = {"seconds": round(time.time() - started, 1), "processes": PartialState().num_processes}
+        run.write_json(about | effort | figures, results)
+        run.adopt_patient_wise(args.patient_wise, results.parent)
         run.write_model_card(args.model_dir)
-        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {folder}")
+        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {results}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from brain_mri import run
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
+from brain_mri.evaluation import predict
 from brain_mri.hardware import join_launch
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
@@ -47,8 +48,13 @@ def main() -> None:
     trainer.train(run.checkpoint_to_resume(training_args))
 
     model = run.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
-    run.calibrate(model, splits["validation"], preprocessing, folder, seen=data_args.train_on_validation)
+    seen, validation = data_args.train_on_validation, splits["validation"]
+    predictions = predict(model, validation, preprocessing)
+    run.calibrate(model, predictions, folder, seen)
+    run.judge_evidence(predictions, validation, images.label_names, folder, seen)
     run.save_model(model, preprocessing, folder)
+    run.export(model, validation, preprocessing, folder)
+    run.fit_guard(splits["train"], validation, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], started)
     run.write_model_card(folder)

@@ -109,6 +109,11 @@ class RecipeArguments:
         "Rebuild the trained network at this output stride (16: maps twice as fine), if that does not cost validation "
         "macro-F1; timm convolutional networks only; 0: never.",
     )
+    guidance: float = _option(
+        0.0,
+        "Weight of the loss that asks the true class's evidence map to lie in the box of boxes.csv; 0, or no "
+        "boxes.csv: none.",
+    )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
@@ -136,7 +141,7 @@ class RecipeArguments:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("mixup", "cutmix", "rotation", "early_stopping_patience", "search_trials"):
+        for name in ("mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
         if self.progressive_size and self.progressive_size < 32:
@@ -155,6 +160,9 @@ class EvaluationArguments:
     model_dir: str = _option("", "The model folder that train.py left, or a Hub id.")
     batch_size: int = _option(64, "Images per forward pass and process.")
     output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
+    patient_wise: str | None = _option(
+        None, "Folder that brain_mri.crossval filled: its figures go into the evaluation and the card."
+    )
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):

@@ -11,25 +11,13 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from brain_mri.decisions import softmax
 from brain_mri.metrics import formulas
-from brain_mri.metrics.cases import BoolArray, Cases, FloatArray, SortedScores
+from brain_mri.metrics.cases import BoolArray, Cases, SortedScores
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
 REFER_EVERYTHING = 2.0
 """A referral threshold that no confidence reaches."""
-
-
-def softmax(logits: npt.ArrayLike) -> FloatArray:
-    """Probabilities `(..., k)` of logits `(..., k)`, in double precision, without overflow.
-
-    Raises:
-        ValueError: a logit is nan or infinite.
-    """
-    values = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("logits must be finite; nan or infinity means that the training diverged")
-    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
-    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
@@ -107,25 +95,6 @@ def conformal_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, cov
         return 0.0
     of_true_class = cases.probabilities[np.arange(n), cases.labels]
     return float(np.sort(of_true_class)[n - needed])
-
-
-def prediction_sets(probabilities: npt.ArrayLike, threshold: float, allow_empty: bool = False) -> BoolArray:
-    """Which classes are in each image's prediction set, `(n, k)`.
-
-    A model more accurate than the coverage asked for meets it with sets that are empty for its least certain images. A
-    user is owed an answer, so the most probable class is always in. That only ever raises the coverage: it is then at
-    least the accuracy.
-
-    Args:
-        probabilities: `(n, k)`.
-        threshold: from `conformal_threshold`.
-        allow_empty: keep the sets of the theorem, whose coverage is the one to compare with the one asked for.
-    """
-    values = np.asarray(probabilities, dtype=np.float64)
-    sets = values >= threshold
-    if not allow_empty:
-        sets[np.arange(len(values)), values.argmax(axis=1)] = True
-    return sets
 
 
 def empirical_coverage(sets: BoolArray, labels: npt.ArrayLike) -> float:

@@ -33,7 +33,8 @@ from brain_mri.layout import FolderLayout, scan_folder
 logger = logging.getLogger(__name__)
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
-SUMMARY = "patient_wise.json"
+_EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
+SUMMARY = run.PATIENT_WISE
 _PLAN = "plan.json"
 _SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -79,20 +80,22 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
     Counts add up over folds; probabilities of different models can't be ranked together (Forman and Scholz 2010).
     """
     finished = [number for number in plan.sizes if _results(folder, number).exists()]
-    scores = [json.loads(_results(folder, number).read_text(encoding="utf-8"))["scores"] for number in finished]
+    records = [json.loads(_results(folder, number).read_text(encoding="utf-8")) for number in finished]
+    scores = [record["scores"] for record in records]
     summary: dict[str, Any] = {"n_folds": len(plan.sizes), "finished": finished, "metrics": {}}
     if not scores:
         return summary
-    for name in METRICS:
-        values = [fold[name]["value"] for fold in scores if name in fold]
+    maps = [record.get("evidence", {}) for record in records]
+    for name, sources in [*((name, scores) for name in METRICS), *((name, maps) for name in _EVIDENCE)]:
+        values = [fold[name]["value"] for fold in sources if name in fold]
         if len(values) == len(scores):
             spread = {"sd": statistics.stdev(values)} if len(values) > 1 else {}
             summary["metrics"][name] = {"mean": statistics.fmean(values), **spread, "values": values}
     confusion = np.sum([fold["confusion_matrix"] for fold in scores], axis=0)
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
-    recipe = json.loads((folder / f"fold{finished[0]}" / "model" / "run.json").read_text(encoding="utf-8"))["recipe"]
-    summary["guided"] = any(bool(value) for name, value in recipe.items() if name.startswith("guid"))
+    first = json.loads((folder / f"fold{finished[0]}" / "model" / "run.json").read_text(encoding="utf-8"))
+    summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
     return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
 
 
@@ -194,6 +197,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError(f"--only {unknown[0]}: the folds are {', '.join(map(str, plan.sizes))}.")
     print(_describe(plan), flush=True)
     about = {"folds_by": options.folds_by, "seed": options.split_seed, "divided_groups": plan.divided_groups}
+    about["data"] = {"name": layout.root.resolve().name, "fingerprint": layout.fingerprint()}
     for number in options.only or plan.sizes:
         if not _results(folder, number).exists():
             fold = folder / f"fold{number}"

@@ -18,14 +18,16 @@ from brain_mri.duplicates import near_duplicate_pairs, thumbnail
 from brain_mri.errors import DataError, ImageError
 from brain_mri.images import read_image
 from brain_mri.labels import align_labels
-from brain_mri.layout import WHOLE, FolderLayout, raise_problems, scan_folder, split_of
+from brain_mri.layout import WHOLE, FolderLayout, fingerprint_of, raise_problems, scan_folder, split_of
 from brain_mri.leakage import AuditTable
+from brain_mri.shortcut import FEATURES, features_of
 from brain_mri.splits import hold_out, merge_groups
 from brain_mri.transforms import Preprocessing, pack
 
 logger = logging.getLogger(__name__)
 
-_CACHE_VERSION = 1  # raise it when `_prepare` gives something else for the same image
+_CACHE_VERSION = 2  # raise it when `_prepare` gives something else for the same image
+_NO_BOX = (float("nan"),) * 4
 _SPLITS = ("train", "validation", "test")
 
 
@@ -35,14 +37,14 @@ class PreparedImages:
 
     Attributes:
         rows: columns `pixels` (bytes, see `transforms.pack`), `label` (int), `file_name`, `digest` (sha256 of the
-            file), `thumbnail` (bytes), `split` (`train`, `validation`, `test` or `all`) and `patient_group`.
+            file), `thumbnail` (bytes), `split` (`train`, `validation`, `test` or `all`), `patient_group`,
+            `box` (center x, center y, width, height as fractions of the image, NaN without one) and `shortcut` (see
+            `shortcut.FEATURES`).
         label_names: the labels in the order of a model's outputs.
-        boxes: `{file_name: (center_x, center_y, width, height)}`, where a `boxes.csv` gives them.
     """
 
     rows: Dataset
     label_names: tuple[str, ...]
-    boxes: dict[str, tuple[float, float, float, float]]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,14 +102,15 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
     rows = concatenate_datasets(parts)
     found = [images[str(Path(path).resolve())] for path in rows["path"]]
     raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
-    groups = layout.patient_groups()
+    groups, boxes = layout.patient_groups(), layout.boxes()
     columns: dict[str, list[Any]] = {
         "file_name": [image.file_name for image in found],
         "split": [image.split for image in found],
         "label": [layout.label_names.index(image.label) for image in found],
         "patient_group": [groups.get(image.file_name) for image in found],
+        "box": [list(boxes.get(image.file_name, _NO_BOX)) for image in found],
     }
-    return PreparedImages(_with_columns(rows, columns), layout.label_names, layout.boxes())
+    return PreparedImages(_with_columns(rows, columns), layout.label_names)
 
 
 def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
@@ -119,10 +122,11 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     label_names = tuple(mapping.values())
     ids = [label_names.index(mapping[name]) for name in features[label_column].names]
     parts: list[Dataset] = []
-    columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": []}
+    columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
     for name, split in loaded.items():
         groups = split["patient_group"] if "patient_group" in split.column_names else [None] * len(split)
         columns["patient_group"] += list(groups)
+        columns["box"] += [list(_NO_BOX)] * len(split)
         columns["label"] += [ids[label] for label in split[label_column]]
         columns["split"] += [(split_of(name) or name) if len(loaded) > 1 else WHOLE] * len(split)
         encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
@@ -133,7 +137,7 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
     problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
     raise_problems(str(args.data_dir), problems + _problems(rows, columns["file_name"]))
-    return PreparedImages(_with_columns(rows, columns), label_names, {})
+    return PreparedImages(_with_columns(rows, columns), label_names)
 
 
 def _load_hub(args: DataArguments) -> DatasetDict:
@@ -173,12 +177,17 @@ def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any
     path = encoded["path"] or ""
     data = encoded["bytes"] if encoded["bytes"] is not None else Path(path).read_bytes()
     result = {"path": path, "digest": hashlib.sha256(data).hexdigest(), "pixels": b"", "thumbnail": b"", "problem": ""}
+    result["shortcut"] = [0.0] * len(FEATURES)
     torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
     try:
         image = read_image(data, name="")
     except ImageError as error:
         return result | {"problem": str(error).removeprefix(": ")}
-    return result | {"pixels": pack(preprocessing.pixels(image)), "thumbnail": thumbnail(image).tobytes()}
+    return result | {
+        "pixels": pack(preprocessing.pixels(image)),
+        "thumbnail": thumbnail(image).tobytes(),
+        "shortcut": features_of(image, data).tolist(),
+    }
 
 
 def _problems(rows: Dataset, names: Sequence[str]) -> list[str]:
@@ -223,8 +232,11 @@ def _hold_out(
     return pool[kept], pool[held]
 
 
+def boxed_images(rows: Dataset) -> int:
+    """How many images of a split have a tumour box."""
+    return int((~np.isnan(np.asarray(rows["box"])[:, 0])).sum()) if len(rows) else 0
+
+
 def fingerprint(images: PreparedImages) -> str:
     """A hash of which images are there (names, contents, labels), for `run.json`; independent of their order."""
-    columns = (images.rows["file_name"], images.rows["digest"], images.rows["label"])
-    lines = sorted(f"{name} {digest} {label}" for name, digest, label in zip(*columns, strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return fingerprint_of(images.rows["file_name"], images.rows["digest"], images.rows["label"])

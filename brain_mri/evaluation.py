@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 
 from brain_mri import plots
 from brain_mri.arguments import DataArguments, EvaluationArguments
-from brain_mri.calibration import softmax
 from brain_mri.data import PreparedImages, fingerprint, split_images
+from brain_mri.decisions import softmax
 from brain_mri.errors import ConfigError, DataError
+from brain_mri.evidence import OnePass
 from brain_mri.layout import WHOLE
+from brain_mri.localization import localization
 from brain_mri.metrics import compute
 from brain_mri.scores import Scores, worst_mistakes
 from brain_mri.transforms import Collator, Preprocessing, unpack
@@ -31,6 +34,7 @@ from brain_mri.transforms import Collator, Preprocessing, unpack
 logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.json"
+EVIDENCE = "evidence.json"
 _SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
 
 
@@ -41,15 +45,25 @@ class Predictions:
     Attributes:
         logits: float32 (n, k), in the order of the images.
         labels: int64 (n,), indices of the model's labels.
+        embeddings: float32 (n, channels), what the model's last layer reads.
+        evidence: float32 (n, k, h, w), see `evidence.evidence_maps`; None of a model that has no exact maps.
     """
 
     logits: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    embeddings: npt.NDArray[np.float32]
+    evidence: npt.NDArray[np.float32] | None = None
 
     @property
     def probabilities(self) -> npt.NDArray[np.float64]:
         """Softmax of the logits, (n, k)."""
         return softmax(self.logits)
+
+    def select(self, kept: Sequence[int]) -> Predictions:
+        """The predictions of some of the images."""
+        rows = np.asarray(kept, dtype=np.int64)
+        evidence = None if self.evidence is None else self.evidence[rows]
+        return Predictions(self.logits[rows], self.labels[rows], self.embeddings[rows], evidence)
 
 
 def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessing]:
@@ -115,12 +129,18 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"]])
 
 
-def output_folder(args: EvaluationArguments) -> Path:
-    """Where the evaluation is written; a model from the Hub has no folder of its own here."""
-    if args.output_dir:
-        return Path(args.output_dir)
+def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:
+    """Where the plots go, and the file of the figures; a model from the Hub has no folder of its own here.
+
+    Data that the model was not trained for, `external`, gets files of its own name, beside those of its test split.
+    """
     local = Path(args.model_dir)
-    return local / "evaluation" if local.is_dir() else Path("outputs") / "evaluation" / local.name
+    usual = local / "evaluation" if local.is_dir() else Path("outputs") / "evaluation" / local.name
+    folder = Path(args.output_dir) if args.output_dir else usual
+    if external is None:
+        return folder, folder / "results.json"
+    name = "external_" + re.sub(r"[^\w.-]+", "-", external)
+    return folder / name, folder / f"{name}.json"
 
 
 def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 64) -> Predictions:
@@ -131,25 +151,30 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
         batch_size=batch_size,
         collate_fn=Collator(preprocessing.size),
     )
-    model, loader = accelerator.prepare(model, loader)
-    model.eval()
-    gathered: list[npt.NDArray[Any]] = []
-    labels: list[npt.NDArray[Any]] = []
+    one_pass, loader = accelerator.prepare(OnePass(model).eval(), loader)
+    gathered: list[list[npt.NDArray[Any]]] = []
     with torch.inference_mode():
         for batch in loader:
             pixel_values = preprocessing.normalize(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
-            logits = model(pixel_values=pixel_values).logits.float()
             # gather_for_metrics drops what pads the last batch to equal shares
-            logits, targets = accelerator.gather_for_metrics((logits, batch["labels"]))
-            gathered.append(logits.cpu().numpy())
-            labels.append(targets.cpu().numpy())
-    return Predictions(np.concatenate(gathered), np.concatenate(labels))
+            outputs = accelerator.gather_for_metrics((batch["labels"], *one_pass(pixel_values)))
+            gathered.append([output.cpu().numpy() for output in outputs])
+    labels, *outputs = (np.concatenate(column) for column in zip(*gathered, strict=True))
+    return Predictions(outputs[0], labels, *outputs[1:])
 
 
 def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
     """The two figures that a temperature moves: negative log-likelihood (nats) and expected calibration error."""
     names = ("negative_log_likelihood", "expected_calibration_error")
     return {name: compute(name, probabilities, labels)[name] for name in names}
+
+
+def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+    """`localization` of the predictions' maps, for the rows that have a box; {} without maps or boxes."""
+    if predictions.evidence is None:
+        return {}
+    groups = list(rows["patient_group"])
+    return localization(predictions.evidence, predictions.labels, list(rows["box"]), label_names, groups)
 
 
 def label_names_of(model: PreTrainedModel) -> list[str]:

@@ -8,7 +8,8 @@ wrong with it is said before anything is loaded.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -100,6 +101,12 @@ class FolderLayout:
             boxes[name] = (x, y, w, h)
         return boxes
 
+    def fingerprint(self) -> str:
+        """`fingerprint_of` this folder; the one that train.py puts into `run.json`."""
+        digests = [hashlib.sha256(image.path.read_bytes()).hexdigest() for image in self.images]
+        labels = [self.label_names.index(image.label) for image in self.images]
+        return fingerprint_of([image.file_name for image in self.images], digests, labels)
+
     def side_table(self, name: str, any_of: tuple[str, ...]) -> Iterator[tuple[str, dict[str, str]]]:
         """The rows of a CSV table beside the images or splits, each as `(file_name from the root, row)`.
 
@@ -124,6 +131,12 @@ class FolderLayout:
                             f"{table}: {row['file_name']!r} is not an image of this folder; mend the table."
                         )
                     yield file_name, row
+
+
+def fingerprint_of(file_names: Iterable[str], digests: Iterable[str], labels: Iterable[int]) -> str:
+    """A hash of which images there are: names from the root, sha256 of the files, label numbers; in any order."""
+    lines = sorted(f"{name} {digest} {label}" for name, digest, label in zip(file_names, digests, labels, strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def raise_problems(root: Path | str, problems: list[str]) -> None:

@@ -12,8 +12,13 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from brain_mri import calibration as formulas
-from brain_mri.evaluation import CALIBRATION, Predictions, calibration_scores
+from brain_mri.data import PreparedImages
+from brain_mri.decisions import prediction_sets, softmax
+from brain_mri.evaluation import CALIBRATION, Predictions, calibration_scores, evidence_figures
+from brain_mri.guard import SETTINGS as GUARD_FILE
+from brain_mri.guard import Guard
 from brain_mri.scores import score
+from brain_mri.shortcut import shortcut_accuracy
 
 
 def read_json(folder: str | Path, name: str) -> dict[str, Any]:
@@ -36,7 +41,8 @@ def figures(
 
     Returns:
         `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
-        names some of them; and, of a calibrated model, `before_calibration`, `prediction_sets` and `referral`.
+        names some of them; of a calibrated model, `before_calibration`, `prediction_sets` and `referral`; of a model
+        with a guard, `guard`, the share it accepts; and `evidence`, where it has exact maps and some of the rows a box.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(model_dir, "audit.json").get("test_with_twin", ())) if audited else set()
@@ -45,7 +51,26 @@ def figures(
         result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
     if record := read_json(model_dir, CALIBRATION):
         result |= _calibrated(predictions, record)
+    if (Path(model_dir) / GUARD_FILE).is_file():
+        result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}
+    if evidence := evidence_figures(predictions, rows, label_names):
+        result["evidence"] = evidence
     return result
+
+
+def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+    """The shortcut control of these very images: fitted on all that are not judged, scored on `rows`, which are.
+
+    `label_names` are those of `rows`. {} where nothing else is there to fit on.
+    """
+    judged = set(rows["file_name"])
+    others = [i for i, name in enumerate(images.rows["file_name"]) if name not in judged]
+    if not others:
+        return {}
+    train = images.rows.select(others)
+    features = [np.asarray(part["shortcut"], dtype=np.float64) for part in (train, rows)]
+    labels = [[images.label_names[i] for i in train["label"]], [label_names[i] for i in rows["label"]]]
+    return shortcut_accuracy(features[0], labels[0], features[1], labels[1])
 
 
 def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
@@ -53,13 +78,12 @@ def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) 
 
 
 def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str], kept: Sequence[int]) -> dict[str, Any]:
-    part = Predictions(predictions.logits[list(kept)], predictions.labels[list(kept)])
-    return {"scores": _score(part, rows.select(kept), label_names)}
+    return {"scores": _score(predictions.select(kept), rows.select(kept), label_names)}
 
 
 def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, Any]:
     probabilities, labels = predictions.probabilities, predictions.labels
-    uncalibrated = formulas.softmax(predictions.logits * record["temperature"])
+    uncalibrated = softmax(predictions.logits * record["temperature"])
     return {
         "before_calibration": calibration_scores(uncalibrated, labels),
         "prediction_sets": _prediction_sets(probabilities, labels, record["prediction_sets"]),
@@ -71,8 +95,8 @@ def _prediction_sets(
     probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], chosen: dict[str, Any]
 ) -> dict[str, float]:
     """Coverage as split-conformal prediction means it, and of the sets as users see them, which are never empty."""
-    strict = formulas.prediction_sets(probabilities, chosen["threshold"], allow_empty=True)
-    shown = formulas.prediction_sets(probabilities, chosen["threshold"])
+    strict = prediction_sets(probabilities, chosen["threshold"], allow_empty=True)
+    shown = prediction_sets(probabilities, chosen["threshold"])
     return {
         "target": chosen["coverage"],
         "coverage": formulas.empirical_coverage(strict, labels),

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from datasets import Dataset, DatasetDict
 from transformers import PreTrainedModel, TrainingArguments, set_seed
@@ -21,11 +22,15 @@ from transformers.utils import logging as transformers_logging
 from brain_mri import calibration, hardware, plots
 from brain_mri.arguments import LAST_CHECKPOINT
 from brain_mri.card import write_card
-from brain_mri.data import PreparedImages, fingerprint
+from brain_mri.data import PreparedImages, boxed_images, fingerprint
+from brain_mri.decisions import softmax
 from brain_mri.errors import ConfigError
-from brain_mri.evaluation import CALIBRATION, calibration_scores, predict
+from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
+from brain_mri.export import batches, export_onnx, quantize
+from brain_mri.guard import Guard
 from brain_mri.leakage import audit, headline
 from brain_mri.models import at_output_stride, fold_temperature
+from brain_mri.onnx_model import FLOAT32_FILE, OnnxModel, served_file
 from brain_mri.scores import quick_scores
 from brain_mri.training import MRITrainer
 from brain_mri.transforms import Preprocessing
@@ -33,6 +38,8 @@ from brain_mri.transforms import Preprocessing
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+PATIENT_WISE = "patient_wise.json"
+_GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
 _COVERAGE = 0.95  # of the prediction sets
 _KEPT_ACCURACY = 0.99  # of what is not referred to a human
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
@@ -139,26 +146,24 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
     return finer if kept else model
 
 
-def calibrate(
-    model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path, seen: bool = False
-) -> None:
+def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path, seen: bool = False) -> None:
     """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
 
-    The thresholds of prediction sets and of referral are chosen there too, on the calibrated probabilities. Images that
-    were trained on can't tell how sure a model may be, so after `--train_on_validation` nothing is fitted.
+    `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
+    there too, on the calibrated probabilities. Images that were trained on can't tell how sure a model may be, so after
+    `--train_on_validation` nothing is fitted.
     """
     if seen:
         logger.info(
             "not calibrated: the validation images were trained on; the weights keep the first stage's temperature"
         )
         return
-    predictions = predict(model, validation, preprocessing)
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
     fold_temperature(model, temperature)
-    probabilities = calibration.softmax(predictions.logits / temperature)
+    probabilities = softmax(predictions.logits / temperature)
     record = {
         "temperature": temperature,
-        "n": len(validation),
+        "n": len(predictions.labels),
         "validation": {
             "before": calibration_scores(predictions.probabilities, predictions.labels),
             "after": calibration_scores(probabilities, predictions.labels),
@@ -175,7 +180,46 @@ def calibrate(
     }
     if PartialState().is_main_process:
         write_json(record, folder / CALIBRATION)
-        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(validation))
+        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
+
+
+def judge_evidence(
+    predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path, seen: bool = False
+) -> None:
+    """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
+    if seen or predictions.evidence is None or not PartialState().is_main_process:
+        return
+    if found := evidence_figures(predictions, validation, label_names):
+        write_json(found, folder / EVIDENCE)
+        logger.info(
+            "the peak of the evidence lies on the tumour in %.1f%% of %d validation images with a box",
+            100 * found["pointing_game"]["value"],
+            found["n"],
+        )
+
+
+def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write the ONNX files and `export.json`, what int8 does to the answers."""
+    if PartialState().is_main_process:
+        export_onnx(model, preprocessing, folder)
+        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
+
+
+def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Describe the embeddings of training images, and set the guard's threshold on those of the validation images.
+
+    They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
+    MRI may look like, and the float32 embeddings lie within.
+    """
+    if not PartialState().is_main_process:
+        return
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(_GUARD_IMAGES, len(train))).round().astype(int))
+    served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
+    known, held_out = (
+        np.concatenate([served.run(batch)["embedding"] for batch in batches(rows, preprocessing)])
+        for rows in (train.select(chosen), validation)
+    )
+    Guard.fit(known, train.select(chosen)["label"], held_out).save(folder)
 
 
 def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
@@ -220,6 +264,7 @@ def save_run(
         "data_fingerprint": fingerprint(images),
         "label_names": list(images.label_names),
         "splits": split_sizes(splits, images.label_names),
+        "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,
         "log_history": trainer.state.log_history,
@@ -230,6 +275,20 @@ def save_run(
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(record, folder / "run.json")
+
+
+def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
+    """Copy the figures of patient-wise cross-validation from the folder that `brain_mri.crossval` filled.
+
+    Raises:
+        ConfigError: no fold of it is finished.
+    """
+    if source is None:
+        return
+    path = Path(source) / PATIENT_WISE
+    if not path.is_file():
+        raise ConfigError(f"--patient_wise {source}: no {PATIENT_WISE} there; let brain_mri.crossval finish a fold.")
+    write_json(json.loads(path.read_text(encoding="utf-8")), evaluation / PATIENT_WISE)
 
 
 def write_model_card(folder: str | Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from brain_mri.calibration import softmax
+from brain_mri.decisions import softmax
 from brain_mri.metrics import METRIC_NAMES, compute, load_metric
 from brain_mri.metrics.cases import Cases, FloatArray, IntArray
 from brain_mri.metrics.formulas import macro
@@ -101,6 +101,17 @@ def score(
         **_referral_scores(cases, spread),
         **compute("confusion_matrix", cases.probabilities, cases.labels),
     }
+
+
+def mean_score(
+    values: npt.ArrayLike, groups: Sequence[str | int | None], resamples: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """The mean of `values` (n,) as `{"value", "low", "high"}`, its interval that of `score`: whole groups resampled."""
+    column, numbers = np.asarray(values, dtype=np.float64), _group_numbers(groups, len(np.asarray(values)))
+    if int(numbers.max()) == 0:
+        return {"value": float(column.mean())}
+    means = [weights @ column / weights.sum(axis=1) for weights in _resampled_weights(numbers, resamples, seed)]
+    return _interval(float(column.mean()), np.concatenate(means))
 
 
 def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:

@@ -47,7 +47,11 @@ def trivial_features(source: str | Path | bytes) -> Floats:
         ImageError: no such file, or not a picture.
     """
     content = source if isinstance(source, bytes) else _content(Path(source))
-    image = read_image(content, None if isinstance(source, bytes) else str(source))
+    return features_of(read_image(content, None if isinstance(source, bytes) else str(source)), content)
+
+
+def features_of(image: Image.Image, content: bytes) -> Floats:
+    """`trivial_features` of a picture that has been read already, in mode RGB, and its file's bytes."""
     pixels = image.width * image.height
     return np.concatenate([_geometry(image), _intensities(image), _file_features(content, pixels)])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file, save_file
 from sklearn.utils.class_weight import compute_class_weight
 from timm.data import Mixup
@@ -26,15 +27,19 @@ from transformers import (
 )
 
 from brain_mri.arguments import RecipeArguments
+from brain_mri.data import boxed_images
 from brain_mri.errors import ConfigError
+from brain_mri.evidence import FeatureTap, guidance_loss, has_evidence
 from brain_mri.hardware import autocast_dtype
 from brain_mri.models import hold_frozen_statistics
 from brain_mri.optim import parameter_groups
 from brain_mri.scores import quick_scores
-from brain_mri.transforms import Augmentation, Collator, Preprocessing
+from brain_mri.transforms import Augmentation, Collator, Preprocessing, box_coverage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+logger = logging.getLogger(__name__)
 
 _EMA_FILE = "ema.safetensors"
 
@@ -60,6 +65,7 @@ class MRITrainer(Trainer):
         self.recipe = recipe
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
+        self._tap: FeatureTap | None = None  # on the model while it is trained with guidance
         self._micro_step = (-1, 0)
         self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(*args, **kwargs)
@@ -86,12 +92,12 @@ class MRITrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy (weighted, smoothed, mixed when training) of a batch of uint8 pixels."""
+        """Cross-entropy (weighted, smoothed, mixed, guided by boxes when training) of a batch of uint8 pixels."""
         pixels, targets = inputs["pixel_values"], inputs["labels"]
-        smoothing = 0.0
+        smoothing, theta = 0.0, None
         if model.training:
             hold_frozen_statistics(model)
-            pixels = self.augmentation(pixels, self._generator(), self._training_size())
+            pixels, theta = self.augmentation(pixels, self._generator(), self._training_size())
             smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 pixels, targets = self.mix(pixels, targets)
@@ -102,6 +108,10 @@ class MRITrainer(Trainer):
             logits = model(pixel_values=pixel_values).logits.float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        if theta is not None and self._tap is not None:
+            features = self._tap.take()
+            coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])
+            loss = loss + self.recipe.guidance * guidance_loss(features, self._tap.classifier, targets, coverage)
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
     def _training_size(self) -> int | None:
@@ -128,7 +138,12 @@ class MRITrainer(Trainer):
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train; at the end the model holds the best (or last) weights, averaged if the recipe averages."""
-        result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        try:
+            result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            if self._tap is not None:
+                self._tap.remove()
+                self._tap = None
         if self.ema is not None and not self.args.load_best_model_at_end:
             self.model.load_state_dict(self.ema.module.state_dict())
         return result
@@ -146,7 +161,21 @@ class MRITrainer(Trainer):
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
+        if self.recipe.guidance and "box" in self.train_dataset.column_names:
+            self._tap = self._guide()
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _guide(self) -> FeatureTap:
+        if self.mix is not None:
+            raise ConfigError("--guidance and --mixup or --cutmix: a mixed image has no one box; set either to 0.")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError("--guidance needs the whole classifier in each process: set it to 0 with FSDP.")
+        if not has_evidence(self.model):
+            raise ConfigError(
+                "--guidance: this model's classifier is not linear on average-pooled features, so it has no exact "
+                "evidence map to guide; set it to 0."
+            )
+        return FeatureTap(self.model)
 
     def update_average(self) -> None:
         """Move the averaged weights towards the current ones; after every optimizer step."""
@@ -225,11 +254,12 @@ def build_trainer(
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     columns = ["pixels", "label"]
+    guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,
         args=args,
-        train_dataset=splits["train"].select_columns(columns),
+        train_dataset=splits["train"].select_columns(columns + guiding),
         eval_dataset=splits["validation"].select_columns(columns),
         data_collator=Collator(preprocessing.size),
         processing_class=preprocessing.processor,
@@ -239,3 +269,12 @@ def build_trainer(
         preprocessing=preprocessing,
         label_ids=list(splits["train"]["label"]),
     )
+
+
+def _any_box(rows: Dataset) -> bool:
+    boxes = boxed_images(rows)
+    if boxes:
+        logger.info("guided training: %d of %d training images have a box", boxes, len(rows))
+    else:
+        logger.info("no boxes.csv: training without guidance")
+    return boxes > 0

@@ -70,6 +70,14 @@ class Preprocessing:
         settings = json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
         return hashlib.sha256(settings.encode()).hexdigest()
 
+    @property
+    def resample(self) -> Image.Resampling:
+        """How the processor resizes."""
+        settings = getattr(self.processor, "data_config", None)
+        if settings is None:
+            return Image.Resampling(int(self.processor.resample))
+        return Image.Resampling[str(settings["interpolation"]).upper()]
+
     def pixels(self, image: Image.Image) -> Pixels:
         """Resize a picture as the processor does; returns uint8 of shape (3, size, size)."""
         values = self.processor(image, return_tensors="pt")["pixel_values"][0]
@@ -97,7 +105,11 @@ def unpack(data: bytes, size: int) -> Pixels:
 
 
 class Collator:
-    """Rows of a prepared dataset into `pixel_values` (batch, 3, size, size) uint8 and `labels` (batch,)."""
+    """Rows of a prepared dataset into a batch.
+
+    `pixel_values` (batch, 3, size, size) uint8, `labels` (batch,) and, where the rows have a `box`, `boxes` (batch, 4)
+    float32: center x, center y, width and height as fractions of the image, NaN where none is known.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -105,7 +117,10 @@ class Collator:
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         """Stack the rows."""
         pixels = np.stack([unpack(row["pixels"], self.size) for row in rows])
-        return {"pixel_values": torch.from_numpy(pixels), "labels": torch.tensor([row["label"] for row in rows])}
+        batch = {"pixel_values": torch.from_numpy(pixels), "labels": torch.tensor([row["label"] for row in rows])}
+        if "box" in rows[0]:
+            batch["boxes"] = torch.tensor([row["box"] for row in rows], dtype=torch.float32)
+        return batch
 
 
 class Augmentation:
@@ -118,10 +133,13 @@ class Augmentation:
     def __init__(self, recipe: RecipeArguments) -> None:
         self.recipe = recipe
 
-    def __call__(self, pixels: Tensor, generator: torch.Generator, size: int | None = None) -> Tensor:
-        """Return the batch (batch, 3, H, W), values in [0, 255], as augmented float32 in the same range.
+    def __call__(self, pixels: Tensor, generator: torch.Generator, size: int | None = None) -> tuple[Tensor, Tensor]:
+        """Augment a batch (batch, 3, H, W) of values in [0, 255].
 
-        With `size` it comes out as (batch, 3, size, size), scaled in the same resampling that turns and shifts it.
+        Returns:
+            The images as float32 in the same range; with `size` as (batch, 3, size, size), scaled in the same
+            resampling that turns and shifts them. And the maps (batch, 2, 3) that say where each place comes from, as
+            `affine_grid` takes them, so that a box can follow its image.
         """
         images = pixels.float()
         n = len(images)
@@ -133,7 +151,7 @@ class Augmentation:
         images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * gain[:, None, None, None] + mean
-        return (images * offset[:, None, None, None]).clamp(0, 255)
+        return (images * offset[:, None, None, None]).clamp(0, 255), theta
 
     def _affine(self, n: int, generator: torch.Generator) -> Tensor:
         """Inverse maps (n, 2, 3) in the [-1, 1] coordinates of `affine_grid`, of square images."""
@@ -148,3 +166,28 @@ class Augmentation:
     @staticmethod
     def _uniform(n: int, limit: float, generator: torch.Generator) -> Tensor:
         return (torch.rand(n, generator=generator) * 2 - 1) * limit
+
+
+_SAMPLES = 4  # per side of a place of the map: a box covers it in sixteenths
+
+
+def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int) -> Tensor:
+    """How far each place of a map of an augmented image lies in the image's box.
+
+    Args:
+        boxes: (batch, 4), fractions of the image before augmentation as `Collator` gives them; NaN for none.
+        theta: (batch, 2, 3), of `Augmentation`.
+        height: of the map, in places.
+        width: of the map, in places.
+
+    Returns:
+        (batch, height, width) float32: the share of the place that the box covers, divided by the largest share of the
+        map, so that a box smaller than a place counts like any other. All 0 without a box, or with one out of sight.
+    """
+    shape = [len(boxes), 1, height * _SAMPLES, width * _SAMPLES]
+    source = (functional.affine_grid(theta, shape, align_corners=False) + 1) / 2  # (batch, H, W, 2), x before y
+    distance = (source - boxes[:, None, None, :2].to(theta.device)).abs()
+    inside = (distance <= boxes[:, None, None, 2:].to(theta.device) / 2).all(dim=-1)  # False where a box is NaN
+    coverage = functional.avg_pool2d(inside[:, None].float(), _SAMPLES)[:, 0]
+    largest = coverage.amax(dim=(1, 2), keepdim=True)
+    return coverage / torch.where(largest > 0, largest, 1.0)

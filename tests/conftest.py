@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the libraries are imported, which read it once
@@ -12,6 +14,8 @@ import datasets
 import pytest
 
 from brain_mri.phantom import write_phantoms
+
+_ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +32,19 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic set: 12 training and 6 test pictures of each class, with patients and boxes."""
     folder = tmp_path_factory.mktemp("phantoms") / "synthetic"
     return write_phantoms(folder, train_per_class=12, test_per_class=6, size=64, slices_per_patient=2)
+
+
+@pytest.fixture(scope="session")
+def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model folder that train.py left: a tiny network, a few guided steps on phantoms, ONNX files and guard."""
+    folder = tmp_path_factory.mktemp("guided") / "model"
+    words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(folder), "--guidance", "0.3"]
+    words += ["--num_train_epochs", "3", "--image_size", "96", "--preprocessing_workers", "1"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "train.py", *words]
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,10 +12,9 @@ from brain_mri.calibration import (
     empirical_coverage,
     expected_calibration_error,
     fit_temperature,
-    prediction_sets,
     referral_threshold,
-    softmax,
 )
+from brain_mri.decisions import prediction_sets, softmax
 from brain_mri.metrics import compute
 
 

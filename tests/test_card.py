@@ -14,8 +14,8 @@ import pytest
 from huggingface_hub import ModelCard
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-from brain_mri.calibration import softmax
 from brain_mri.card import largest_confusions, missed_tumors, write_card
+from brain_mri.decisions import softmax
 from brain_mri.errors import DataError
 from brain_mri.labels import LABELS
 from brain_mri.leakage import AuditTable, audit

@@ -241,7 +241,7 @@ def test_the_summary_is_of_the_finished_folds_with_the_sample_deviation(tmp_path
 
 def test_a_recipe_with_guidance_is_said_to_be_guided(tmp_path: Path) -> None:
     _write_results(tmp_path, 1, 0.9)
-    (tmp_path / "fold1" / "model" / "run.json").write_text(json.dumps({"recipe": {"guidance": 0.3}}))
+    (tmp_path / "fold1" / "model" / "run.json").write_text(json.dumps({"recipe": {"guidance": 0.3}, "boxed_images": 7}))
     assert summarise(tmp_path, Plan({"a": 1, "b": 2}, 2, 1, 0))["guided"] is True
 
 

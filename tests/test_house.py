@@ -14,19 +14,34 @@ _PACKAGE = _ROOT / "brain_mri"
 # From the ground floor up; a room may import from the floors below its own, and from its neighbours on the same one.
 _FLOORS = (
     {"errors", "labels"},
-    {"arguments", "images"},
+    {"arguments", "decisions", "overlay", "guard", "sources"},
+    {"archives", "windowing", "dicom", "dicom_files", "nifti", "codestreams", "impostor_drawing", "images", "onnx_model"},
+    {"volumes", "answers"},
+    {"inference", "impostors"},
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
     {"leakage", "leakage_report"},
     {"transforms", "hardware"},
     {"data", "folds"},
     {"models", "optim"},
-    {"metrics", "calibration", "scores", "plots"},
-    {"training", "evaluation"},
+    {"metrics", "calibration", "scores", "plots", "evidence"},
+    {"localization"},
+    {"training", "evaluation", "export"},
     {"model_records", "card"},
     {"search", "run", "protocols", "demo"},
     {"crossval"},
 )
-_WITHOUT_TORCH = {"errors", "labels", "images", "layout", "phantom", "duplicates", "leakage", "splits", "calibration"}
+_WITHOUT_TORCH = {
+    "inference",
+    "errors",
+    "labels",
+    "images",
+    "layout",
+    "phantom",
+    "duplicates",
+    "leakage",
+    "splits",
+    "calibration",
+}
 _ROOMS = sorted(_PACKAGE.glob("**/*.py"))
 _SCRIPTS = [_ROOT / "train.py", _ROOT / "evaluate_model.py"]
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from brain_mri import plots
-from brain_mri.calibration import REFER_EVERYTHING, softmax
+from brain_mri.calibration import REFER_EVERYTHING
+from brain_mri.decisions import softmax
 from brain_mri.metrics import formulas
 from brain_mri.metrics.cases import Cases
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from brain_mri.calibration import softmax
+from brain_mri.decisions import softmax
 from brain_mri.evaluation import Predictions
 from brain_mri.labels import LABELS
 from brain_mri.metrics import compute
@@ -25,7 +25,7 @@ def _predictions(n: int, right: float, seed: int = 0) -> Predictions:
     said = np.where(rng.random(n) < right, labels, (labels + rng.integers(1, 4, n)) % 4)
     logits = rng.normal(size=(n, 4)).astype(np.float32)
     logits[np.arange(n), said] += 6
-    return Predictions(logits, labels)
+    return Predictions(logits, labels, embeddings=logits)
 
 
 def test_the_images_with_a_twin_in_training_are_left_out_of_the_leak_free_figures(tmp_path: Path) -> None:
@@ -66,7 +66,9 @@ def test_calibration_figures_are_those_of_the_logits_before_and_after(tmp_path: 
 
 def test_shuffled_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
     predictions = _predictions(4000, 0.99)
-    shuffled = Predictions(predictions.logits, np.random.default_rng(1).permutation(predictions.labels))
+    shuffled = Predictions(
+        predictions.logits, np.random.default_rng(1).permutation(predictions.labels), predictions.logits
+    )
     scores = figures(shuffled, _rows(4000), LABELS, str(tmp_path), audited=True)["scores"]
     assert scores["accuracy"]["low"] < 0.25 < scores["accuracy"]["high"]
     assert scores["matthews"]["low"] < 0 < scores["matthews"]["high"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn.metrics as reference
 
-from brain_mri.calibration import softmax
+from brain_mri.decisions import softmax
 from brain_mri.scores import format_table, quick_scores, score, worst_mistakes
 
 NAMES = ["glioma", "meningioma", "no_tumor", "pituitary"]

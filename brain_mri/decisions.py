@@ -1,0 +1,41 @@
+"""From logits to what is said to people: probabilities and prediction sets. numpy only; the public page runs on it."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
+
+
+def softmax(logits: npt.ArrayLike) -> FloatArray:
+    """Probabilities `(..., k)` of logits `(..., k)`, in double precision, without overflow.
+
+    Raises:
+        ValueError: a logit is nan or infinite.
+    """
+    values = np.asarray(logits, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("logits must be finite; nan or infinity means that the training diverged")
+    exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
+
+
+def prediction_sets(probabilities: npt.ArrayLike, threshold: float, allow_empty: bool = False) -> BoolArray:
+    """Which classes are in each image's prediction set, `(n, k)`.
+
+    A model more accurate than the coverage asked for meets it with sets that are empty for its least certain images. A
+    user is owed an answer, so the most probable class is always in. That only ever raises the coverage: it is then at
+    least the accuracy.
+
+    Args:
+        probabilities: `(n, k)`.
+        threshold: from `calibration.conformal_threshold`.
+        allow_empty: keep the sets of the theorem, whose coverage is the one to compare with the one asked for.
+    """
+    values = np.asarray(probabilities, dtype=np.float64)
+    sets = values >= threshold
+    if not allow_empty:
+        sets[np.arange(len(values)), values.argmax(axis=1)] = True
+    return sets

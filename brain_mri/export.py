@@ -1,0 +1,173 @@
+"""A model folder's ONNX files: one forward pass to logits, embedding and evidence, in float32 and in int8.
+
+The float32 file says in its metadata all that is needed to use it (labels, preprocessing), so that
+`brain_mri.inference` needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from datasets import Dataset
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from transformers import PreTrainedModel
+
+from brain_mri.evidence import OnePass
+from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, METADATA, OnnxModel
+from brain_mri.transforms import Preprocessing, unpack
+
+logger = logging.getLogger(__name__)
+
+PARITY = 1e-3  # largest difference of a logit between the network and its ONNX file
+_OPSET = 20
+_CALIBRATION_IMAGES = 200  # of validation, whose activations set the int8 ranges
+_CALIBRATION_BATCH = 8
+_MOST_ACCURACY_LOST = 0.002
+_NO_EVIDENCE = (
+    "none: the logits are no linear function of average-pooled features, so no map of a forward pass is exact, and "
+    "none has been found good enough"
+)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What int8 does to the answers on the validation images.
+
+    Attributes:
+        kept: whether the file was written.
+        accuracy: of the float32 file and of the int8 file, as fractions.
+        same_label: the share of the images that both give the same label.
+        n: how many images.
+    """
+
+    kept: bool
+    accuracy: tuple[float, float]
+    same_label: float
+    n: int
+
+
+def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> Path:
+    """Write `onnx/model.onnx` into a model folder, whole or not at all.
+
+    Outputs are those of `evidence.OnePass`: `logits`, `embedding` and, where there are exact maps, `evidence`; the
+    batch is dynamic.
+
+    Raises:
+        RuntimeError: the file's answers are not the network's, to within `PARITY`.
+    """
+    one_pass = OnePass(model).to("cpu").eval()
+    example = torch.rand(2, 3, preprocessing.size, preprocessing.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own internals
+        program = torch.onnx.export(
+            one_pass,
+            (example,),
+            input_names=["pixel_values"],
+            output_names=list(one_pass.output_names),
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        expected = one_pass(example)[0].numpy()
+    assert program is not None, "with dynamo=True the exporter returns the program"
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(_metadata(model, preprocessing, one_pass))})
+    path = folder / FLOAT32_FILE
+    _write(proto, path)
+    found = OnnxModel(path).run(example.numpy())["logits"]
+    if (worst := float(np.abs(found - expected).max())) > PARITY:
+        path.unlink()
+        raise RuntimeError(f"the ONNX file's logits differ from the network's by {worst:.2g}, more than {PARITY}")
+    return path
+
+
+def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: OnePass) -> dict[str, Any]:
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    exact = "class activation maps: the mean over their places, plus the bias, is the logit"
+    return {
+        "label_names": names,
+        "size": preprocessing.size,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "resample": int(preprocessing.resample),
+        "evidence": exact if "evidence" in one_pass.output_names else _NO_EVIDENCE,
+    }
+
+
+def _write(proto: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    onnx.save(proto, partial)
+    partial.replace(path)
+
+
+def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quantized:
+    """Write `onnx/model_quantized.onnx` (static int8, per channel) if it costs at most 0.2 points of accuracy.
+
+    The ranges of activations come from some of `rows`, the validation images; the accuracy is that on all of them. The
+    classifier and the evidence stay in float32: they are small, and the calibration is in them.
+    """
+    whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
+    with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
+        prepared, small = Path(scratch) / "prepared.onnx", Path(scratch) / "int8.onnx"
+        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        logging.getLogger().setLevel(logging.WARNING)
+        quantize_static(
+            str(prepared),
+            str(small),
+            _Slices(rows, preprocessing),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["Conv", "Add", "Clip", "Relu"],
+        )
+        answers = [_labels(OnnxModel(path), rows, preprocessing) for path in (whole, small)]
+        truth = np.asarray(rows["label"])
+        accuracy = tuple(float((said == truth).mean()) for said in answers)
+        kept = accuracy[0] - accuracy[1] <= _MOST_ACCURACY_LOST
+        if kept:
+            small.replace(target)
+    result = Quantized(kept, accuracy, float((answers[0] == answers[1]).mean()), len(rows))  # type: ignore[arg-type]
+    logger.info(
+        "int8: validation accuracy %.4f, in float32 %.4f: %s", accuracy[1], accuracy[0], "kept" if kept else "not kept"
+    )
+    return result
+
+
+class _Slices(CalibrationDataReader):  # type: ignore[misc]
+    """Real slices, evenly spread over the rows, as onnxruntime's calibrator asks for them."""
+
+    def __init__(self, rows: Dataset, preprocessing: Preprocessing) -> None:
+        chosen = np.linspace(0, len(rows) - 1, min(_CALIBRATION_IMAGES, len(rows))).round().astype(int)
+        self._batches = batches(rows.select(np.unique(chosen)), preprocessing, _CALIBRATION_BATCH)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"pixel_values": batch}
+
+
+def batches(rows: Dataset, preprocessing: Preprocessing, size: int = 32) -> Iterator[npt.NDArray[np.float32]]:
+    """Prepared rows as normalised `pixel_values`, `size` at a time."""
+    for start in range(0, len(rows), size):
+        packed = rows[start : start + size]["pixels"]
+        pixels = np.stack([unpack(data, preprocessing.size) for data in packed])
+        yield preprocessing.normalize(torch.from_numpy(pixels)).numpy()
+
+
+def _labels(session: OnnxModel, rows: Dataset, preprocessing: Preprocessing) -> npt.NDArray[np.int64]:
+    answers = [session.run(batch)["logits"].argmax(axis=1) for batch in batches(rows, preprocessing)]
+    return np.concatenate(answers)

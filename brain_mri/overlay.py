@@ -1,0 +1,79 @@
+"""An evidence map drawn over its slice: a wash of colour, and the outline of where the evidence is strong. No torch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Floats = npt.NDArray[np.floating[Any]]
+
+_REGION = 0.5  # of the map's largest value
+_OUTLINE = (86, 180, 233)  # sky blue of Okabe and Ito (2008): told from the wash by the colour-blind, and light in grey
+# From transparent black over vermilion to yellow: lightness rises with the evidence, so that it reads in grey too.
+_WASH = np.array([[0, 0, 0], [120, 28, 20], [213, 94, 0], [240, 170, 40], [255, 240, 150]], dtype=np.float64)
+
+
+def enlarge(evidence: Floats, width: int, height: int) -> npt.NDArray[np.float32]:
+    """A map (h, w) at the size of the picture it is of, (height, width) float32.
+
+    The places are taken as the coefficients of a uniform cubic B-spline (Unser 1999), repeated beyond the edges. Unlike
+    linear interpolation, whose peaks all stand in the midst of a place, the surface peaks between neighbouring places
+    that are both strong: measured on unseen tumours, that finds more of them.
+    """
+    rows, columns = _spline(evidence.shape[0], height), _spline(evidence.shape[1], width)
+    return np.asarray(rows @ np.asarray(evidence, dtype=np.float64) @ columns.T, dtype=np.float32)
+
+
+@lru_cache(maxsize=64)
+def _spline(places: int, pixels: int) -> npt.NDArray[np.float64]:
+    """The weight of each place at each pixel, (pixels, places)."""
+    positions = (np.arange(pixels) + 0.5) * places / pixels - 0.5
+    neighbours = np.floor(positions).astype(int)[:, None] + np.arange(-1, 3)
+    distance = np.abs(positions[:, None] - neighbours)
+    kernel = np.where(distance < 1, 2 / 3 - distance**2 + distance**3 / 2, np.maximum(2 - distance, 0) ** 3 / 6)
+    weights = np.zeros((pixels, places))
+    np.add.at(weights, (np.arange(pixels)[:, None], neighbours.clip(0, places - 1)), kernel)
+    return weights
+
+
+def evidence_region(enlarged: Floats) -> npt.NDArray[np.bool_]:
+    """Where a map (H, W) speaks for its class at least half as strongly as at its peak; (H, W)."""
+    positive = np.maximum(enlarged, 0)
+    region: npt.NDArray[np.bool_] = (positive >= _REGION * positive.max()) & (positive > 0)
+    return region
+
+
+def draw_overlay(image: Image.Image, evidence: Floats, opacity: float = 0.45, outline: bool = True) -> Image.Image:
+    """Lay a class's evidence map over the slice it was computed from.
+
+    Args:
+        image: the slice, any size and mode.
+        evidence: (h, w), the map of one class; only its positive part, what speaks for the class, is drawn.
+        opacity: of the wash at the map's peak, 0 (the slice alone) to 1.
+        outline: whether to draw the outline of `evidence_region`.
+
+    Returns:
+        A picture in mode RGB, of the size of `image`.
+    """
+    slice_ = image.convert("RGB")
+    enlarged = enlarge(evidence, slice_.width, slice_.height)
+    strength = np.maximum(enlarged, 0) / max(float(enlarged.max()), np.finfo(np.float32).tiny)
+    steps = np.linspace(0, 1, len(_WASH))
+    wash = np.stack([np.interp(strength, steps, _WASH[:, channel]) for channel in range(3)], axis=-1)
+    weight = (opacity * strength)[..., None]
+    blended = np.asarray(slice_, dtype=np.float64) * (1 - weight) + wash * weight
+    if outline and opacity > 0:
+        blended[_border(evidence_region(enlarged))] = _OUTLINE
+    return Image.fromarray(blended.round().astype(np.uint8))
+
+
+def _border(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The outermost pixels of a region, thicker on larger pictures so that the line stays visible."""
+    width = 2 * max(1, round(min(region.shape) / 250)) + 1
+    mask = Image.fromarray(region.astype(np.uint8) * 255)
+    inner = np.asarray(mask.filter(ImageFilter.MinFilter(width))) > 0
+    return region & ~inner
