@@ -58,11 +58,28 @@ def check_frame(codestream: bytes, rows: int, columns: int, label: str) -> None:
     size, components = None, 1
     if codestream.startswith(b"\xff\xd8"):
         size = check_jpeg(codestream, label)
-    elif (start := codestream.find(b"\xff\x4f\xff\x51")) >= 0 and len(codestream) >= start + 42:
+    elif (start := _jpeg2000_start(codestream, label)) is not None and len(codestream) >= start + 42:
         right, bottom, left, top = struct.unpack_from(">4I", codestream, start + 8)
         size, components = (right - left, bottom - top), struct.unpack_from(">H", codestream, start + 40)[0]
     if components > 4 or size not in (None, (columns, rows)):
         raise ImageError(f"{label}: its compressed pixels have another size than its header says; export it again.")
+
+
+def _jpeg2000_start(codestream: bytes, label: str) -> int | None:
+    """Find where the JPEG 2000 stream begins, behind the boxes of a JP2 file if it is in one; None for other kinds."""
+    start = 0
+    if codestream.startswith(b"\0\0\0\x0cjP  "):
+        while start < len(codestream) and codestream[start + 4 : start + 8] != b"jp2c":
+            length = int.from_bytes(codestream[start : start + 4])
+            if length < 8:  # 0 holds up pydicom 3.0 for ever, in get_j2k_parameters
+                raise ImageError(f"{label}: damaged between the parts of its compressed pixels; export it again.")
+            start += length
+        start += 8
+    elif not codestream.startswith(b"\xff\x4f"):
+        return None
+    if codestream[start : start + 4] != b"\xff\x4f\xff\x51":
+        raise ImageError(f"{label}: its compressed pixels begin without their size; export it again.")
+    return start
 
 
 def check_tiff(content: bytes, label: str) -> None:

@@ -113,7 +113,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _over_black(image: Image.Image) -> Image.Image:
-    image = image.convert("RGBA")
+    if image.mode != "RGBA":  # else it would be copied
+        image = image.convert("RGBA")
     result = Image.new("RGB", image.size)
     result.paste(image, mask=image.getchannel("A"))
     return result

@@ -177,7 +177,10 @@ def parsing(label: str, what: str) -> Iterator[None]:
         yield
     except ImageError:
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of a decoder in Rust (pylibjpeg-rle) arrives as an exception that is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ImageError(
             f"{label}: broken {what} (damaged, cut off, or of a variant that is not read); remove or replace it."
         ) from error
