@@ -31,6 +31,10 @@ class ModelRecords:
         run: `run.json`.
         audit: `audit.json`; like every one below, None where it was not written.
         calibration: `calibration.json`.
+        evidence: `evidence.json`, measured on validation images that have a box.
+        guard: `guard.json`.
+        guard_test: `evaluation/guard.json`, of `benchmarks/guard.py`.
+        export: `export.json`.
         results: `evaluation/results.json`.
         patient_wise: `evaluation/patient_wise.json`, if a fold of it is finished.
         external: `evaluation/external_<name>.json`, by name.
@@ -41,6 +45,10 @@ class ModelRecords:
     run: Record
     audit: Record | None
     calibration: Record | None
+    evidence: Record | None
+    guard: Record | None
+    guard_test: Record | None
+    export: Record | None
     results: Record | None
     patient_wise: Record | None
     external: dict[str, Record]
@@ -74,6 +82,10 @@ def read_records(folder: str | Path) -> ModelRecords:
         run=_read(root / "run.json"),
         audit=_read_if_there(root / "audit.json"),
         calibration=_read_if_there(root / "calibration.json"),
+        evidence=_read_if_there(root / "evidence.json"),
+        guard=_read_if_there(root / "guard.json"),
+        guard_test=_read_if_there(root / "evaluation" / "guard.json"),
+        export=_read_if_there(root / "export.json"),
         results=_read_if_there(root / "evaluation" / "results.json"),
         patient_wise=patient_wise if patient_wise and patient_wise["metrics"] else None,
         external=external,

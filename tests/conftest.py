@@ -39,7 +39,8 @@ def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A whole model folder that train.py left: a tiny network, a few guided steps on phantoms, ONNX files and guard."""
     folder = tmp_path_factory.mktemp("guided") / "model"
     words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(folder), "--guidance", "0.3"]
-    words += ["--num_train_epochs", "3", "--image_size", "96", "--preprocessing_workers", "1"]
+    words += ["--num_train_epochs", "12", "--per_device_train_batch_size", "8", "--learning_rate", "5e-3"]
+    words += ["--image_size", "96", "--preprocessing_workers", "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "train.py", *words]
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)

@@ -24,8 +24,8 @@ from brain_mri.shortcut import FEATURES, shortcut_accuracy
 
 SECTIONS = (
     "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Data", "Leakage audit", "Results",
-    "The shortcut control", "Calibration", "Prediction sets and referral", "Known failures", "Training",
-    "Methods and citation",
+    "The shortcut control", "Evidence maps", "What is no brain MRI", "Calibration", "Prediction sets and referral",
+    "Known failures", "Training", "Methods and citation",
 )  # fmt: skip
 
 
@@ -163,6 +163,14 @@ def full(bare: Path) -> Path:
         patient_wise=patient_wise(),
         external_elsewhere=some_results(3, n=60, classes=3),
     )
+
+
+def evidence_figures(n: int, pointing: float) -> dict[str, Any]:
+    """What localization() gives for `n` images of glioma."""
+    figures = {name: {"value": 0.3, "low": 0.2, "high": 0.4} for name in ("mass_inside", "overlap")}
+    figures |= {"pointing_game": {"value": pointing, "low": 0.7, "high": 0.9}, "box_area": {"value": 0.023}}
+    summary = {"n": n, "n_groups": 31, **figures}
+    return summary | {"per_class": {"glioma": summary}}
 
 
 def table_row(text: str, start: str) -> list[str]:
@@ -454,3 +462,42 @@ def test_a_last_stage_on_the_validation_images_says_that_it_saw_them(bare: Path)
     save(bare, run=record)
     data = section(write_card(bare).read_text(), "Data")
     assert "validation images are among those of train" in data and "validation chooses" not in data
+
+
+def test_the_evidence_is_said_as_measured_and_where(bare: Path) -> None:
+    assert "unknown" in section(write_card(bare).read_text(), "Evidence maps")
+    run = run_record()
+    run["recipe"] |= {"guidance": 0.5, "progressive_size": 160}
+    run["boxed_images"] = 2640
+    save(bare, run=run)
+    assert "no held-out image has a box" in section(write_card(bare).read_text(), "Evidence maps")
+    save(bare, evidence=evidence_figures(590, 0.8111))
+    text = write_card(bare).read_text()
+    said = section(text, "Evidence maps")
+    assert table_row(said, "all") == ["590", "0.8111 (0.7000 to 0.9000)", *["0.3000 (0.2000 to 0.4000)"] * 2, "0.0230"]
+    assert "on 590 validation images" in said and "in 31 groups" in said and "2,640 training images" in said
+    assert "plus 0.5 times the guidance by boxes" in text and "160 pixels in the first 60%" in text
+    save(bare, results=full_results() | {"evidence": evidence_figures(77, 0.5)})
+    assert "on 77 test images" in section(write_card(bare).read_text(), "Evidence maps")
+
+
+def test_the_guard_is_said_as_measured(bare: Path) -> None:
+    assert "There is no guard" in section(write_card(bare).read_text(), "What is no brain MRI")
+    save(bare, guard={"acceptance": 0.99}, results=full_results() | {"guard": {"accepted": 0.9847}})
+    said = section(write_card(bare).read_text(), "What is no brain MRI")
+    assert "accepts 99% of the validation images" in said and "98.47%" in said and "Kind" not in said
+    kinds = {"photograph_grey": {"n": 41, "accepted": 0.0244, "auroc": 0.9931}}
+    measured = {"impostors": {"n": 412, "sources": 120, "accepted": 0.0073, "auroc": 0.9976}, "kinds": kinds}
+    (bare / "evaluation" / "guard.json").write_text(json.dumps(measured))
+    said = section(write_card(bare).read_text(), "What is no brain MRI")
+    assert table_row(said, "photograph grey") == ["41", "2.4%", "0.9931"]
+    assert "412 pictures" in said and "120 sources" in said and "0.73%" in said and "0.9976" in said
+
+
+def test_what_int8_costs_is_said(bare: Path) -> None:
+    int8 = {"kept": True, "accuracy": [0.9712, 0.9703], "same_label": 0.9983, "n": 1143}
+    text = write_card(save(bare, export={"int8": int8})).read_text()
+    assert "99.83% of 1,143 validation images (accuracy there 0.9703, in float32 0.9712)" in text
+    assert "BrainMRIClassifier" in text
+    text = write_card(save(bare, export={"int8": int8 | {"kept": False}})).read_text()
+    assert "no int8 file" in text
