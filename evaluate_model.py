@@ -18,6 +18,7 @@ from brain_mri.arguments import DataArguments, EvaluationArguments, parse
 from brain_mri.data import fingerprint, prepare_images
 from brain_mri.errors import run_command
 from brain_mri.evaluation import CALIBRATION
+from brain_mri.files import read_json, write_json
 from brain_mri.hardware import join_launch
 from brain_mri.scores import format_table
 
@@ -46,11 +47,11 @@ def main() -> None:
         if is_own and (control := protocols.shortcut(images, rows, names)):
             figures["shortcut"] = control
         folder, results = evaluation.output_files(args, None if is_own else data["name"])
-        evaluation.draw(predictions, figures["scores"], folder, protocols.read_json(args.model_dir, CALIBRATION))
+        evaluation.draw(predictions, figures["scores"], folder, read_json(Path(args.model_dir) / CALIBRATION))
         evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
         about = {"model": Path(args.model_dir).name, "images": which, "data": data}
         effort = {"seconds": round(time.time() - started, 1), "processes": PartialState().num_processes}
-        run.write_json(about | effort | figures, results)
+        write_json(about | effort | figures, results)
         run.adopt_patient_wise(args.patient_wise, results.parent)
         run.write_model_card(args.model_dir)
         print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {results}")

@@ -14,7 +14,7 @@ import time
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from brain_mri import run
+from brain_mri import finishing, run
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
@@ -45,18 +45,19 @@ def main() -> None:
         model_args, training_args = search(model_args, images.label_names, splits, preprocessing, recipe, training_args)
     model = build_model(build_config(model_args), model_args, images.label_names)
     trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
+    trainer.add_callback(clock := run.Clock(folder, started))
     trainer.train(run.checkpoint_to_resume(training_args))
 
-    model = run.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
+    model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
     seen, validation = data_args.train_on_validation, splits["validation"]
     predictions = predict(model, validation, preprocessing)
-    run.calibrate(model, predictions, folder, seen)
-    run.judge_evidence(predictions, validation, images.label_names, folder, seen)
-    run.save_model(model, preprocessing, folder)
-    run.export(model, validation, preprocessing, folder)
-    run.fit_guard(splits["train"], validation, preprocessing, folder)
+    finishing.calibrate(model, predictions, folder, seen)
+    finishing.judge_evidence(predictions, validation, images.label_names, folder, seen)
+    finishing.save_model(model, preprocessing, folder)
+    finishing.export(model, validation, preprocessing, folder)
+    finishing.fit_guard(splits["train"], validation, preprocessing, folder)
     run.save_history(trainer, folder)
-    run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], started)
+    run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], clock.seconds)
     run.write_model_card(folder)
     run.finish(trainer, folder)
 

@@ -27,6 +27,7 @@ import numpy as np
 from brain_mri import run
 from brain_mri.arguments import DataArguments
 from brain_mri.errors import BrainMRIError, ConfigError, run_command
+from brain_mri.files import write_json
 from brain_mri.folds import Plan, author_folds, build_fold, grouped_folds
 from brain_mri.layout import FolderLayout, scan_folder
 
@@ -141,7 +142,7 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         plan = grouped_folds(layout, options.folds, options.split_seed, options.twin_threshold)
     for stale in path.parent.glob("fold*/data") if begun else ():
         shutil.rmtree(stale)
-    run.write_json({"asked": asked, "plan": vars(plan)}, path)
+    write_json({"asked": asked, "plan": vars(plan)}, path)
     return plan
 
 
@@ -205,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")
             run_fold(fold, options.config, train_options)
-        run.write_json(about | summarise(folder, plan), folder / SUMMARY)
+        write_json(about | summarise(folder, plan), folder / SUMMARY)
     print(f"\n{format_table(summarise(folder, plan), plan)}\n\nwritten to {folder / SUMMARY}")
 
 

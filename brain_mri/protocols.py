@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,11 @@ from brain_mri import calibration as formulas
 from brain_mri.data import PreparedImages
 from brain_mri.decisions import prediction_sets, softmax
 from brain_mri.evaluation import CALIBRATION, Predictions, calibration_scores, evidence_figures
+from brain_mri.files import read_json
 from brain_mri.guard import SETTINGS as GUARD_FILE
 from brain_mri.guard import Guard
 from brain_mri.scores import score
 from brain_mri.shortcut import shortcut_accuracy
-
-
-def read_json(folder: str | Path, name: str) -> dict[str, Any]:
-    """A JSON file of a model folder; {} where the folder has none."""
-    path = Path(folder) / name
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def figures(
@@ -45,11 +39,11 @@ def figures(
         with a guard, `guard`, the share it accepts; and `evidence`, where it has exact maps and some of the rows a box.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
-    twins = set(read_json(model_dir, "audit.json").get("test_with_twin", ())) if audited else set()
+    twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
     kept = [i for i, name in enumerate(rows["file_name"]) if name not in twins]
     if 0 < len(kept) < len(rows):
         result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
-    if record := read_json(model_dir, CALIBRATION):
+    if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
     if (Path(model_dir) / GUARD_FILE).is_file():
         result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -13,35 +12,24 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from accelerate import PartialState
-from datasets import Dataset, DatasetDict
-from transformers import PreTrainedModel, TrainingArguments, set_seed
+from datasets import DatasetDict
+from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from brain_mri import calibration, hardware, plots
+from brain_mri import hardware, plots
 from brain_mri.arguments import LAST_CHECKPOINT
 from brain_mri.card import write_card
 from brain_mri.data import PreparedImages, boxed_images, fingerprint
-from brain_mri.decisions import softmax
 from brain_mri.errors import ConfigError
-from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
-from brain_mri.export import batches, export_onnx, quantize
-from brain_mri.guard import Guard
+from brain_mri.files import read_json, write_json
 from brain_mri.leakage import audit, headline
-from brain_mri.models import at_output_stride, fold_temperature
-from brain_mri.onnx_model import FLOAT32_FILE, OnnxModel, served_file
-from brain_mri.scores import quick_scores
 from brain_mri.training import MRITrainer
-from brain_mri.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 PATIENT_WISE = "patient_wise.json"
-_GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
-_COVERAGE = 0.95  # of the prediction sets
-_KEPT_ACCURACY = 0.99  # of what is not referred to a human
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 
 
@@ -126,107 +114,23 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
 
 
-def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
-    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 suffers."""
-    if not stride:
-        return model
-    finer = at_output_stride(model, stride)
-    scores = []
-    for candidate in (model, finer):
-        predictions = predict(candidate, validation, preprocessing)
-        scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
-    kept = scores[1] >= scores[0]
-    logger.info(
-        "validation macro-F1 %.4f, at output stride %d %.4f: %s",
-        scores[0],
-        stride,
-        scores[1],
-        "kept" if kept else "not kept",
-    )
-    return finer if kept else model
+class Clock(TrainerCallback):
+    """Counts a run's seconds, those of the processes that it was resumed from included, up to their last checkpoint."""
 
+    def __init__(self, folder: Path, started: float) -> None:
+        """Start to count at `started`, as `time.time()` gave it; what went before stands in the checkpoints' folder."""
+        self._path, self._started = folder / CHECKPOINTS / "seconds.json", started
+        self._earlier = float(read_json(self._path).get("seconds", 0.0))
 
-def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path, seen: bool = False) -> None:
-    """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
+    @property
+    def seconds(self) -> float:
+        """Of this process and those before it."""
+        return round(self._earlier + time.time() - self._started, 1)
 
-    `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
-    there too, on the calibrated probabilities. Images that were trained on can't tell how sure a model may be, so after
-    `--train_on_validation` nothing is fitted.
-    """
-    if seen:
-        logger.info(
-            "not calibrated: the validation images were trained on; the weights keep the first stage's temperature"
-        )
-        return
-    temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
-    fold_temperature(model, temperature)
-    probabilities = softmax(predictions.logits / temperature)
-    record = {
-        "temperature": temperature,
-        "n": len(predictions.labels),
-        "validation": {
-            "before": calibration_scores(predictions.probabilities, predictions.labels),
-            "after": calibration_scores(probabilities, predictions.labels),
-        },
-        "prediction_sets": {
-            "coverage": _COVERAGE,
-            "threshold": calibration.conformal_threshold(probabilities, predictions.labels, _COVERAGE),
-            "method": "LAC",
-        },
-        "referral": {
-            "accuracy": _KEPT_ACCURACY,
-            "threshold": calibration.referral_threshold(probabilities, predictions.labels, _KEPT_ACCURACY),
-        },
-    }
-    if PartialState().is_main_process:
-        write_json(record, folder / CALIBRATION)
-        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
-
-
-def judge_evidence(
-    predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path, seen: bool = False
-) -> None:
-    """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
-    if seen or predictions.evidence is None or not PartialState().is_main_process:
-        return
-    if found := evidence_figures(predictions, validation, label_names):
-        write_json(found, folder / EVIDENCE)
-        logger.info(
-            "the peak of the evidence lies on the tumour in %.1f%% of %d validation images with a box",
-            100 * found["pointing_game"]["value"],
-            found["n"],
-        )
-
-
-def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    """Write the ONNX files and `export.json`, what int8 does to the answers."""
-    if PartialState().is_main_process:
-        export_onnx(model, preprocessing, folder)
-        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
-
-
-def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    """Describe the embeddings of training images, and set the guard's threshold on those of the validation images.
-
-    They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
-    MRI may look like, and the float32 embeddings lie within.
-    """
-    if not PartialState().is_main_process:
-        return
-    chosen = np.unique(np.linspace(0, len(train) - 1, min(_GUARD_IMAGES, len(train))).round().astype(int))
-    served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
-    known, held_out = (
-        np.concatenate([served.run(batch)["embedding"] for batch in batches(rows, preprocessing)])
-        for rows in (train.select(chosen), validation)
-    )
-    Guard.fit(known, train.select(chosen)["label"], held_out).save(folder)
-
-
-def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
-    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings."""
-    if PartialState().is_main_process:
-        model.save_pretrained(folder)
-        preprocessing.processor.save_pretrained(folder)
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write them down with every checkpoint."""
+        if PartialState().is_main_process:
+            write_json({"seconds": self.seconds}, self._path)
 
 
 def save_history(trainer: MRITrainer, folder: Path) -> None:
@@ -241,7 +145,7 @@ def save_run(
     images: PreparedImages,
     splits: DatasetDict,
     arguments: Sequence[Any],
-    started: float,
+    seconds: float,
 ) -> None:
     """Write `run.json`: configuration, data, seed, versions, hardware, time.
 
@@ -251,7 +155,7 @@ def save_run(
         images: all that was read.
         splits: what was trained on and held out.
         arguments: DataArguments, ModelArguments, RecipeArguments and TrainingArguments, as they were used.
-        started: what `time.time()` gave at the run's start, in seconds.
+        seconds: that the run has taken, see `Clock`.
     """
     if not PartialState().is_main_process:
         return
@@ -271,7 +175,7 @@ def save_run(
         "processes": training.world_size,
         "hardware": hardware.describe(),
         "versions": {name: version(name) for name in _PACKAGES},
-        "seconds": round(time.time() - started, 1),
+        "seconds": seconds,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(record, folder / "run.json")
@@ -302,11 +206,3 @@ def finish(trainer: MRITrainer, folder: Path) -> None:
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
     logger.info("%smodel in %s; next: python evaluate_model.py %s --data_dir ...", reached, folder, folder)
-
-
-def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -15,11 +15,11 @@ from brain_mri.data import prepare_images
 from brain_mri.errors import ConfigError
 from brain_mri.evidence import OnePass
 from brain_mri.export import PARITY, batches, export_onnx, quantize
+from brain_mri.finishing import save_model
 from brain_mri.inference import BrainMRIClassifier
 from brain_mri.labels import LABELS
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, OnnxModel
-from brain_mri.run import save_model
 from brain_mri.transforms import Preprocessing
 
 

@@ -18,9 +18,10 @@ from transformers import TrainingArguments, pipeline
 from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images
 from brain_mri.evaluation import load_model, predict
+from brain_mri.finishing import save_model
 from brain_mri.labels import LABELS
 from brain_mri.models import build_config, build_model, build_processor
-from brain_mri.run import save_model
+from brain_mri.phantom import write_phantoms
 from brain_mri.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
@@ -63,6 +64,13 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def judged(trained: Path, phantoms: Path) -> Path:
+    done = _run("evaluate_model.py", str(trained), "--data_dir", str(phantoms))
+    assert done.returncode == 0, done.stdout
+    return trained
+
+
 def _results(model: Path) -> dict[str, object]:
     scores: dict[str, object] = json.loads((model / "evaluation" / "results.json").read_text())["scores"]
     return scores
@@ -83,18 +91,47 @@ def test_the_sizes_and_the_audit_are_said_before_the_first_step(trained: Path) -
     assert said.index("validation") < said.index("twin") < said.index("'eval_loss'")
 
 
-def test_two_processes_judge_as_one_does_and_count_each_image_once(trained: Path, phantoms: Path) -> None:
-    words = ("evaluate_model.py", str(trained), "--data_dir", str(phantoms), "--batch_size", "5")
-    one = _run(*words)
-    assert one.returncode == 0, one.stdout
-    alone = _results(trained)
+def test_two_processes_judge_as_one_does_and_count_each_image_once(judged: Path, phantoms: Path) -> None:
+    alone = _results(judged)
+    words = ("evaluate_model.py", str(judged), "--data_dir", str(phantoms), "--batch_size", "5")
     two = _run(*words, launcher=_TORCHRUN)
     assert two.returncode == 0, two.stdout
-    assert alone["n"] == 24 and _results(trained) == alone
-    assert json.loads((trained / "evaluation" / "results.json").read_text())["processes"] == 2
+    assert alone["n"] == 24 and _results(judged) == alone
+    assert json.loads((judged / "evaluation" / "results.json").read_text())["processes"] == 2
     assert "24 images" in two.stdout
     for plot in ("confusion_matrix.png", "roc.png", "reliability.png"):
-        assert (trained / "evaluation" / plot).stat().st_size > 0
+        assert (judged / "evaluation" / plot).stat().st_size > 0
+
+
+def test_other_data_gets_figures_of_its_own_beside_the_test_split_s(
+    judged: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    other = write_phantoms(tmp_path / "elsewhere", train_per_class=1, test_per_class=4, size=64, seed=7)
+    own = (judged / "evaluation" / "results.json").read_bytes()
+    folds = {"folds_by": "grouped", "n_folds": 5, "finished": [1], "n": 9, "guided": False, "label_names": list(LABELS)}
+    folds["metrics"] = {"accuracy": {"mean": 0.8765, "values": [0.8765]}}
+    (tmp_path / "patient_wise.json").write_text(json.dumps(folds))
+    words = ("--data_dir", str(other), "--patient_wise", str(tmp_path))
+    done = _run("evaluate_model.py", str(judged), *words)
+    assert done.returncode == 0, done.stdout
+    assert (judged / "evaluation" / "results.json").read_bytes() == own
+    external = json.loads((judged / "evaluation" / "external_elsewhere.json").read_text())
+    assert external["scores"]["n"] == 16 and "leak_free" not in external and "shortcut" not in external
+    assert (judged / "evaluation" / "external_elsewhere" / "confusion_matrix.png").is_file()
+    card = (judged / "README.md").read_text()
+    assert "External: elsewhere" in card and "0.8765" in card
+    wrong = _run("evaluate_model.py", str(judged), "--data_dir", str(other), "--patient_wise", str(other))
+    assert wrong.returncode == 2 and "let brain_mri.crossval finish a fold" in wrong.stdout
+
+
+def test_results_have_every_protocol_that_one_folder_allows(guided_model: Path, phantoms: Path, tmp_path: Path) -> None:
+    done = _run("evaluate_model.py", str(guided_model), "--data_dir", str(phantoms), "--output_dir", str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {"scores", "shortcut", "guard", "evidence", "prediction_sets", "referral"} <= set(results)
+    assert results["shortcut"]["n_test"] == 24 and results["shortcut"]["n_train"] == 48
+    assert results["evidence"]["n"] == 18, "every tumour phantom of the test split has a box"
+    assert 0 <= results["guard"]["accepted"] <= 1
 
 
 def test_pipeline_gives_the_logits_that_evaluation_saw(trained: Path, phantoms: Path) -> None:

@@ -14,8 +14,18 @@ _PACKAGE = _ROOT / "brain_mri"
 # From the ground floor up; a room may import from the floors below its own, and from its neighbours on the same one.
 _FLOORS = (
     {"errors", "labels"},
-    {"arguments", "decisions", "overlay", "guard", "sources"},
-    {"archives", "windowing", "dicom", "dicom_files", "nifti", "codestreams", "impostor_drawing", "images", "onnx_model"},
+    {"arguments", "files", "decisions", "overlay", "guard", "sources"},
+    {
+        "archives",
+        "windowing",
+        "dicom",
+        "dicom_files",
+        "nifti",
+        "codestreams",
+        "impostor_drawing",
+        "images",
+        "onnx_model",
+    },
     {"volumes", "answers"},
     {"inference", "impostors"},
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
@@ -27,8 +37,9 @@ _FLOORS = (
     {"localization"},
     {"training", "evaluation", "export"},
     {"model_records", "card"},
-    {"search", "run", "protocols", "demo"},
+    {"search", "finishing", "run", "protocols", "demo"},
     {"crossval"},
+    {"cli"},
 )
 _WITHOUT_TORCH = {
     "inference",

@@ -1,0 +1,160 @@
+"""A picture file to an answer: `pipeline` (eager) against the ONNX files with evidence map, prediction set and guard.
+
+    python benchmarks/inference.py MODEL_FOLDER --data_dir FOLDER [--images 200] [--threads 2] [--json out.json]
+
+All ways answer every file in turn, in one process, so that what else the machine does falls on all alike; the order
+changes from file to file. FOLDER is one that train.py takes; its test images are used, evenly spread. Cold start is a
+new process from its start to its first answer; memory is that process's peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import pipeline
+
+from brain_mri.errors import ConfigError, run_command
+from brain_mri.hardware import describe
+from brain_mri.inference import BrainMRIClassifier
+from brain_mri.layout import ImageFile, scan_folder
+from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE
+
+_WARM_UP = 5
+_COLD_STARTS = 3
+_COLD = {
+    "pipeline": "from transformers import pipeline\n"
+    "pipeline('image-classification', model={model!r}, device='cpu')({image!r})",
+    "onnx": "from brain_mri.inference import BrainMRIClassifier\n"
+    "BrainMRIClassifier.from_pretrained({model!r}).predict({image!r})",
+}
+
+
+def _images(data_dir: str, count: int) -> list[ImageFile]:
+    layout = scan_folder(data_dir)
+    layout.check()
+    test = [image for image in layout.images if image.split == "test"] or layout.images
+    return [test[i] for i in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))]
+
+
+def _ways(model: str, threads: int) -> dict[str, Callable[[str], dict[str, float]]]:
+    """Each way as a function from a file to `{label: probability}`."""
+    torch.set_num_threads(threads)
+    classify = pipeline("image-classification", model=model, device="cpu")
+    labels = len(classify.model.config.id2label)
+
+    def eager(path: str) -> dict[str, float]:
+        return {answer["label"]: answer["score"] for answer in classify(path, top_k=labels)}
+
+    def onnx(precision: str) -> Callable[[str], dict[str, float]]:
+        classifier = BrainMRIClassifier.from_pretrained(model, precision=precision, threads=threads)
+        return lambda path: classifier.predict(path).probabilities
+
+    ways = {"pipeline, eager": eager, "ONNX float32": onnx("fp32")}
+    if (Path(model) / INT8_FILE).is_file():
+        ways["ONNX int8"] = onnx("int8")
+    return ways
+
+
+def measure(model: str, images: Sequence[ImageFile], threads: int) -> dict[str, Any]:
+    """Milliseconds of every answer, and how far the answers agree with pipeline's."""
+    ways = _ways(model, threads)
+    names = list(ways)
+    milliseconds: dict[str, list[float]] = {name: [] for name in names}
+    answers: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for number, image in enumerate([*images[:_WARM_UP], *images]):
+        for turn in range(len(names)):
+            name = names[(number + turn) % len(names)]
+            started = time.perf_counter()
+            answer = ways[name](str(image.path))
+            elapsed = (time.perf_counter() - started) * 1000
+            if number >= min(_WARM_UP, len(images)):
+                milliseconds[name].append(elapsed)
+                answers[name].append(answer)
+    return {name: _summary(milliseconds[name], answers[name], answers[names[0]], images) for name in names}
+
+
+def _summary(
+    milliseconds: list[float],
+    answers: list[dict[str, float]],
+    reference: list[dict[str, float]],
+    images: Sequence[ImageFile],
+) -> dict[str, float]:
+    said = [max(answer, key=answer.__getitem__) for answer in answers]
+    wanted = [max(answer, key=answer.__getitem__) for answer in reference]
+    # differences of log-probabilities are differences of logits, but for what they have in common
+    apart = [
+        max(abs(np.log(a[k] + 1e-12) - np.log(b[k] + 1e-12)) for k in b)
+        for a, b in zip(answers, reference, strict=True)
+    ]
+    p50, p95 = np.percentile(milliseconds, [50, 95])
+    return {
+        "p50_ms": float(p50),
+        "p95_ms": float(p95),
+        "same_label": float(np.mean([a == b for a, b in zip(said, wanted, strict=True)])),
+        "accuracy": float(np.mean([label == image.label for label, image in zip(said, images, strict=True)])),
+        "largest_log_probability_difference": float(max(apart)),
+    }
+
+
+def cold_start(model: str, image: str) -> dict[str, dict[str, float]]:
+    """Seconds from a process's start to its first answer, and its peak memory in MB: the median of a few."""
+    result = {}
+    for name, program in _COLD.items():
+        seconds, megabytes = [], []
+        for _ in range(_COLD_STARTS):
+            tail = "\nimport resource; print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+            command = [sys.executable, "-c", program.format(model=model, image=image) + tail]
+            started = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+            seconds.append(time.perf_counter() - started)
+            megabytes.append(int(done.stdout.split()[-1]) / 1024)
+        result[name] = {"seconds": float(np.median(seconds)), "megabytes": float(np.median(megabytes))}
+    return result
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure, print, and write what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="model folder with its ONNX files")
+    parser.add_argument("--data_dir", required=True, help="folder of images; its test split is used")
+    parser.add_argument("--images", type=int, default=200, help="how many (default: 200)")
+    parser.add_argument("--threads", type=int, default=2, help="of torch and onnxruntime alike (default: 2)")
+    parser.add_argument("--json", help="write the figures here")
+    options = parser.parse_args(argv)
+    if not (Path(options.model) / FLOAT32_FILE).is_file():
+        raise ConfigError(f"{options.model} has no {FLOAT32_FILE}: give a folder that train.py left.")
+    images = _images(options.data_dir, options.images)
+    found = measure(options.model, images, options.threads)
+    cold = cold_start(options.model, str(images[0].path))
+    print(f"{len(images)} files, {options.threads} threads, {describe()['cpu']}\n")
+    print(
+        f"{'':<18}{'p50 ms':>8}{'p95 ms':>8}{'faster':>8}{'same label':>12}{'accuracy':>10}{'largest difference':>20}"
+    )
+    slowest = found["pipeline, eager"]["p50_ms"]
+    for name, f in found.items():
+        print(
+            f"{name:<18}{f['p50_ms']:>8.1f}{f['p95_ms']:>8.1f}{slowest / f['p50_ms']:>7.1f}x{f['same_label']:>12.4f}"
+            f"{f['accuracy']:>10.4f}{f['largest_log_probability_difference']:>20.2g}"
+        )
+    print()
+    for name, c in cold.items():
+        print(f"cold start, {name:<10}{c['seconds']:>6.2f} s{c['megabytes']:>8.0f} MB")
+    sizes = {p.name: p.stat().st_size / 1e6 for p in (Path(options.model) / "onnx").glob("*.onnx")}
+    print("\n" + "\n".join(f"{name:<24}{size:>6.1f} MB" for name, size in sorted(sizes.items())))
+    if options.json:
+        record = {"n": len(images), "threads": options.threads, "hardware": describe(), "answers": found, "cold": cold}
+        Path(options.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_command(main)

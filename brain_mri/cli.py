@@ -1,0 +1,36 @@
+"""`brain-mri audit | predict`: the package's commands under one name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from brain_mri.errors import ConfigError, run_command
+
+_COMMANDS = {
+    "audit": ("leakage", "find copies, twins and shared patients between the splits of a folder"),
+    "predict": ("inference", "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub"),
+}
+
+
+def _usage() -> str:
+    lines = [f"  {name:<9}{what}" for name, (_, what) in _COMMANDS.items()]
+    return "\n".join(["usage: brain-mri COMMAND ...", "", *lines, "", "brain-mri COMMAND --help says more."])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Hand the words after the first to the command that it names."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(_usage())
+        return
+    if words[0] not in _COMMANDS:
+        raise ConfigError(f"no command {words[0]!r}: brain-mri has {', '.join(_COMMANDS)}.")
+    command: Callable[[Sequence[str]], None] = import_module(f"brain_mri.{_COMMANDS[words[0]][0]}").main
+    command(words[1:])
+
+
+def entry_point() -> None:
+    """What `brain-mri` runs."""
+    run_command(main)

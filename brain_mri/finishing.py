@@ -1,0 +1,133 @@
+"""What a trained network is given before its folder is whole: calibration, evidence figures, ONNX files, guard."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from brain_mri import calibration
+from brain_mri.decisions import softmax
+from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
+from brain_mri.export import batches, export_onnx, quantize
+from brain_mri.files import write_json
+from brain_mri.guard import Guard
+from brain_mri.models import at_output_stride, fold_temperature
+from brain_mri.onnx_model import FLOAT32_FILE, OnnxModel, served_file
+from brain_mri.scores import quick_scores
+from brain_mri.transforms import Preprocessing
+
+logger = logging.getLogger(__name__)
+
+_GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
+_COVERAGE = 0.95  # of the prediction sets
+_KEPT_ACCURACY = 0.99  # of what is not referred to a human
+
+
+def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
+    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 suffers."""
+    if not stride:
+        return model
+    finer = at_output_stride(model, stride)
+    scores = []
+    for candidate in (model, finer):
+        predictions = predict(candidate, validation, preprocessing)
+        scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
+    kept = scores[1] >= scores[0]
+    logger.info(
+        "validation macro-F1 %.4f, at output stride %d %.4f: %s",
+        scores[0],
+        stride,
+        scores[1],
+        "kept" if kept else "not kept",
+    )
+    return finer if kept else model
+
+
+def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path, seen: bool = False) -> None:
+    """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
+
+    `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
+    there too, on the calibrated probabilities. Images that were trained on can't tell how sure a model may be, so after
+    `--train_on_validation` nothing is fitted.
+    """
+    if seen:
+        logger.info(
+            "not calibrated: the validation images were trained on; the weights keep the first stage's temperature"
+        )
+        return
+    temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
+    fold_temperature(model, temperature)
+    probabilities = softmax(predictions.logits / temperature)
+    record = {
+        "temperature": temperature,
+        "n": len(predictions.labels),
+        "validation": {
+            "before": calibration_scores(predictions.probabilities, predictions.labels),
+            "after": calibration_scores(probabilities, predictions.labels),
+        },
+        "prediction_sets": {
+            "coverage": _COVERAGE,
+            "threshold": calibration.conformal_threshold(probabilities, predictions.labels, _COVERAGE),
+            "method": "LAC",
+        },
+        "referral": {
+            "accuracy": _KEPT_ACCURACY,
+            "threshold": calibration.referral_threshold(probabilities, predictions.labels, _KEPT_ACCURACY),
+        },
+    }
+    if PartialState().is_main_process:
+        write_json(record, folder / CALIBRATION)
+        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
+
+
+def judge_evidence(
+    predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path, seen: bool = False
+) -> None:
+    """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
+    if seen or predictions.evidence is None or not PartialState().is_main_process:
+        return
+    if found := evidence_figures(predictions, validation, label_names):
+        write_json(found, folder / EVIDENCE)
+        logger.info(
+            "the peak of the evidence lies on the tumour in %.1f%% of %d validation images with a box",
+            100 * found["pointing_game"]["value"],
+            found["n"],
+        )
+
+
+def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Describe the embeddings of training images, and set the guard's threshold on those of the validation images.
+
+    They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
+    MRI may look like, and the float32 embeddings lie within.
+    """
+    if not PartialState().is_main_process:
+        return
+    chosen = np.unique(np.linspace(0, len(train) - 1, min(_GUARD_IMAGES, len(train))).round().astype(int))
+    served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
+    known, held_out = (
+        np.concatenate([served.run(batch)["embedding"] for batch in batches(rows, preprocessing)])
+        for rows in (train.select(chosen), validation)
+    )
+    Guard.fit(known, train.select(chosen)["label"], held_out).save(folder)
+
+
+def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write the ONNX files and `export.json`, what int8 does to the answers."""
+    if PartialState().is_main_process:
+        export_onnx(model, preprocessing, folder)
+        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
+
+
+def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings."""
+    if PartialState().is_main_process:
+        model.save_pretrained(folder)
+        preprocessing.processor.save_pretrained(folder)
