@@ -1,0 +1,168 @@
+"""Uploads in, answers out: the model that is served, when it may name a class, and what becomes of uploads."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from brain_mri.answers import Prediction, VolumePrediction
+from brain_mri.errors import ConfigError, DataError, ImageError
+from brain_mri.inference import BrainMRIClassifier
+from brain_mri.model_records import ModelRecords, read_records
+from brain_mri.sources import printable
+from brain_mri.volumes import Slices, read_slices
+
+Verdict = Literal["answer", "unsure", "stranger"]
+Answer = Prediction | VolumePrediction
+
+_ROOT = Path(__file__).resolve().parents[2]
+# What "About" shows. Never the pictures that show data: worst_mistakes.png, evidence samples.
+_ABOUT = ["*.json", "evaluation/*.json", "training_curves.png"]
+_ABOUT += [f"evaluation/{name}.png" for name in ("confusion_matrix", "roc", "reliability", "referral")]
+
+
+class ExpiredError(ImageError):
+    """An upload that has been deleted since it was given."""
+
+
+def find_model() -> str:
+    """What MODEL_ID names, else the `release/` folder of the repository.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    if named := os.environ.get("MODEL_ID"):
+        return named
+    if (_ROOT / "release" / "onnx").is_dir():
+        return str(_ROOT / "release")
+    raise ConfigError(
+        "no model to serve: set MODEL_ID to a model folder that train.py left, or to its id on the Hub (USER/NAME), "
+        "or put such a folder at release/."
+    )
+
+
+class Service:
+    """One model, and the folder that uploads come to.
+
+    Args:
+        model: a folder, or an id on the Hub.
+        uploads: the folder; only files in it are ever read.
+        keep: seconds after which an upload is deleted.
+
+    Raises:
+        ConfigError: no such model.
+    """
+
+    def __init__(self, model: str, uploads: Path, keep: float) -> None:
+        self.classifier = BrainMRIClassifier.from_pretrained(model)
+        self.model = Path(model).resolve().name if Path(model).is_dir() else model
+        self.uploads, self.keep = uploads.resolve(), keep
+        self.folder: Path | None = None
+        self.records: ModelRecords | None = None
+        self.records_missing = ""
+        try:
+            self.folder = Path(model) if Path(model).is_dir() else _about_folder(model)
+            self.records = read_records(self.folder)
+        except (DataError, OSError) as error:  # the model answers all the same
+            self.records_missing = str(error).splitlines()[0]
+
+    @property
+    def minutes(self) -> int:
+        """How long an upload is kept, for people: whole minutes, the sweep's own interval included."""
+        return math.ceil((self.keep + self._pause) / 60)
+
+    @property
+    def _pause(self) -> float:
+        return min(self.keep / 4, 30)
+
+    @property
+    def coverage(self) -> float | None:
+        """What prediction sets were calibrated to; None of a model without calibration."""
+        calibration = self.records.calibration if self.records else None
+        return calibration["prediction_sets"]["coverage"] if calibration else None
+
+    def verdict(self, answer: Answer) -> Verdict:
+        """Whether a class may be named; if not, why not. Of several slices, their mean must reach the threshold too."""
+        if answer.is_brain_mri is False:
+            return "stranger"
+        threshold = self.classifier.referral_threshold or 0
+        return "answer" if max(answer.probabilities.values()) >= threshold else "unsure"
+
+    def read(self, files: Any) -> Slices:
+        """The slices of what was uploaded.
+
+        Args:
+            files: a list of uploads as gradio describes them, `path` and `orig_name` among the keys. It comes from
+                outside and may be anything.
+
+        Raises:
+            ImageError: nothing that can be read.
+            ExpiredError: it has been deleted.
+        """
+        if not isinstance(files, list) or not files:
+            raise ImageError("no file was given: choose, drop or paste one, or take an example.")
+        uploads = [self._uploaded(file) for file in files]
+        if len(uploads) == 1:
+            return read_slices(*uploads[0])
+        with tempfile.TemporaryDirectory(dir=self.uploads) as folder:
+            same_names = len({name for _, name in uploads}) < len(uploads)
+            for i, (path, name) in enumerate(uploads):
+                link = Path(folder, str(i), name) if same_names else Path(folder, name)
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(path)
+            return read_slices(folder, f"{len(uploads)} files")
+
+    def judge(self, slices: Slices, report: Callable[[int, int], Any] = lambda done, count: None) -> Answer:
+        """The answer for one slice, or for all of a volume; `report(done, all)` is called on the way."""
+        predictions = []
+        for prediction in self.classifier.judge_slices(slices):
+            predictions.append(prediction)
+            report(len(predictions), len(slices.names))
+        return self.classifier.summarize(predictions) if slices.is_volume else predictions[0]
+
+    def _uploaded(self, file: Any) -> tuple[Path, str]:
+        """The path of an upload, after making sure that it is one, and what its owner calls it."""
+        described = file if isinstance(file, dict) else {}
+        path = Path(str(described.get("path", "")).replace("\0", "?")).resolve()
+        if not path.is_relative_to(self.uploads):
+            raise ImageError("only files that were uploaded here are read: upload the file first.")
+        file = described
+        name = printable(PurePosixPath(str(file.get("orig_name") or path.name).replace("\\", "/")).name) or "file"
+        if not path.is_file():
+            raise ExpiredError(name)
+        return path, name.replace("\0", "?")
+
+    def start_sweeping(self) -> None:
+        """Delete, from now on, whatever lies in the folder for longer than `keep` seconds.
+
+        gradio's `delete_cache` does so for the uploads that it knows of; not for those broken off midway.
+        """
+        threading.Thread(target=self._sweep_forever, daemon=True, name="sweeper").start()
+
+    def _sweep_forever(self) -> None:
+        while True:
+            time.sleep(self._pause)
+            self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what is older than `keep` seconds, and the folders that this empties."""
+        oldest = time.time() - self.keep
+        for folder, _, names in os.walk(self.uploads, topdown=False):
+            for path in (Path(folder, name) for name in names):
+                if path.lstat().st_ctime < oldest:
+                    path.unlink(missing_ok=True)
+            if Path(folder) != self.uploads and Path(folder).stat().st_ctime < oldest and not os.listdir(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _about_folder(model: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, allow_patterns=_ABOUT))

@@ -1,0 +1,65 @@
+"""What must be settled before gradio is imported: where uploads go, no telemetry, and no time lost.
+
+Import gradio from here: `from page.startup import gr`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+# A folder of this process alone, which nobody else may read and which leaves with it.
+UPLOADS = Path(tempfile.mkdtemp(prefix="brain-mri-uploads-"))
+os.environ["GRADIO_TEMP_DIR"] = str(UPLOADS)
+atexit.register(shutil.rmtree, UPLOADS, ignore_errors=True)
+
+
+@contextmanager
+def _no_editor_stubs() -> Iterator[None]:
+    """Keep gradio from writing its components' `.pyi` files, which takes half of the time of importing it.
+
+    It leaves a component without a stub where `inspect.getfile` finds no source file, so none is found meanwhile.
+    """
+    found = inspect.getfile
+
+    def no_file(_: Any) -> str:
+        raise OSError("no editor stubs are needed here")
+
+    inspect.getfile = no_file
+    try:
+        yield
+    finally:
+        inspect.getfile = found
+
+
+with _no_editor_stubs():
+    import gradio as gr
+
+
+def look() -> gr.themes.Base:
+    """Gradio's default theme in blue, dark enough for white text (AA), with fonts of the reader's own system."""
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    return gr.themes.Default(primary_hue="blue", **fonts).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
+
+
+def html(content: str, **options: Any) -> gr.HTML:
+    """A piece of the page, styled by `style.css` alone."""
+    return gr.HTML(content, apply_default_css=False, js_on_load=None, **options)
+
+
+__all__ = ["UPLOADS", "gr", "html", "look"]
