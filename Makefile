@@ -2,10 +2,11 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-DEMO   := outputs/demo
+QUICK  := outputs/quickstart
+SHIPPED := $(wildcard release/onnx)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo train test test-fast quality format clean help
+.PHONY: demo quickstart train test test-fast quality format clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | sort
@@ -16,12 +17,19 @@ $(VENV)/.installed: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
-demo: $(VENV)/.installed    ## train the small CNN on synthetic phantoms, judge it, classify one slice: about 3 minutes
-	rm -rf $(DEMO)
-	$(BIN)/python -m brain_mri.phantom $(DEMO)/phantoms
-	$(BIN)/python train.py configs/quickstart.yaml --data_dir $(DEMO)/phantoms --output_dir $(DEMO)/model
-	$(BIN)/python evaluate_model.py $(DEMO)/model --data_dir $(DEMO)/phantoms
-	$(BIN)/python -m brain_mri.demo $(DEMO)/model $(DEMO)/phantoms/test
+demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json)    ## the page at http://127.0.0.1:7860
+	MODEL_ID=$(if $(SHIPPED),release,$(QUICK)/model) $(BIN)/python space/app.py
+
+quickstart:      ## train the small CNN on synthetic phantoms, judge it, classify one slice: about a minute
+	rm -rf $(QUICK)
+	$(MAKE) $(QUICK)/model/evaluation/results.json
+	$(BIN)/python -m brain_mri.demo $(QUICK)/model $(QUICK)/phantoms/test
+
+$(QUICK)/model/evaluation/results.json: $(VENV)/.installed
+	rm -rf $(QUICK)
+	$(BIN)/python -m brain_mri.phantom $(QUICK)/phantoms
+	$(BIN)/python train.py configs/quickstart.yaml --data_dir $(QUICK)/phantoms --output_dir $(QUICK)/model
+	$(BIN)/python evaluate_model.py $(QUICK)/model --data_dir $(QUICK)/phantoms
 
 train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DATA=<folder or Hub dataset>
 	@test -n "$(DATA)" || { echo "which data? make train RECIPE=efficientnet DATA=<folder or Hub dataset>"; exit 2; }

@@ -38,7 +38,7 @@ _FLOORS = (
     {"training", "evaluation", "export"},
     {"model_records", "card"},
     {"search", "finishing", "run", "protocols", "demo"},
-    {"crossval"},
+    {"crossval", "release"},
     {"cli"},
 )
 _WITHOUT_TORCH = {
