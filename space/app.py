@@ -51,7 +51,8 @@ def build(service: Service) -> gr.Blocks:
     for code in others:
         with demo.route(texts(code)["language"], f"/{code}"):
             _page(service, texts(code))
-    return demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    demo.queue(max_size=WAITING, default_concurrency_limit=AT_ONCE)
+    return demo
 
 
 def _page(service: Service, t: Texts) -> None:

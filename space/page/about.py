@@ -87,7 +87,7 @@ def _cell(key: str, figure: dict[str, float] | None, t: Texts) -> str:
 
 def _title(protocol: Protocol, t: Texts) -> str:
     if protocol.key.startswith("external-"):
-        return t["protocols"]["external"].format(name=protocol.data["name"])
+        return str(t["protocols"]["external"]).format(name=protocol.data["name"])
     return str(t["protocols"][protocol.key])
 
 

@@ -32,7 +32,7 @@ def _no_editor_stubs() -> Iterator[None]:
     """
     found = inspect.getfile
 
-    def no_file(_: Any) -> str:
+    def no_file(object: Any) -> str:
         raise OSError("no editor stubs are needed here")
 
     inspect.getfile = no_file
@@ -48,8 +48,8 @@ with _no_editor_stubs():
 
 def look() -> gr.themes.Base:
     """Gradio's default theme in blue, dark enough for white text (AA), with fonts of the reader's own system."""
-    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    return gr.themes.Default(primary_hue="blue", **fonts).set(
+    fonts, mono = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
+    return gr.themes.Default(primary_hue="blue", font=fonts, font_mono=mono).set(
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",

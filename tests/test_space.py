@@ -1,0 +1,390 @@
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
+pytest.importorskip("mcp", reason="mcp is not installed: pip install -r space/requirements.txt")
+
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from space_server import ROOT, SPACE, Server, grey, photograph, serving, write_model
+
+from brain_mri.inference import BrainMRIClassifier
+from brain_mri.labels import LABELS
+
+sys.path.insert(0, str(SPACE))
+
+from page import about, pictures, service, views
+from page.texts import languages, texts
+
+_KEEP = 4  # seconds; short, so that a test can wait for an upload's end
+_NOTICE = "Research and teaching, not a diagnosis."
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture(scope="module")
+def server(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(model, tmp_path_factory.mktemp("space")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Client:
+    return Client(server.url, verbose=False)
+
+
+@pytest.fixture
+def judge(model: Path, tmp_path: Path) -> service.Service:
+    return service.Service(str(model), tmp_path, 180)
+
+
+def _file(image: Image.Image, folder: Path, name: str = "slice.png") -> Path:
+    image.save(folder / name)
+    return folder / name
+
+
+def _call(url: str, endpoint: str, *data: Any) -> str:
+    """The last event of a call over plain HTTP."""
+    started = httpx.post(f"{url}/gradio_api/call/{endpoint}", json={"data": data}).raise_for_status()
+    return httpx.get(f"{url}/gradio_api/call/{endpoint}/{started.json()['event_id']}", timeout=60).text
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (SPACE / "README.md").read_text(), re.DOTALL)
+
+
+def test_python_curl_and_an_assistant_get_the_classifiers_answer_by_the_readmes_own_examples(
+    server: Server, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _file(grey(0.375), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    expected = BrainMRIClassifier.from_pretrained(model).predict(tmp_path / "slice.png").as_dict()
+    assert expected["label"] == "meningioma" and expected["is_confident"] and expected["is_brain_mri"]
+    by_python, by_mcp = (code.replace("http://127.0.0.1:7860", server.url) for code in _blocks("python"))
+    (by_curl,) = (code.replace("http://127.0.0.1:7860", server.url) for code in _blocks("bash"))
+
+    lines = ast.parse(by_python)
+    assert isinstance(lines.body[-1], ast.Expr)
+    lines.body[-1] = ast.Assign([ast.Name("found", ast.Store())], lines.body[-1].value)
+    names: dict[str, Any] = {}
+    exec(compile(ast.fix_missing_locations(lines), "README", "exec"), names)
+    printed = subprocess.run(["bash", "-c", by_curl], capture_output=True, text=True, check=True).stdout
+    capsys.readouterr()
+    exec(compile(by_mcp, "README", "exec"), {})
+    answers = [names["found"], json.loads(printed.split("data: ")[1])[0], ast.literal_eval(capsys.readouterr().out)]
+    for answer in answers:
+        same = {key: value for key, value in expected.items() if key not in ("milliseconds", "name")}
+        assert {key: answer[key] for key in same} == same
+        assert answer["notice"] == _NOTICE and answer["reason"] is None
+
+
+def test_a_photograph_gets_no_class_and_no_probabilities(client: Client, tmp_path: Path) -> None:
+    answer = client.predict(handle_file(_file(photograph(), tmp_path)), api_name="/classify")
+    assert answer["is_brain_mri"] is False and "does not look like a brain MRI" in answer["reason"]
+    assert answer["label"] is answer["score"] is answer["probabilities"] is answer["prediction_set"] is None
+    assert not any(label in json.dumps(answer) for label in LABELS)
+
+
+def test_between_two_classes_none_is_named_but_the_probabilities_are_given(client: Client, tmp_path: Path) -> None:
+    answer = client.predict(handle_file(_file(grey(0.25), tmp_path)), api_name="/classify")
+    assert answer["label"] is answer["score"] is None and not answer["is_confident"] and answer["is_brain_mri"]
+    assert sorted(answer["prediction_set"]) == ["glioma", "meningioma"] and set(answer["probabilities"]) == set(LABELS)
+
+
+def test_several_pictures_of_one_name_and_a_zip_are_volumes(client: Client, model: Path, tmp_path: Path) -> None:
+    shades, paths = (0.375, 0.375, 0.875), []
+    for i, shade in enumerate(shades):
+        (tmp_path / str(i)).mkdir()
+        paths.append(_file(grey(shade), tmp_path / str(i)))
+    with zipfile.ZipFile(tmp_path / "slices.zip", "w") as archive:
+        for i, path in enumerate(paths):
+            archive.write(path, f"{i}.png")
+    for given in (paths, [tmp_path / "slices.zip"]):
+        answer = client.predict([handle_file(path) for path in given], api_name="/classify_volume")
+        assert [one["label"] for one in answer["slices"]] == ["meningioma", "meningioma", "pituitary"]
+        assert answer["label"] is None and answer["probabilities"]["meningioma"] == pytest.approx(0.64, abs=0.05)
+        assert answer["slices_counted"] == 3 and answer["notice"] == _NOTICE
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken", b"PK\x03\x04 broken", b"%PDF-1.7"]
+)
+def test_what_cannot_be_read_gets_a_sentence(client: Client, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "slice.png").write_bytes(content)
+    with pytest.raises(AppError) as caught:
+        client.predict(handle_file(tmp_path / "slice.png"), api_name="/classify")
+    assert re.fullmatch(r"slice.png: [^\n]+\.", str(caught.value)) and "Traceback" not in str(caught.value)
+
+
+_META = {"meta": {"_type": "gradio.FileData"}}
+
+
+@pytest.mark.parametrize(
+    "payload", [{"path": "/etc/passwd"}, {"path": "/etc/passwd"} | _META, {"path": "../../etc/passwd"}, "x", None, []]
+)
+def test_no_path_of_the_server_is_read(server: Server, payload: Any) -> None:
+    for endpoint, data in (("classify", payload), ("classify_volume", [payload])):
+        said = _call(server.url, endpoint, data)
+        assert said.startswith("event: error") and "root:" not in said and "Traceback" not in said
+        assert re.search(r'"error": "[^"]*(upload|no file)', said), said
+
+
+def test_no_file_of_the_server_is_served_and_no_address_on_its_own_network_is_fetched(server: Server) -> None:
+    for path in ("/etc/passwd", str(ROOT / "pyproject.toml"), str(server.model / "run.json")):
+        assert httpx.get(f"{server.url}/gradio_api/file={path}").status_code in (403, 404)
+    said = _call(server.url, "classify", {"path": f"{server.url}/config"} | _META)
+    assert said.startswith("event: error") and "failed validation" in said
+
+
+def test_only_the_documented_endpoints_are_public_and_typed(server: Server, client: Client) -> None:
+    public = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
+    assert set(public) == {"/classify", "/classify_volume", "/about_model"}
+    assert set(public["/classify"]["returns"][0]["type"]["properties"]) >= {
+        "label",
+        "reason",
+        "prediction_set",
+        "notice",
+    }
+    about_model = client.predict(api_name="/about_model")
+    assert about_model["labels"] == list(LABELS) and about_model["figures"] == {}, (
+        "nothing was measured, so nothing is said"
+    )
+
+
+def test_an_upload_is_gone_after_its_time_even_one_broken_off(model: Path, tmp_path: Path) -> None:
+    path = _file(grey(0.5), tmp_path, "private.png")
+    with serving(model, tmp_path / "space", UPLOAD_SECONDS=str(_KEEP)) as server:
+        with path.open("rb") as file:
+            sent = httpx.post(f"{server.url}/gradio_api/upload", files={"files": file}).json()[0]
+        assert Path(sent).is_file() and Path(sent).is_relative_to(server.uploads)
+        assert server.uploads.stat().st_mode & 0o077 == 0, "nobody else on the machine may look"
+        (server.uploads / "tmp_broken_off").write_bytes(b"half of a file, of which gradio has no record")
+        deadline = time.monotonic() + 60
+        while any(one.is_file() for one in server.uploads.rglob("*")):
+            assert time.monotonic() < deadline, list(server.uploads.rglob("*"))
+            time.sleep(0.5)
+        said = _call(server.url, "classify", {"path": sent, "orig_name": "private.png"} | _META)
+        assert "private.png: no longer here" in said and "minute" in said
+    assert not server.uploads.exists(), "the folder leaves with the program"
+
+
+def test_names_in_headers_are_neither_shown_nor_logged(server: Server, client: Client, tmp_path: Path) -> None:
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = MRImageStorage, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    scan = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    scan.SOPClassUID, scan.SOPInstanceUID, scan.Modality = MRImageStorage, meta.MediaStorageSOPInstanceUID, "MR"
+    scan.PatientName, scan.PatientID, scan.PatientBirthDate = "ZEBRAFINCH^JANE", "ZF-4711", "19700101"
+    scan.Rows = scan.Columns = 64
+    scan.SamplesPerPixel, scan.PhotometricInterpretation = 1, "MONOCHROME2"
+    scan.BitsAllocated = scan.BitsStored = 8
+    scan.HighBit, scan.PixelRepresentation = 7, 0
+    scan.PixelData = np.asarray(grey(0.6).convert("L")).tobytes()
+    scan.save_as(tmp_path / "scan.dcm", enforce_file_format=True)
+    exif = Image.Exif()
+    exif[0x013B] = exif[0x010E] = "ZEBRAFINCH, JANE"
+    grey(0.6).save(tmp_path / "scan.jpg", exif=exif)
+    for name in ("scan.dcm", "scan.jpg"):
+        answer = client.predict(handle_file(tmp_path / name), api_name="/classify")
+        assert answer["name"] == name and "ZEBRAFINCH" not in json.dumps(answer)
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "scan.dcm").read_bytes()[:-2000])
+    with pytest.raises(AppError) as caught:
+        client.predict(handle_file(tmp_path / "cut.dcm"), api_name="/classify")
+    assert "ZEBRAFINCH" not in str(caught.value)
+    assert not re.search("ZEBRAFINCH|ZF-4711|scan", server.log.read_text())
+
+
+def test_the_page_starts_without_torch_in_little_memory(server: Server, client: Client, tmp_path: Path) -> None:
+    client.predict(handle_file(_file(grey(0.4), tmp_path)), api_name="/classify")
+    assert "torch" not in Path(f"/proc/{server.pid}/maps").read_text()
+    assert server.resident_megabytes() < 400
+
+
+@pytest.mark.slow
+def test_an_upload_above_the_limit_is_refused(server: Server, tmp_path: Path) -> None:
+    with (tmp_path / "large.nii").open("wb") as large:
+        large.truncate(129 * 2**20)
+    with (tmp_path / "large.nii").open("rb") as large:
+        assert httpx.post(f"{server.url}/gradio_api/upload", files={"files": large}, timeout=120).status_code == 413
+
+
+def test_without_a_model_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MODEL_ID", raising=False)
+    monkeypatch.setattr(service, "_ROOT", tmp_path)
+    with pytest.raises(service.ConfigError, match="set MODEL_ID to a model folder"):
+        service.find_model()
+    (tmp_path / "release" / "onnx").mkdir(parents=True)
+    assert service.find_model() == str(tmp_path / "release")
+
+
+def test_a_refusal_names_no_class_anywhere_on_the_page(judge: service.Service) -> None:
+    for language in languages():
+        t = texts(language)
+        refused = judge.classifier.predict(photograph())
+        html = views.answer_html(judge, refused, t)
+        assert t("stranger_title") in _plain(html) and t("notice") in _plain(html)
+        assert not any(t.label(label) in _plain(html) for label in LABELS)
+        unsure = _plain(views.answer_html(judge, judge.classifier.predict(grey(0.25)), t))
+        assert t("unsure_title") in unsure and t("notice") in unsure
+        assert t("verdict_title", label="") not in unsure and t.percent(0.95, 0) in unsure
+
+
+def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -> None:
+    t = texts()
+    html = views.answer_html(judge, judge.classifier.predict(grey(0.375)), t)
+    assert "The model's answer: meningioma" in _plain(html) and "No other class comes into question" in _plain(html)
+    assert 'alt="The slice with the evidence for meningioma laid over it: the strongest is at the top left."' in html
+    assert "The model's answer: meningioma." in re.search('alt="(The slice you gave[^"]*)"', html)[1].replace(
+        "&#39;", "'"
+    )
+    healthy = views.answer_html(judge, judge.classifier.predict(grey(0.625)), t)
+    assert "bm-layer" not in healthy and "This does not mean that there is none" in _plain(healthy)
+
+
+def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
+    answer = judge.classifier.predict(grey(0.375))
+    layer = np.asarray(pictures.evidence_layer(answer, "meningioma"), dtype=np.float64)
+    cover, slice_ = layer[..., 3:] / 255, np.asarray(answer.image, dtype=np.float64)
+    inside = cover[..., 0] < 0.9  # away from the outline, and where the wash is not yet its own peak
+    assert inside.mean() > 0.2 and cover.max() > 0.95
+    for opacity in (0.0, 0.3, 0.45, 0.9):
+        blended = slice_ * (1 - opacity * cover) + layer[..., :3] * opacity * cover
+        drawn = np.asarray(answer.overlay("meningioma", opacity), dtype=np.float64)
+        assert np.abs(blended - drawn)[inside].max() <= 2.5
+
+
+def test_every_export_carries_the_notice(judge: service.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[str]] = []
+    drawn = pictures.exported
+    monkeypatch.setattr(pictures, "exported", lambda *given: written.append(given[2]) or drawn(*given))
+    for picture in (grey(0.375), grey(0.25), photograph()):
+        views.answer_html(judge, judge.classifier.predict(picture), texts())
+    assert len(written) == 3 and all(_NOTICE in lines[-1] for lines in written)
+    sheet = drawn(judge.classifier.predict(grey(0.375)), "meningioma", written[0])
+    assert sheet.width == 2 * pictures.SHOWN and np.asarray(sheet)[pictures.SHOWN :].min() < 100, "letters below"
+    assert all(row["notice"] == _NOTICE for row in _table(judge, ["a.png"]))
+
+
+def _table(judge: service.Service, names: list[str]) -> list[dict[str, str]]:
+    from dataclasses import replace
+
+    shades = [grey(0.375), grey(0.25), photograph()]
+    slices = [replace(judge.classifier.predict(shades[i % 3]), name=name) for i, name in enumerate(names)]
+    html = views.answer_html(judge, judge.classifier.summarize(slices), texts())
+    content = base64.b64decode(re.search('href="data:text/csv;charset=utf-8;base64,([^"]*)"', html)[1]).decode()
+    return list(csv.DictReader(io.StringIO(content)))
+
+
+def test_the_table_for_download_withholds_what_the_page_withholds(judge: service.Service) -> None:
+    answered, unsure, stranger = _table(judge, ["a.png", "=1+1.png", "c.png"])
+    assert answered["answer"] == "meningioma" and float(answered["confidence"]) > 0.9
+    assert unsure["answer"] == "not sure enough" and not unsure["confidence"] and float(unsure["glioma"]) > 0.3
+    assert stranger["answer"] == "not a brain MRI" and not stranger["glioma"] and not stranger["prediction_set"]
+    assert unsure["name"] == "'=1+1.png", "a spreadsheet would run it as a formula"
+
+
+def test_a_file_name_cannot_bring_code_into_the_page(judge: service.Service) -> None:
+    from dataclasses import replace
+
+    evil = '"><img src=x onerror=alert(1)>.png'
+    answer = replace(judge.classifier.predict(grey(0.375)), name=evil)
+    volume = judge.classifier.summarize([answer, answer])
+    error = service.ImageError(f"{evil}: broken.")
+    for html in (views.answer_html(judge, answer, texts()), views.answer_html(judge, volume, texts())):
+        assert "<img src=x" not in html and "&lt;img src=x" in html
+    assert "<img src=x" not in views.error_html(judge, error, texts())
+
+
+def test_the_curve_breaks_where_slices_were_refused(judge: service.Service) -> None:
+    known, stranger = judge.classifier.predict(grey(0.375)), judge.classifier.predict(photograph())
+    html = views.answer_html(judge, judge.classifier.summarize([known, known, stranger, known]), texts())
+    paths = re.findall('<path class="bm-line bm-line-1" d="([^"]*)"', html)
+    assert paths[0].count("M") == 2 and paths[0].count("L") == 1, "two slices joined, one alone"
+    assert "meningioma is highest in slice 1" in html and texts()("curve_gap") in html
+    mostly = judge.classifier.summarize([known, stranger, stranger])
+    assert texts()("volume_title_stranger") in _plain(views.answer_html(judge, mostly, texts()))
+
+
+def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "evaluation").mkdir()
+    accuracy = {"value": 0.8765, "low": 0.81, "high": 0.93}
+    scores = {"n": 40, "accuracy": accuracy, "bootstrap": {"level": 0.95, "resamples": 1000}}
+    results = {"images": "the test split", "data": {"name": "grey"}, "scores": scores}
+    (folder / "evaluation" / "results.json").write_text(json.dumps(results))
+    for name in ("confusion_matrix", "worst_mistakes", "evidence_samples"):
+        Image.new("L", (8, 8), len(name)).save(folder / "evaluation" / f"{name}.png")
+    judge = service.Service(str(folder), tmp_path, 180)
+    for language in languages():
+        t = texts(language)
+        html = about.about_html(judge, t)
+        assert t.number("87.65%") in html and t.number("93.00%") in html and t["protocols"]["test"] in html
+        assert t["figures"]["macro_f1"] not in html, "not measured, so no row, and no zero"
+        assert t["protocols"]["leak-free"] not in html and t["protocols"]["patient-wise"] not in html
+        assert html.count("<img") == 1, "the confusion matrix; pictures that show data never"
+    assert set(about.about_record(judge)) == {"test"}
+    bare = service.Service(str(model), tmp_path, 180)
+    assert "has not been measured" in about.about_html(bare, texts()) and "<table" not in about.about_html(
+        bare, texts()
+    )
+
+
+def test_every_language_says_everything() -> None:
+    assert languages()[0] == "en" and len(languages()) > 1
+    english = _gaps(json.loads((SPACE / "texts" / "en.json").read_text()))
+    for language in languages()[1:]:
+        other = _gaps(json.loads((SPACE / "texts" / f"{language}.json").read_text()))
+        assert other == english, "the same texts with the same gaps to fill in"
+
+
+def _gaps(texts_: Any, key: str = "") -> dict[str, set[str]]:
+    if isinstance(texts_, str):
+        return {key: set(re.findall(r"{(\w+)}", texts_))}
+    items = enumerate(texts_) if isinstance(texts_, list) else texts_.items()
+    return {name: gaps for k, value in items for name, gaps in _gaps(value, f"{key}/{k}").items()}
+
+
+def test_certainty_is_never_rounded_up_and_decimals_follow_the_language() -> None:
+    assert texts().percent(0.99999) == "> 99.9%" and texts().percent(1.0) == "100.0%"
+    assert texts("de").percent(0.123) == "12,3\u00a0%"
+
+
+def test_the_space_is_what_it_says() -> None:
+    front = (SPACE / "README.md").read_text().split("---")[1]
+    wanted = (SPACE / "requirements.txt").read_text()
+    pinned = re.search(r"gradio\[mcp\]==([\d.]+)", wanted)
+    assert pinned and f"sdk_version: {pinned[1]}" in front and "sdk: gradio" in front and "license:" in front
+    assert not re.search(r"^(torch|transformers|timm|scipy|matplotlib)", wanted, re.MULTILINE)
+    assert (SPACE / "app.py").read_text().count("\n") < 150
+
+
+def _plain(html: str) -> str:
+    from html import unescape
+
+    return unescape(re.sub("<[^>]*>", " ", re.sub('href="[^"]*"|src="[^"]*"', "", html)))
