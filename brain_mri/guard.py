@@ -1,35 +1,40 @@
 """Telling from a network's embedding that a picture does not look like the brain MRI it was trained on. No torch.
 
-The score is a Mahalanobis distance (Lee 2018, https://arxiv.org/abs/1807.03888) to the nearest class, with one
-covariance for all classes that is kept in two parts: the variance along the leading principal axes, and one mean
-variance for everything across them. This is probabilistic PCA (Tipping and Bishop 1999), and the second part is the
-residual that ViM scores (Wang 2022, https://arxiv.org/abs/2203.10807). `benchmarks/guard.py` measures it against
-other scores.
+The score is a Mahalanobis distance (Lee 2018, https://arxiv.org/abs/1807.03888) to the nearest class, in each part of
+the embedding; `brain_mri.clouds` says of which kind.
+
+A network trained on brains alone forgets in its last layer much of what tells them from other pictures. So an embedding
+may carry features of an earlier layer behind those of the last, as Lee's ensemble does: each part is described by
+itself, and the score is the mean of the distances. Of the first part only the direction counts (Müller and Hein 2025,
+https://arxiv.org/abs/2505.18032). `benchmarks/guard.py` measures all that beside other scores.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from brain_mri.clouds import Cloud, describe, quantile
 from brain_mri.errors import ConfigError, DataError
 
 SETTINGS = "guard.json"
 STATISTICS = "guard.safetensors"
-METHOD = "mahalanobis_ppca"
+METHOD = "mahalanobis_of_parts"
+PARTS = ("embedding", "texture")
+"""Outputs of a forward pass that the guard reads, those that there are: `embedding` is what the classifier reads."""
 
 Floats = npt.NDArray[np.float64]
 
-_BYTES = 1_400_000  # of the principal axes, the one large table
-_MOST_AXES = 256
 _CHUNK = 4096
 
 
@@ -38,18 +43,12 @@ class Guard:
     """What is known of the embeddings of brain MRI, and how far from them is too far.
 
     Attributes:
-        means: float32 (classes, d), the mean embedding of each class.
-        axes: float32 (r, d), orthonormal: the principal axes of the embeddings about their class's mean.
-        variances: float32 (r,), the variance along each axis.
-        rest: the mean variance along the d - r directions across all axes.
-        threshold: the distance that the share `acceptance` of the validation embeddings keeps.
+        clouds: one for each part of the embedding, in their order.
+        threshold: the mean distance that the share `acceptance` of the validation embeddings keeps.
         acceptance: that share, in (0, 1).
     """
 
-    means: npt.NDArray[np.float32]
-    axes: npt.NDArray[np.float32]
-    variances: npt.NDArray[np.float32]
-    rest: float
+    clouds: tuple[Cloud, ...]
     threshold: float
     acceptance: float
 
@@ -61,18 +60,21 @@ class Guard:
         validation_embeddings: npt.ArrayLike,
         *,
         acceptance: float = 0.99,
+        widths: Sequence[int] | None = None,
     ) -> Guard:
         """Describe the training embeddings, and set the threshold on the validation embeddings.
 
         Args:
-            train_embeddings: (n, d), the pooled features that the classifier sees.
+            train_embeddings: (n, d), the pooled features that the classifier reads, then those of earlier layers. The
+                more the better: of too few, each validation image lies far from them, and so does the threshold.
             train_labels: (n,), class numbers.
             validation_embeddings: (m, d), of images that the network was not trained on: training embeddings lie
                 closer together, and a threshold set on them would refuse more of what comes later.
             acceptance: the least share of the validation embeddings to be accepted, in (0, 1).
+            widths: how many of the d values each part has; default: one part.
 
         Raises:
-            ConfigError: `acceptance` is out of range.
+            ConfigError: `acceptance` is out of range, or `widths` do not add up to d.
             DataError: too few embeddings, of other shapes, not finite, or all the same.
         """
         if not 0 < acceptance < 1:
@@ -84,17 +86,20 @@ class Guard:
                 f"the guard got training embeddings of shape {train.shape} with labels of shape {labels.shape}, and "
                 f"validation embeddings of shape {validation.shape}: (n, d), (n,) and (m, d) are needed."
             )
-        classes, number = np.unique(labels, return_inverse=True)
-        means = np.stack([train[number == k].mean(axis=0) for k in range(len(classes))])
-        axes, variances, rest = _principal_axes(train - means[number], len(train) - len(classes))
-        guard = cls(_single(means), _single(axes), _single(variances), rest, 1.0, acceptance)
-        return guard._with_threshold(validation)
+        widths = tuple(widths or train.shape[1:])
+        if sum(widths) != train.shape[1] or min(widths) < 1:
+            raise ConfigError(f"the guard's widths {list(widths)} must be 1 or more and add up to {train.shape[1]}.")
+        clouds = tuple(
+            describe(*parts, labels, acceptance, first=number == 0, whole=train.shape[1])
+            for number, parts in enumerate(zip(_split(train, widths), _split(validation, widths), strict=True))
+        )
+        threshold = quantile(cls(clouds, 1.0, acceptance).score(validation), acceptance)
+        return cls(clouds, threshold, acceptance)
 
-    def _with_threshold(self, validation: Floats) -> Guard:
-        """The smallest distance seen that at least the share `acceptance` of the validation embeddings keeps."""
-        distances = np.sort(self.score(validation))
-        kept = math.ceil(self.acceptance * len(distances) - 1e-9)
-        return Guard(self.means, self.axes, self.variances, self.rest, float(distances[kept - 1]), self.acceptance)
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many values each part of the embedding has."""
+        return tuple(cloud.means.shape[1] for cloud in self.clouds)
 
     def score(self, embeddings: npt.ArrayLike) -> Floats:
         """How unlike a brain MRI each embedding is: (k,), 1 at the threshold, 2 at twice its distance, never below 0.
@@ -106,25 +111,17 @@ class Guard:
             DataError: the embeddings are not (k, d) with the d that the guard was fitted on, or not finite.
         """
         points = _table(embeddings, "given", least=0)
-        if points.shape[1] != self.means.shape[1]:
+        if points.shape[1] != sum(self.widths):
             raise DataError(
-                f"the guard was fitted on embeddings of {self.means.shape[1]} values and got {points.shape[1]}: "
+                f"the guard was fitted on embeddings of {sum(self.widths)} values and got {points.shape[1]}: "
                 "it belongs to another model; fit it again, or load the guard.json of this one."
             )
         scores = np.empty(len(points))
         for start in range(0, len(points), _CHUNK):
-            scores[start : start + _CHUNK] = self._distances(points[start : start + _CHUNK]) / self.threshold
+            parts = _split(points[start : start + _CHUNK], self.widths)
+            distances = [cloud.distances(part) for cloud, part in zip(self.clouds, parts, strict=True)]
+            scores[start : start + _CHUNK] = np.mean(distances, axis=0) / self.threshold
         return scores
-
-    def _distances(self, points: Floats) -> Floats:
-        """Mahalanobis distance to the nearest class mean, (k,)."""
-        nearest = np.full(len(points), np.inf)
-        for mean in self.means.astype(np.float64):
-            offsets = points - mean
-            along = offsets @ self.axes.T.astype(np.float64)
-            across = np.maximum(np.square(offsets).sum(axis=1) - np.square(along).sum(axis=1), 0.0)
-            nearest = np.minimum(nearest, (np.square(along) / self.variances).sum(axis=1) + across / self.rest)
-        return np.asarray(np.sqrt(nearest))
 
     def accepts(self, embeddings: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """Whether each embedding (k, d) looks like a brain MRI: (k,), true up to a score of 1."""
@@ -138,15 +135,20 @@ class Guard:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS).unlink(missing_ok=True)
+        tensors = {
+            f"{number}.{name}": getattr(cloud, name)
+            for number, cloud in enumerate(self.clouds)
+            for name in ("means", "axes", "variances")
+        }
         partial = folder / f"{STATISTICS}.partial"
-        save_file({"means": self.means, "axes": self.axes, "variances": self.variances}, partial)
+        save_file(tensors, partial)
         os.replace(partial, folder / STATISTICS)
         settings = {
             "method": METHOD,
-            "rest": self.rest,
             "threshold": self.threshold,
             "acceptance": self.acceptance,
             "statistics": STATISTICS,
+            "parts": [{"rest": c.rest, "unit": c.unit, "scale": c.scale} for c in self.clouds],
         }
         partial = folder / f"{SETTINGS}.partial"
         partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
@@ -170,37 +172,35 @@ class Guard:
                     "use the version of brain_mri that wrote it, or fit the guard again."
                 )
             tensors = load_file(path.with_name(STATISTICS))
-            means, axes, variances = (tensors[name] for name in ("means", "axes", "variances"))
-            numbers = [float(settings[name]) for name in ("rest", "threshold", "acceptance")]
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            clouds = tuple(_cloud(tensors, number, part) for number, part in enumerate(settings["parts"]))
+            guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ConfigError(f"{path} or {STATISTICS} beside it is broken ({error}): fit the guard again.") from error
-        if axes.shape != (len(variances), means.shape[-1]) or not all(number > 0 for number in numbers):
-            raise ConfigError(f"{path} and {STATISTICS} do not belong together: fit the guard again.")
-        return cls(means, axes, variances, *numbers)
+        if not clouds or not guard.threshold > 0:
+            raise ConfigError(f"{path} holds no distances to compare: fit the guard again.")
+        return guard
 
 
-def _principal_axes(offsets: Floats, freedom: int) -> tuple[Floats, Floats, float]:
-    """Split the covariance of `offsets` (n, d): axes (r, d), variances (r,), and the mean variance across them.
+def joined(outputs: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Put the outputs (k, ...) of a forward pass named in `PARTS` side by side, as `Guard` takes them: (k, d)."""
+    return np.hstack([outputs[name] for name in PARTS if name in outputs])
 
-    At most half of the directions that the embeddings span become axes: the variances along the others would be
-    estimated far too small.
-    """
-    n, d = offsets.shape
-    wide = n <= d  # then the same axes come from the smaller matrix
-    spread, vectors = np.linalg.eigh(offsets @ offsets.T if wide else offsets.T @ offsets)
-    spread, vectors = np.maximum(spread[::-1], 0.0), vectors[:, ::-1]
-    spanned = int((spread > 1e-10 * max(spread[0], 1e-10)).sum())
-    if not spanned:
-        raise DataError(
-            f"the {n} training embeddings hardly differ within their classes, so the guard can't tell how much brain "
-            "MRI varies: give more images."
-        )
-    kept = min(_MOST_AXES, _BYTES // (4 * d), spanned // 2)
-    axes = vectors[:, :kept].T
-    if wide:
-        axes = axes @ offsets / np.sqrt(spread[:kept, None])
-    variances = spread[:kept] / freedom
-    return axes, variances, float(spread[kept:].sum() / freedom / (d - kept))
+
+def widths_of(outputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, ...]:
+    """How many values each part has in what `joined` gives."""
+    return tuple(outputs[name].shape[1] for name in PARTS if name in outputs)
+
+
+def _cloud(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Cloud:
+    means, axes, variances = (tensors[f"{number}.{name}"] for name in ("means", "axes", "variances"))
+    rest, scale = float(part["rest"]), float(part["scale"])
+    if means.ndim != 2 or axes.shape != (len(variances), means.shape[1]) or not rest > 0 or not scale > 0:
+        raise ValueError(f"the tables of part {number} do not belong together")
+    return Cloud(means, axes, variances, rest, bool(part["unit"]), scale)
+
+
+def _split(points: Floats, widths: Sequence[int]) -> list[Floats]:
+    return [points[:, start:stop] for start, stop in pairwise([0, *accumulate(widths)])]
 
 
 def _table(values: npt.ArrayLike, name: str, least: int = 1) -> Floats:
@@ -211,7 +211,3 @@ def _table(values: npt.ArrayLike, name: str, least: int = 1) -> Floats:
     if not np.isfinite(table).all():
         raise DataError(f"the {name} embeddings hold values that are not finite: the network's weights are broken.")
     return table
-
-
-def _single(values: Floats) -> npt.NDArray[np.float32]:
-    return np.ascontiguousarray(values, dtype=np.float32)

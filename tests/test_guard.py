@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.guard import SETTINGS, STATISTICS, Guard
+from brain_mri.guard import SETTINGS, STATISTICS, Guard, joined, widths_of
 
 _WIDTH = 40
 
@@ -51,24 +51,74 @@ def test_a_point_between_the_classes_is_refused(guard: Guard) -> None:
     assert not guard.accepts(_embeddings(400, 1)[0].mean(axis=0, keepdims=True))[0]
 
 
-def test_a_small_step_where_training_never_varied_is_refused_and_a_large_one_along_it_is_not(guard: Guard) -> None:
+def test_a_small_step_where_training_never_varied_is_refused_and_one_along_it_is_not() -> None:
     points, labels = _embeddings(400, 1)
     centre = points[labels == 0].mean(axis=0)
     _, _, directions = np.linalg.svd(points[labels == 0] - centre)
-    along, across = centre + 4.0 * directions[0], centre + 4.0 * directions[-1]
+    guard = Guard.fit(points, labels, _embeddings(200, 2)[0])
+    along, across = centre + 2.0 * directions[0], centre + 2.0 * directions[-1]
     assert guard.accepts([along]).all() and not guard.accepts([across]).any()
 
 
-def test_the_score_is_the_mahalanobis_distance_in_units_of_the_threshold() -> None:
+def _mahalanobis(points: np.ndarray, known: np.ndarray) -> np.ndarray:
+    offsets = points - known.mean(axis=0)
+    return np.sqrt(np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(np.cov(known.T)), offsets))
+
+
+def test_the_score_is_the_mean_mahalanobis_distance_of_the_parts_in_units_of_the_thresholds() -> None:
     rng = np.random.default_rng(0)
-    points = rng.normal(size=(4000, 3)) * [5.0, 1.0, 1.0]
-    labels = np.zeros(4000, int)
-    guard = Guard.fit(points, labels, rng.normal(size=(500, 3)) * [5.0, 1.0, 1.0])
-    inverse = np.linalg.inv(np.cov(points.T))
-    given = rng.normal(size=(50, 3)) * 10
-    offsets = given - points.mean(axis=0)
-    expected = np.sqrt(np.einsum("ni,ij,nj->n", offsets, inverse, offsets))
-    assert guard.score(given) * guard.threshold == pytest.approx(expected, rel=0.02)
+    spread = np.array([1.0, 0.4, 0.4, 5.0, 1.0, 1.0])
+    train, validation, given = (rng.normal(size=(n, 6)) * spread + 4.0 for n in (4000, 500, 50))
+    guard = Guard.fit(train, np.zeros(4000, int), validation, widths=(3, 3), acceptance=0.9)
+    expected = np.zeros(50)
+    for part, unit in ((slice(0, 3), True), (slice(3, 6), False)):
+        known, held_out, asked = (
+            x[:, part] / np.linalg.norm(x[:, part], axis=1, keepdims=True) if unit else x[:, part]
+            for x in (train, validation, given)
+        )
+        cloud = guard.clouds[0 if unit else 1]
+        assert cloud.distances(held_out).max() > 1 and (cloud.distances(held_out) <= 1).mean() == 0.9
+        if not unit:  # of directions no inverse covariance exists
+            reference = _mahalanobis(asked, known) / np.sort(_mahalanobis(held_out, known))[449]
+            assert cloud.distances(asked) == pytest.approx(reference, rel=0.03)
+        expected += cloud.distances(asked) / 2
+    assert guard.score(given) * guard.threshold == pytest.approx(expected)
+
+
+def test_of_the_first_part_only_the_direction_counts_and_of_the_second_the_size_too() -> None:
+    points, labels = _embeddings(400, 1)
+    guard = Guard.fit(np.hstack([points, points]), labels, np.hstack([points, points]), widths=(_WIDTH, _WIDTH))
+    first, second = guard.clouds
+    assert first.distances(3.0 * points) == pytest.approx(first.distances(points), rel=1e-3)
+    assert (second.distances(3.0 * points.astype(float)) > 2 * second.distances(points.astype(float)).max()).all()
+
+
+def test_a_picture_that_only_an_earlier_layer_finds_strange_is_refused() -> None:
+    points, labels = _embeddings(400, 1)
+    early = np.random.default_rng(7).normal(size=(600, 5))
+    held_out = np.hstack([_embeddings(200, 2)[0], early[400:]])
+    strange = held_out + np.repeat([0.0, 9.0], [_WIDTH, 5])
+    guard = Guard.fit(np.hstack([points, early[:400]]), labels, held_out, widths=(_WIDTH, 5))
+    assert guard.accepts(held_out).mean() == pytest.approx(0.99)
+    assert not guard.accepts(strange).any()
+
+
+def test_an_embedding_of_zeros_is_refused(guard: Guard) -> None:
+    assert not guard.accepts(np.zeros((1, _WIDTH))).any()
+
+
+@pytest.mark.parametrize("widths", [(10, 10), (_WIDTH, 0), (_WIDTH + 1,)])
+def test_widths_that_do_not_add_up_are_refused(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="add up"):
+        Guard.fit(*_embeddings(40, 1), _embeddings(40, 2)[0], widths=widths)
+
+
+def test_a_forward_pass_is_joined_from_what_the_guard_reads_in_one_order() -> None:
+    outputs = {"texture": np.ones((2, 3)), "logits": np.zeros((2, 4)), "embedding": np.full((2, 5), 2.0)}
+    np.testing.assert_array_equal(joined(outputs), [[2.0] * 5 + [1.0] * 3] * 2)
+    assert widths_of(outputs) == (5, 3)
+    del outputs["texture"]
+    assert joined(outputs).shape == (2, 5) and widths_of(outputs) == (5,)
 
 
 def test_a_picture_is_judged_the_same_alone_and_in_a_batch(guard: Guard) -> None:
@@ -89,7 +139,8 @@ def test_what_is_saved_is_what_is_loaded(guard: Guard, tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [768, 1280, 2048, 4096])
 def test_the_files_stay_under_two_megabytes(width: int, tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(700, width))
-    Guard.fit(points, np.arange(700) % 4, points[:100]).save(tmp_path)
+    widths = (width - width // 6, width // 6)
+    Guard.fit(points, np.arange(700) % 4, points[:100], widths=widths).save(tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
 
 
@@ -97,7 +148,8 @@ def test_the_axes_are_the_same_from_either_side_of_the_covariance() -> None:
     points, labels = _embeddings(_WIDTH, 1)
     more = np.concatenate([points, points]), np.concatenate([labels, labels])
     few, many = Guard.fit(points, labels, points), Guard.fit(*more, points)
-    np.testing.assert_allclose(np.abs(few.axes[:6] @ many.axes[:6].T), np.eye(6), atol=1e-4)
+    overlap = np.abs(few.clouds[0].axes[:6] @ many.clouds[0].axes[:6].T)
+    np.testing.assert_allclose(overlap, np.eye(6), atol=1e-4)
 
 
 def test_fewer_images_than_dimensions_are_enough() -> None:
@@ -110,9 +162,9 @@ def test_fewer_images_than_dimensions_are_enough() -> None:
     ("train", "labels", "validation", "words"),
     [
         (np.zeros((9, 3)), np.zeros(9), np.zeros((4, 3)), "hardly differ"),
+        (np.eye(9, 3) - 2, np.arange(9) % 2, np.zeros((0, 3)), "validation embeddings"),
         (np.eye(9, 3), np.zeros(8), np.zeros((4, 3)), "shape"),
         (np.eye(9, 3), np.zeros(9), np.zeros((4, 2)), "shape"),
-        (np.eye(9, 3), np.zeros(9), np.zeros((0, 3)), "validation embeddings"),
         (np.full((9, 3), np.nan), np.zeros(9), np.zeros((4, 3)), "not finite"),
     ],
 )
@@ -158,10 +210,17 @@ def _damage_method(folder: Path) -> None:
 
 def _damage_shape(folder: Path) -> None:
     tensors = load_file(folder / STATISTICS)
-    save_file(tensors | {"axes": tensors["axes"][:, :-1].copy()}, folder / STATISTICS)
+    save_file(tensors | {"0.axes": tensors["0.axes"][:, :-1].copy()}, folder / STATISTICS)
 
 
-@pytest.mark.parametrize("damage", [_damage_truncate, _damage_missing, _damage_json, _damage_method, _damage_shape])
+def _damage_parts(folder: Path) -> None:
+    settings = json.loads((folder / SETTINGS).read_text())
+    (folder / SETTINGS).write_text(json.dumps(settings | {"parts": []}))
+
+
+@pytest.mark.parametrize(
+    "damage", [_damage_truncate, _damage_missing, _damage_json, _damage_method, _damage_shape, _damage_parts]
+)
 def test_a_damaged_guard_is_an_error_of_one_sentence(damage, guard: Guard, tmp_path: Path) -> None:
     guard.save(tmp_path)
     damage(tmp_path)

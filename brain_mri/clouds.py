@@ -1,0 +1,124 @@
+"""Where a network's embeddings of brain MRI lie, and how far a point is from there. No torch.
+
+A Mahalanobis distance to the nearest class mean, with one covariance for all classes that is kept in two parts: the
+variance along the leading principal axes, and one mean variance for everything across them. This is probabilistic PCA
+(Tipping and Bishop 1999), and the second part is the residual that ViM scores (Wang 2022,
+https://arxiv.org/abs/2203.10807).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from brain_mri.errors import DataError
+
+Floats = npt.NDArray[np.float64]
+Float32 = npt.NDArray[np.float32]
+
+_BYTES = 1_500_000  # of the principal axes, the large tables
+_MOST_AXES = 256
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Where brain MRI lies in one part of the embedding.
+
+    Attributes:
+        means: float32 (classes, d), the mean of each class.
+        axes: float32 (r, d), orthonormal: the principal axes about the class means.
+        variances: float32 (r,), the variance along each axis.
+        rest: the mean variance along the d - r directions across all axes.
+        unit: whether only the direction counts: everything is scaled to length 1 first.
+        scale: the distance that keeps the guard's `acceptance` of the validation images, by this part alone.
+    """
+
+    means: Float32
+    axes: Float32
+    variances: Float32
+    rest: float
+    unit: bool
+    scale: float = 1.0
+
+    def distances(self, points: Floats) -> Floats:
+        """Mahalanobis distance of `points` (k, d) to the nearest class mean, (k,), in units of `scale`."""
+        points = _directions(points) if self.unit else points
+        axes, nearest = self.axes.astype(np.float64), np.full(len(points), np.inf)
+        for mean in self.means.astype(np.float64):
+            offsets = points - mean
+            along = offsets @ axes.T
+            across = np.maximum(np.square(offsets).sum(axis=1) - np.square(along).sum(axis=1), 0.0)
+            nearest = np.minimum(nearest, (np.square(along) / self.variances).sum(axis=1) + across / self.rest)
+        return np.asarray(np.sqrt(nearest) / self.scale)
+
+
+def describe(
+    train: Floats, validation: Floats, labels: npt.NDArray[Any], acceptance: float, *, first: bool, whole: int
+) -> Cloud:
+    """Describe one part of the embeddings.
+
+    Args:
+        train: (n, d), what the cloud is fitted to.
+        validation: (m, d), what its `scale` is taken from.
+        labels: (n,), class numbers of `train`.
+        acceptance: the share of `validation` that lies within the scale.
+        first: whether it is the part of which only the direction counts.
+        whole: the width of all parts, among which the file's bytes are shared.
+
+    Raises:
+        DataError: the points do not differ.
+    """
+    points = _directions(train) if first else train
+    classes, number = np.unique(labels, return_inverse=True)
+    means = np.stack([points[number == k].mean(axis=0) for k in range(len(classes))])
+    most = min(_MOST_AXES, _BYTES // (4 * whole))
+    axes, variances, rest = _principal_axes(points - means[number], len(points) - len(classes), most)
+    cloud = Cloud(_single(means), _single(axes), _single(variances), rest, first)
+    return replace(cloud, scale=quantile(cloud.distances(validation), acceptance))
+
+
+def quantile(distances: Floats, acceptance: float) -> float:
+    """The smallest distance seen that at least the share `acceptance` of the distances keeps."""
+    kept = math.ceil(acceptance * len(distances) - 1e-9)
+    found = float(np.sort(distances)[kept - 1])
+    if not found > 0:
+        raise DataError("the validation embeddings lie on the means of training: give validation images of their own.")
+    return found
+
+
+def _principal_axes(offsets: Floats, freedom: int, most: int) -> tuple[Floats, Floats, float]:
+    """Split the covariance of `offsets` (n, d): axes (r, d), variances (r,), and the mean variance across them.
+
+    At most half of the directions that the embeddings span become axes: the variances along the others would be
+    estimated far too small.
+    """
+    n, d = offsets.shape
+    wide = n <= d  # then the same axes come from the smaller matrix
+    spread, vectors = np.linalg.eigh(offsets @ offsets.T if wide else offsets.T @ offsets)
+    spread, vectors = np.maximum(spread[::-1], 0.0), vectors[:, ::-1]
+    spanned = int((spread > 1e-10 * max(spread[0], 1e-10)).sum())
+    if not spanned:
+        raise DataError(
+            f"the {n} training embeddings hardly differ within their classes, so the guard can't tell how much brain "
+            "MRI varies: give more images."
+        )
+    kept = min(most, spanned // 2)
+    axes = vectors[:, :kept].T
+    if wide:
+        axes = axes @ offsets / np.sqrt(spread[:kept, None])
+    variances = spread[:kept] / freedom
+    return axes, variances, float(spread[kept:].sum() / freedom / (d - kept))
+
+
+def _directions(points: Floats) -> Floats:
+    """Scale to length 1; a point at 0 stays there."""
+    lengths = np.linalg.norm(points, axis=1, keepdims=True)
+    return np.asarray(points / np.maximum(lengths, np.finfo(np.float64).tiny))
+
+
+def _single(values: Floats) -> Float32:
+    return np.ascontiguousarray(values, dtype=np.float32)
