@@ -14,7 +14,7 @@ _PACKAGE = _ROOT / "brain_mri"
 # From the ground floor up; a room may import from the floors below its own, and from its neighbours on the same one.
 _FLOORS = (
     {"errors", "labels"},
-    {"arguments", "files", "decisions", "overlay", "guard", "sources"},
+    {"arguments", "files", "decisions", "overlay", "clouds", "guard", "sources"},
     {
         "archives",
         "windowing",
