@@ -20,7 +20,6 @@ from brain_mri.errors import DataError
 Floats = npt.NDArray[np.float64]
 Float32 = npt.NDArray[np.float32]
 
-_BYTES = 1_500_000  # of the principal axes, the large tables
 _MOST_AXES = 256
 
 
@@ -57,7 +56,7 @@ class Cloud:
 
 
 def describe(
-    train: Floats, validation: Floats, labels: npt.NDArray[Any], acceptance: float, *, first: bool, whole: int
+    train: Floats, validation: Floats, labels: npt.NDArray[Any], acceptance: float, *, unit: bool, bytes_each: int
 ) -> Cloud:
     """Describe one part of the embeddings.
 
@@ -66,18 +65,18 @@ def describe(
         validation: (m, d), what its `scale` is taken from.
         labels: (n,), class numbers of `train`.
         acceptance: the share of `validation` that lies within the scale.
-        first: whether it is the part of which only the direction counts.
-        whole: the width of all parts, among which the file's bytes are shared.
+        unit: whether only the direction counts.
+        bytes_each: what the axes may take for each value of the width.
 
     Raises:
         DataError: the points do not differ.
     """
-    points = _directions(train) if first else train
+    points = _directions(train) if unit else train
     classes, number = np.unique(labels, return_inverse=True)
     means = np.stack([points[number == k].mean(axis=0) for k in range(len(classes))])
-    most = min(_MOST_AXES, _BYTES // (4 * whole))
+    most = min(_MOST_AXES, bytes_each // 4)
     axes, variances, rest = _principal_axes(points - means[number], len(points) - len(classes), most)
-    cloud = Cloud(_single(means), _single(axes), _single(variances), rest, first)
+    cloud = Cloud(_single(means), _single(axes), _single(variances), rest, unit)
     return replace(cloud, scale=quantile(cloud.distances(validation), acceptance))
 
 

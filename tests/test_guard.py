@@ -60,37 +60,35 @@ def test_a_small_step_where_training_never_varied_is_refused_and_one_along_it_is
     assert guard.accepts([along]).all() and not guard.accepts([across]).any()
 
 
-def _mahalanobis(points: np.ndarray, known: np.ndarray) -> np.ndarray:
-    offsets = points - known.mean(axis=0)
-    return np.sqrt(np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(np.cov(known.T)), offsets))
-
-
-def test_the_score_is_the_mean_mahalanobis_distance_of_the_parts_in_units_of_the_thresholds() -> None:
+def test_the_distance_is_the_mahalanobis_distance_in_units_of_what_keeps_the_acceptance() -> None:
     rng = np.random.default_rng(0)
-    spread = np.array([1.0, 0.4, 0.4, 5.0, 1.0, 1.0])
-    train, validation, given = (rng.normal(size=(n, 6)) * spread + 4.0 for n in (4000, 500, 50))
-    guard = Guard.fit(train, np.zeros(4000, int), validation, widths=(3, 3), acceptance=0.9)
-    expected = np.zeros(50)
-    for part, unit in ((slice(0, 3), True), (slice(3, 6), False)):
-        known, held_out, asked = (
-            x[:, part] / np.linalg.norm(x[:, part], axis=1, keepdims=True) if unit else x[:, part]
-            for x in (train, validation, given)
-        )
-        cloud = guard.clouds[0 if unit else 1]
-        assert cloud.distances(held_out).max() > 1 and (cloud.distances(held_out) <= 1).mean() == 0.9
-        if not unit:  # of directions no inverse covariance exists
-            reference = _mahalanobis(asked, known) / np.sort(_mahalanobis(held_out, known))[449]
-            assert cloud.distances(asked) == pytest.approx(reference, rel=0.03)
-        expected += cloud.distances(asked) / 2
-    assert guard.score(given) * guard.threshold == pytest.approx(expected)
+    train, validation, given = (rng.normal(size=(n, 3)) * [5.0, 1.0, 1.0] + 4.0 for n in (4000, 500, 50))
+
+    def expected(points: np.ndarray) -> np.ndarray:
+        offsets = points - train.mean(axis=0)
+        return np.sqrt(np.einsum("ni,ij,nj->n", offsets, np.linalg.inv(np.cov(train.T)), offsets))
+
+    guard = Guard.fit(train, np.zeros(4000, int), validation, acceptance=0.9)
+    reference = expected(given) / np.sort(expected(validation))[449]
+    assert guard.clouds[1].distances(given) == pytest.approx(reference, rel=0.03)
 
 
-def test_of_the_first_part_only_the_direction_counts_and_of_the_second_the_size_too() -> None:
+def test_the_score_is_the_mean_of_the_distances_in_units_of_the_threshold() -> None:
     points, labels = _embeddings(400, 1)
-    guard = Guard.fit(np.hstack([points, points]), labels, np.hstack([points, points]), widths=(_WIDTH, _WIDTH))
-    first, second = guard.clouds
-    assert first.distances(3.0 * points) == pytest.approx(first.distances(points), rel=1e-3)
-    assert (second.distances(3.0 * points.astype(float)) > 2 * second.distances(points.astype(float)).max()).all()
+    guard = Guard.fit(points, labels, _embeddings(200, 2)[0], widths=(30, 10))
+    given = _embeddings(50, 4)[0].astype(float)
+    views = (given[:, :30], given[:, :30], given[:, 30:])
+    mean = sum(cloud.distances(view) for cloud, view in zip(guard.clouds, views, strict=True)) / 3
+    assert guard.score(given) * guard.threshold == pytest.approx(mean)
+    assert guard.widths == (30, 10)
+
+
+def test_the_first_part_is_described_by_its_direction_and_by_its_size_too() -> None:
+    points, labels = _embeddings(400, 1)
+    direction, value = Guard.fit(points, labels, _embeddings(200, 2)[0]).clouds
+    points = points.astype(float)
+    assert direction.distances(3.0 * points) == pytest.approx(direction.distances(points), rel=1e-3)
+    assert (value.distances(3.0 * points) > 2 * value.distances(points).max()).all()
 
 
 def test_a_picture_that_only_an_earlier_layer_finds_strange_is_refused() -> None:
@@ -148,7 +146,7 @@ def test_the_axes_are_the_same_from_either_side_of_the_covariance() -> None:
     points, labels = _embeddings(_WIDTH, 1)
     more = np.concatenate([points, points]), np.concatenate([labels, labels])
     few, many = Guard.fit(points, labels, points), Guard.fit(*more, points)
-    overlap = np.abs(few.clouds[0].axes[:6] @ many.clouds[0].axes[:6].T)
+    overlap = np.abs(few.clouds[1].axes[:6] @ many.clouds[1].axes[:6].T)
     np.testing.assert_allclose(overlap, np.eye(6), atol=1e-4)
 
 
