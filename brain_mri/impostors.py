@@ -237,7 +237,7 @@ def _volume(source: str, content: bytes, kind: str) -> Iterator[Impostor]:
     import nibabel
 
     volume: Any = nibabel.Nifti1Image.from_bytes(gzip.decompress(content))
-    levels = np.asarray(nibabel.as_closest_canonical(volume).get_fdata())  # type: ignore[no-untyped-call]
+    levels = np.asarray(nibabel.as_closest_canonical(volume).get_fdata())
     windows = _WINDOWS if kind == "ct" else ((float(np.mean(p := np.percentile(levels, (1, 99)))), float(np.ptp(p))),)
     for axis in range(3):
         if min(np.delete(levels.shape, axis)) < 60:
