@@ -56,7 +56,6 @@ def build(service: Service) -> gr.Blocks:
 
 
 def _page(service: Service, t: Texts) -> None:
-    gr.Navbar(visible=False)  # the header has its own links, with their languages for screen readers
     links = [(code, texts(code)["language"], "./" if code == FIRST else f"./{code}") for code in languages()]
     html(render("header", t, languages=links))
     with gr.Tabs():
@@ -95,7 +94,6 @@ def _classify_tab(service: Service, t: Texts) -> None:
         uploads,
         answer,
         js="() => brainMRI.send()",
-        scroll_to_output=True,
         preprocess=False,
         api_visibility="private",
         concurrency_limit=AT_ONCE,

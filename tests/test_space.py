@@ -330,6 +330,16 @@ def test_the_curve_breaks_where_slices_were_refused(judge: service.Service) -> N
     assert texts()("volume_title_stranger") in _plain(views.answer_html(judge, mostly, texts()))
 
 
+def test_no_tumour_never_outvotes_the_slices_that_show_one(judge: service.Service) -> None:
+    healthy, tumour = judge.classifier.predict(grey(0.625)), judge.classifier.predict(grey(0.375))
+    volume = judge.classifier.summarize([healthy] * 30 + [tumour])
+    assert volume.label == "no_tumor" and volume.probabilities["no_tumor"] > 0.92, "the mean alone would say so"
+    assert judge.verdict(volume) == "unsure"
+    said = _plain(views.answer_html(judge, volume, texts()))
+    assert texts()("volume_title_unsure", count=31) in said and "Meningioma: so some of the slices" in said
+    assert judge.verdict(judge.classifier.summarize([healthy] * 3)) == "answer"
+
+
 def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(model, folder)

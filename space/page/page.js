@@ -5,6 +5,7 @@ window.brainMRI = (() => {
   const last = location.pathname.replace(/\/$/, "").split("/").pop();
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
   let chosen = [];
+  let seen = null;
   const one = (selector) => document.querySelector(selector);
 
   const line = (file) => {
@@ -89,6 +90,9 @@ window.brainMRI = (() => {
     });
     const answer = one(".bm-answer");
     if (answer && !answer.hasAttribute("aria-live")) answer.setAttribute("aria-live", "polite");
+    const title = one(".bm-answer h2");
+    if (title && title !== seen && title.getBoundingClientRect().bottom > innerHeight) answer.scrollIntoView(); // phones
+    seen = title;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
   return { send };

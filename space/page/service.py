@@ -22,6 +22,8 @@ from brain_mri.volumes import Slices, read_slices
 Verdict = Literal["answer", "unsure", "stranger"]
 Answer = Prediction | VolumePrediction
 
+HEALTHY = "no_tumor"
+
 _ROOT = Path(__file__).resolve().parents[2]
 # What "About" shows. Never the pictures that show data: worst_mistakes.png, evidence samples.
 _ABOUT = ["*.json", "evaluation/*.json", "training_curves.png"]
@@ -89,11 +91,23 @@ class Service:
         return calibration["prediction_sets"]["coverage"] if calibration else None
 
     def verdict(self, answer: Answer) -> Verdict:
-        """Whether a class may be named; if not, why not. Of several slices, their mean must reach the threshold too."""
+        """Whether a class may be named; if not, why not.
+
+        Of several slices the mean must reach the threshold too, and "no tumour" must not outvote slices of a tumour:
+        a tumour shows in a few slices of a volume.
+        """
         if answer.is_brain_mri is False:
             return "stranger"
+        if self.outvoted(answer):
+            return "unsure"
         threshold = self.classifier.referral_threshold or 0
         return "answer" if max(answer.probabilities.values()) >= threshold else "unsure"
+
+    def outvoted(self, answer: Answer) -> list[str]:
+        """The tumours that slices of a volume are answered with while their mean says that there is none."""
+        if not isinstance(answer, VolumePrediction) or answer.label != HEALTHY:
+            return []
+        return sorted({p.label for p in answer.slices if p.label != HEALTHY and self.verdict(p) == "answer"})
 
     def read(self, files: Any) -> Slices:
         """The slices of what was uploaded.

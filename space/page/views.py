@@ -15,12 +15,11 @@ from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import BrainMRIError
 from page import pictures
 from page.curve import curve
-from page.service import Answer, ExpiredError, Service
+from page.service import HEALTHY, Answer, ExpiredError, Service
 from page.texts import Texts
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
-HEALTHY = "no_tumor"
 
 
 @cache
@@ -147,12 +146,14 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
     verdict, count = service.verdict(volume), len(volume.slices)
     refused = sum(service.verdict(p) == "stranger" for p in volume.slices)
     score = t.percent(max(volume.probabilities.values()))
+    reason = "volume_outvoted" if (tumours := service.outvoted(volume)) else f"volume_{verdict}"
+    values = {"count": count, "counted": volume.counted, "refused": refused, "score": score}
     return render(
         "volume",
         t,
         verdict=verdict,
         title=t(f"volume_title_{verdict}", count=count, label=t.label(volume.label)),
-        reason=t(f"volume_{verdict}", count=count, counted=volume.counted, refused=refused, score=score),
+        reason=t(reason, labels=t.either(tumours) if tumours else "", **values),
         bars=[] if verdict == "stranger" else bars(volume.probabilities, t),
         curve=curve(service, volume, t),
         labels=[t.label(label) for label in volume.probabilities],
