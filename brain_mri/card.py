@@ -131,6 +131,8 @@ def _folds_cell(folds: Record, key: str) -> str:
     if key not in folds["metrics"]:
         return "not measured"
     metric = folds["metrics"][key]
+    if "low" in metric:  # one fold only
+        return _figure({"value": metric["mean"], "low": metric["low"], "high": metric["high"]})
     return f"{metric['mean']:.4f}" + (f" ± {metric['sd']:.4f}" if len(metric["values"]) > 1 else "")
 
 

@@ -92,6 +92,8 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
         if len(values) == len(scores):
             spread = {"sd": statistics.stdev(values)} if len(values) > 1 else {}
             summary["metrics"][name] = {"mean": statistics.fmean(values), **spread, "values": values}
+            if len(values) == 1 and "low" in (only := sources[0][name]):
+                summary["metrics"][name] |= {"low": only["low"], "high": only["high"]}  # the fold's own interval
     confusion = np.sum([fold["confusion_matrix"] for fold in scores], axis=0)
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}

@@ -390,11 +390,11 @@ def test_missed_tumours_and_false_alarms_are_counted_apart() -> None:
     assert missed_tumors(nobody_healthy) is None
 
 
-def test_the_time_of_a_run_that_may_have_been_resumed_is_a_lower_bound(bare: Path) -> None:
+def test_of_a_run_that_may_have_been_resumed_the_time_says_what_it_leaves_out(bare: Path) -> None:
     assert table_row(write_card(bare).read_text(), "Time")[0].startswith("75 minutes, finished")
     run = run_record()
     run["training"]["resume_from_checkpoint"] = "last"
-    assert table_row(write_card(save(bare, run=run)).read_text(), "Time")[0].startswith("at least 75 minutes (the last")
+    assert table_row(write_card(save(bare, run=run)).read_text(), "Time")[0].startswith("75 minutes (of a run that may")
 
 
 def test_known_failures_are_named(full: Path) -> None:
@@ -501,3 +501,10 @@ def test_what_int8_costs_is_said(bare: Path) -> None:
     assert "BrainMRIClassifier" in text
     text = write_card(save(bare, export={"int8": int8 | {"kept": False}})).read_text()
     assert "no int8 file" in text
+
+
+def test_a_single_fold_is_shown_with_its_own_interval(bare: Path) -> None:
+    one = patient_wise() | {"finished": [1]}
+    one["metrics"] = {"accuracy": {"mean": 0.9625, "values": [0.9625], "low": 0.9235, "high": 0.9863}}
+    text = write_card(save(bare, patient_wise=one)).read_text()
+    assert table_row(text, "Accuracy") == ["0.9625 (0.9235 to 0.9863)"]
