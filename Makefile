@@ -6,7 +6,7 @@ QUICK  := outputs/quickstart
 SHIPPED := $(wildcard release/onnx)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo quickstart train test test-fast quality format clean help
+.PHONY: demo quickstart train results release test test-fast quality format clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | sort
@@ -34,6 +34,13 @@ $(QUICK)/model/evaluation/results.json: $(VENV)/.installed
 train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DATA=<folder or Hub dataset>
 	@test -n "$(DATA)" || { echo "which data? make train RECIPE=efficientnet DATA=<folder or Hub dataset>"; exit 2; }
 	$(BIN)/accelerate launch train.py configs/$(or $(RECIPE),efficientnet).yaml --data_dir $(DATA)
+
+results: $(VENV)/.installed ## the README's table of results, from the stored records
+	@$(BIN)/python -m brain_mri.results $(wildcard release results/*)
+
+release: $(VENV)/.installed ## make the folder release/ and model_card.md: make release MODEL=outputs/efficientnet_final
+	@test -n "$(MODEL)" || { echo "which model? make release MODEL=<the folder that train.py left>"; exit 2; }
+	$(BIN)/python -m brain_mri.release $(MODEL) release --card model_card.md
 
 test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_MRI_DATA names their folder
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

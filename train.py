@@ -14,7 +14,7 @@ import time
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from brain_mri import finishing, run
+from brain_mri import finishing, run, stages
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
@@ -49,10 +49,13 @@ def main() -> None:
     trainer.train(run.checkpoint_to_resume(training_args))
 
     model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
-    seen, validation = data_args.train_on_validation, splits["validation"]
-    predictions = predict(model, validation, preprocessing)
-    finishing.calibrate(model, predictions, folder, seen)
-    finishing.judge_evidence(predictions, validation, images.label_names, folder, seen)
+    validation = splits["validation"]
+    if data_args.train_on_validation:
+        stages.carry_over(model_args.model, folder)
+    else:
+        predictions = predict(model, validation, preprocessing)
+        finishing.calibrate(model, predictions, folder)
+        finishing.judge_evidence(predictions, validation, images.label_names, folder)
     finishing.save_model(model, preprocessing, folder)
     finishing.export(model, validation, preprocessing, folder)
     finishing.fit_guard(splits["train"], validation, preprocessing, folder)

@@ -98,6 +98,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         **{field.name: getattr(records, field.name) for field in fields(records)},
         metadata=(metadata := card_metadata(records)),
         network=_network(records.run),
+        first=first_model(records.run),
         data_name=_data_name(records.run),
         protocols={protocol.key: protocol for protocol in measured},
         figure_rows=figure_rows(measured, records.patient_wise),
@@ -179,7 +180,7 @@ def weakest_class(scores: Record) -> str | None:
 
 def card_metadata(records: ModelRecords) -> ModelCardData:
     """The YAML block: licence, library, base model, tags, and every protocol's figures as `model-index`."""
-    model, config = records.run["model"], records.config
+    model, config = first_model(records.run), records.config
     is_timm = config["model_type"] == "timm_wrapper"
     base = model["model"] if model["pretrained"] else None
     license_, license_name = _license(records)
@@ -199,9 +200,10 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
 
 def _license(records: ModelRecords) -> tuple[str | None, str | None]:
     """The licence, for the Hub and by name: that given in `run.json`, or else that of the weights trained further."""
-    model = records.run["model"]
-    inherited = records.config.get("pretrained_cfg", {}).get("license") if model["pretrained"] else None
-    name = str(model.get("license") or inherited or "").lower()
+    inherited = (
+        records.config.get("pretrained_cfg", {}).get("license") if first_model(records.run)["pretrained"] else None
+    )
+    name = str(records.run["model"].get("license") or inherited or "").lower()
     if not name or name == "unknown":
         return None, None
     return (name, None) if name in _HUB_LICENSES else ("other", name)
@@ -236,13 +238,24 @@ def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalR
 
 def _network(run: Record) -> str:
     """The architecture's name, as far as the name of the weights gives it."""
-    return re.split(r"[\\/]", str(run["model"]["model"]).rstrip("\\/"))[-1].split(".")[0]
+    return _last_part(first_model(run)["model"]).split(".")[0]
+
+
+def first_model(run: Record) -> Record:
+    """Where the first stage of training began: `model`, `pretrained`, `model_args`; of a single stage, its own."""
+    stages: list[Record] = run.get("stages", [])
+    return stages[0] if stages else run["model"]
+
+
+def _last_part(path: object) -> str:
+    """A folder's own name, without where it lay on the machine."""
+    return re.split(r"[\\/]", str(path).rstrip("\\/"))[-1]
 
 
 def _data_name(run: Record) -> str:
-    """A folder's own name, without where it lay on the machine; a Hub id in full."""
+    """A folder's own name; a Hub id in full."""
     given = str(run["data"]["data_dir"])
-    return given if re.fullmatch(_HUB_ID, given) else re.split(r"[\\/]", given.rstrip("\\/"))[-1]
+    return given if re.fullmatch(_HUB_ID, given) else _last_part(given)
 
 
 def _code(text: object) -> str:

@@ -187,7 +187,8 @@ def draw(predictions: Predictions, scores: Scores, folder: Path, calibration: di
     names, probabilities, labels = scores["label_names"], predictions.probabilities, predictions.labels
     plots.confusion_matrix(scores["confusion_matrix"], names, folder / "confusion_matrix.png")
     plots.roc_curves(probabilities, labels, names, folder / "roc.png")
-    before = softmax(predictions.logits * calibration["temperature"]) if calibration else None
+    fitted = calibration and not calibration.get("earlier_stage")  # later training moved on from what was divided
+    before = softmax(predictions.logits * calibration["temperature"]) if fitted else None
     plots.reliability_diagram(probabilities, labels, folder / "reliability.png", before=before)
     threshold = calibration["referral"]["threshold"] if calibration else None
     plots.referral_curve(probabilities, labels, folder / "referral.png", threshold=threshold)

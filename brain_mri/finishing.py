@@ -50,18 +50,12 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
     return finer if kept else model
 
 
-def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path, seen: bool = False) -> None:
+def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) -> None:
     """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
 
     `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
-    there too, on the calibrated probabilities. Images that were trained on can't tell how sure a model may be, so after
-    `--train_on_validation` nothing is fitted.
+    there too, on the calibrated probabilities.
     """
-    if seen:
-        logger.info(
-            "not calibrated: the validation images were trained on; the weights keep the first stage's temperature"
-        )
-        return
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
     fold_temperature(model, temperature)
     probabilities = softmax(predictions.logits / temperature)
@@ -87,11 +81,9 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path, se
         logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
 
 
-def judge_evidence(
-    predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path, seen: bool = False
-) -> None:
+def judge_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
     """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
-    if seen or predictions.evidence is None or not PartialState().is_main_process:
+    if predictions.evidence is None or not PartialState().is_main_process:
         return
     if found := evidence_figures(predictions, validation, label_names):
         write_json(found, folder / EVIDENCE)

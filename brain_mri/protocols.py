@@ -35,8 +35,9 @@ def figures(
 
     Returns:
         `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
-        names some of them; of a calibrated model, `before_calibration`, `prediction_sets` and `referral`; of a model
-        with a guard, `guard`, the share it accepts; and `evidence`, where it has exact maps and some of the rows a box.
+        names some of them; of a calibrated model, `before_calibration` (unless that was an earlier stage),
+        `prediction_sets` and `referral`; of a model with a guard, `guard`, the share it accepts; and `evidence`, where
+        it has exact maps and some of the rows a box.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
@@ -78,8 +79,8 @@ def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str],
 def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, Any]:
     probabilities, labels = predictions.probabilities, predictions.labels
     uncalibrated = softmax(predictions.logits * record["temperature"])
-    return {
-        "before_calibration": calibration_scores(uncalibrated, labels),
+    before = {} if record.get("earlier_stage") else {"before_calibration": calibration_scores(uncalibrated, labels)}
+    return before | {
         "prediction_sets": _prediction_sets(probabilities, labels, record["prediction_sets"]),
         "referral": _referral(probabilities, labels, record["referral"]["threshold"]),
     }

@@ -1,6 +1,6 @@
 """What of a model folder may leave the machine, and a copy of just that. No torch.
 
-    python -m brain_mri.release outputs/efficientnet release
+    python -m brain_mri.release outputs/efficientnet release [--card model_card.md]
 
 Left out are checkpoints and pictures that show the data; absolute paths in `run.json` are cut to their last part.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,7 +62,7 @@ def copy_published(source: Path, target: Path) -> list[Path]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     record = json.loads((partial / "run.json").read_text(encoding="utf-8"))
-    (partial / "run.json").write_text(json.dumps(_without_paths(record), indent=2) + "\n", encoding="utf-8")
+    (partial / "run.json").write_text(json.dumps(without_paths(record), indent=2) + "\n", encoding="utf-8")
     write_card(partial)
     if target.exists():
         shutil.rmtree(target)
@@ -68,12 +70,19 @@ def copy_published(source: Path, target: Path) -> list[Path]:
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
-def _without_paths(value: Any) -> Any:
+def copy_card(folder: Path, target: Path) -> None:
+    """Write a published folder's card to `target`, its links to pictures and files as seen from there."""
+    prefix = Path(os.path.relpath(folder, target.parent)).as_posix()
+    text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].lstrip()
+    target.write_text(re.sub(r"\]\((?!https?:|#)", f"]({prefix}/", text), encoding="utf-8")
+
+
+def without_paths(value: Any) -> Any:
     """A record in which every absolute path is only a name."""
     if isinstance(value, dict):
-        return {key: _without_paths(inner) for key, inner in value.items()}
+        return {key: without_paths(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_without_paths(inner) for inner in value]
+        return [without_paths(inner) for inner in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
 
 
@@ -82,8 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m brain_mri.release", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="the folder that train.py left and evaluate_model.py added to")
     parser.add_argument("target", type=Path, help="the folder to write, such as release")
+    parser.add_argument("--card", type=Path, help="also write the card here, with links that work from there")
     options = parser.parse_args(argv)
     files = copy_published(options.model, options.target)
+    if options.card:
+        copy_card(options.target, options.card)
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"{len(files)} files, {size:.1f} MB in {options.target}")
 

@@ -24,6 +24,7 @@ from brain_mri.data import PreparedImages, boxed_images, fingerprint
 from brain_mri.errors import ConfigError
 from brain_mri.files import read_json, write_json
 from brain_mri.leakage import audit, headline
+from brain_mri.stages import earlier_stages
 from brain_mri.training import MRITrainer
 
 logger = logging.getLogger(__name__)
@@ -168,6 +169,7 @@ def save_run(
         "data_fingerprint": fingerprint(images),
         "label_names": list(images.label_names),
         "splits": split_sizes(splits, images.label_names),
+        "parameters": trainer.model.num_parameters(),
         "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,
@@ -176,6 +178,7 @@ def save_run(
         "hardware": hardware.describe(),
         "versions": {name: version(name) for name in _PACKAGES},
         "seconds": seconds,
+        "stages": earlier_stages(model.model),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(record, folder / "run.json")

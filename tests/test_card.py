@@ -464,6 +464,32 @@ def test_a_last_stage_on_the_validation_images_says_that_it_saw_them(bare: Path)
     assert "validation images are among those of train" in data and "validation chooses" not in data
 
 
+def test_a_model_of_several_stages_names_them_all_and_says_what_the_earlier_ones_fitted(full: Path) -> None:
+    run, results = json.loads((full / "run.json").read_text()), full_results()
+    first = {
+        "model": "timm/some_net.in1k", "pretrained": True, "model_args": '{"output_stride": 16}', "image_size": 224,
+        "progressive_size": 160, "progressive_share": 0.6, "epochs": 6.0, "steps": 852, "images": 4569,
+        "boxed_images": 2569, "learning_rate": 0.001, "guidance": 0.5, "label_smoothing": 0.05, "seconds": 3900.0,
+        "finished": "2026-11-20T02:59:04Z",
+    }  # fmt: skip
+    run["model"]["model"], run["data"]["train_on_validation"], run["stages"] = "/private/place/before", True, [first]
+    del results["before_calibration"]
+    earlier = {"earlier_stage": True}
+    evidence = evidence_figures(661, 0.92) | earlier
+    save(full, run=run, results=results, calibration=calibration() | earlier, evidence=evidence)
+    text = write_card(full).read_text()
+    assert "private" not in text
+    assert table_row(text, "Network") == ["`timm/some_net.in1k`, fine-tuned from its published weights"]
+    assert table_row(text, "Stage 1 of 2")[0].startswith(
+        "6 epochs on 4,569 images, 852 steps; learning rate 0.001; 160 "
+    )
+    assert table_row(text, "Time")[0].startswith("2 h 20 min in all stages; this one 75 minutes")
+    assert ModelCard(text).data.base_model == "timm/some_net.in1k"
+    assert "of the stage before" in section(text, "Evidence maps")
+    assert "Fitted in the stage before" in section(text, "Calibration")
+    assert table_row(text, "Test")[0] == "not defined"
+
+
 def test_the_evidence_is_said_as_measured_and_where(bare: Path) -> None:
     assert "unknown" in section(write_card(bare).read_text(), "Evidence maps")
     run = run_record()

@@ -37,8 +37,10 @@ _FLOORS = (
     {"localization"},
     {"training", "evaluation", "export"},
     {"model_records", "card"},
+    {"stages"},
     {"search", "finishing", "run", "protocols", "demo"},
     {"crossval", "release"},
+    {"results"},
     {"cli"},
 )
 _WITHOUT_TORCH = {

@@ -1,0 +1,122 @@
+"""The table of results, from the records that training and evaluation left. No torch.
+
+    python -m brain_mri.results release results/*        the README's table, as Markdown
+
+A figure that a folder does not hold is a dash: it was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from brain_mri.card import first_model
+from brain_mri.errors import DataError, run_command
+from brain_mri.files import read_json, write_json
+from brain_mri.model_records import ModelRecords, Record, read_records
+from brain_mri.release import without_paths
+
+_RECORDS = ("config.json", "run.json", "calibration.json", "evidence.json", "guard.json", "export.json")
+_HEAD = (
+    "model", "official test", "no twin in training", "patients never seen", "ECE", "evidence on the tumour",
+    "weights", "ms a slice", "training",
+)  # fmt: skip
+
+
+def table(folders: Sequence[Path]) -> str:
+    """One row for each model folder, or folder of its records.
+
+    Args:
+        folders: each holds at least `config.json`, `run.json` and `evaluation/results.json`.
+
+    Raises:
+        DataError: one of these is missing.
+    """
+    rows = [list(_HEAD), ["---", *["---:"] * (len(_HEAD) - 1)], *(_row(folder) for folder in folders)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(folder: Path) -> list[str]:
+    records = read_records(folder)
+    if records.results is None:
+        raise DataError(f"{folder} holds no evaluation/results.json: run evaluate_model.py on the model first.")
+    latency = read_json(folder / "evaluation" / "latency.json")
+    scores = records.results["scores"]
+    return [
+        f"`{folder.name}`: {_name(records.run)}",
+        _percent(scores["accuracy"]),
+        _percent(records.results["leak_free"]["scores"]["accuracy"]) if "leak_free" in records.results else "-",
+        _folds(records.patient_wise),
+        f"{scores['expected_calibration_error']['value']:.4f}",
+        _evidence(records),
+        f"{records.run['parameters'] / 1e6:.1f} M" if "parameters" in records.run else "-",
+        f"{latency['answers']['ONNX float32']['p50_ms']:.0f}" if latency else "-",
+        _hours(sum(stage["seconds"] for stage in records.run.get("stages", [])) + records.run["seconds"]),
+    ]
+
+
+def _name(run: Record) -> str:
+    first = first_model(run)
+    name = str(first["model"]).rsplit("/", 1)[-1].split(".")[0]
+    return f"{name}, {'ImageNet weights' if first['pretrained'] else 'random weights'}"
+
+
+def _percent(figure: Record) -> str:
+    interval = f" ({figure['low']:.2%} to {figure['high']:.2%})".replace("%", "") if "low" in figure else ""
+    return f"{figure['value']:.2%}{interval}"
+
+
+def _folds(folds: Record | None) -> str:
+    if folds is None:
+        return "-"
+    accuracy = folds["metrics"]["accuracy"]
+    done = len(accuracy["values"])
+    spread = f" ± {100 * accuracy['sd']:.2f}" if "sd" in accuracy else ""
+    return f"{accuracy['mean']:.2%}{spread} ({done} of {folds['n_folds']} folds)"
+
+
+def _evidence(records: ModelRecords) -> str:
+    if records.evidence is None:
+        return "-"
+    earlier = ", stage before" if records.evidence.get("earlier_stage") else ""
+    return f"{records.evidence['pointing_game']['value']:.1%} (n = {records.evidence['n']}{earlier})"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def keep(model: Path, target: Path) -> None:
+    """Copy the records of a model folder, without weights, pictures and paths of this machine: small enough for git.
+
+    Raises:
+        DataError: the model was not trained here, or not evaluated.
+    """
+    _row(model)
+    shutil.rmtree(target, ignore_errors=True)
+    wanted = [model / name for name in _RECORDS] + sorted((model / "evaluation").glob("*.json"))
+    for path in wanted:
+        if path.is_file():
+            record: dict[str, Any] = without_paths(read_json(path))
+            record.pop("log_history", None)
+            write_json(record, target / path.relative_to(model))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table, or keep the records of one model."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="model folders, or folders of their records")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the records of the one model named here")
+    options = parser.parse_args(argv)
+    if options.keep:
+        keep(options.folders[0], options.keep)
+    print(table([options.keep] if options.keep else options.folders))
+
+
+if __name__ == "__main__":
+    run_command(main)
