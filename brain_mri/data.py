@@ -124,14 +124,14 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     parts: list[Dataset] = []
     columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
     for name, split in loaded.items():
-        groups = split["patient_group"] if "patient_group" in split.column_names else [None] * len(split)
-        columns["patient_group"] += list(groups)
-        columns["box"] += [list(_NO_BOX)] * len(split)
+        columns["patient_group"] += _column(split, "patient_group")
+        columns["box"] += [list(box or _NO_BOX) for box in _column(split, "box")]
         columns["label"] += [ids[label] for label in split[label_column]]
         columns["split"] += [(split_of(name) or name) if len(loaded) > 1 else WHOLE] * len(split)
         encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
         rows = _map(encoded, args, preprocessing)
-        columns["file_name"] += [path or f"{name}/{i}" for i, path in enumerate(rows["path"])]
+        named = zip(_column(split, "file_name"), rows["path"], strict=True)
+        columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
         parts.append(rows)
     rows = concatenate_datasets(parts)
     unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
@@ -149,6 +149,11 @@ def _load_hub(args: DataArguments) -> DatasetDict:
             f"{args.data_dir!r} is neither a folder here nor a dataset that can be loaded from the Hub ({reason}): "
             "check the path or the id, the network, and for a private dataset `hf auth login`."
         ) from error
+
+
+def _column(rows: Dataset, name: str) -> list[Any]:
+    """A column that a dataset may lack: `brain_mri.shards` writes it, others do not."""
+    return list(rows[name]) if name in rows.column_names else [None] * len(rows)
 
 
 def _only(features: Any, kind: type, source: str | None) -> str:

@@ -14,7 +14,7 @@ _PACKAGE = _ROOT / "brain_mri"
 # From the ground floor up; a room may import from the floors below its own, and from its neighbours on the same one.
 _FLOORS = (
     {"errors", "labels"},
-    {"arguments", "files", "decisions", "overlay", "clouds", "guard", "sources"},
+    {"arguments", "files", "decisions", "overlay", "clouds", "guard", "sources", "hub_errors"},
     {
         "archives",
         "windowing",
@@ -30,6 +30,7 @@ _FLOORS = (
     {"inference", "impostors"},
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
     {"leakage", "leakage_report"},
+    {"shards"},
     {"transforms", "hardware"},
     {"data", "folds"},
     {"models", "optim"},
@@ -40,7 +41,7 @@ _FLOORS = (
     {"stages"},
     {"search", "finishing", "run", "protocols", "demo"},
     {"crossval", "release"},
-    {"results"},
+    {"results", "hub", "hub_repository", "hub_space"},
     {"cli"},
 )
 _WITHOUT_TORCH = {
@@ -54,6 +55,7 @@ _WITHOUT_TORCH = {
     "leakage",
     "splits",
     "calibration",
+    "hub",
 }
 _ROOMS = sorted(_PACKAGE.glob("**/*.py"))
 _SCRIPTS = [_ROOT / "train.py", _ROOT / "evaluate_model.py"]
