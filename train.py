@@ -14,7 +14,7 @@ import time
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from brain_mri import finishing, run, stages
+from brain_mri import finishing, hub, run, stages
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
@@ -32,6 +32,7 @@ def main() -> None:
     join_launch()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
+    destination = hub.destination_of(training_args)
     folder = run.begin(training_args)
 
     config = build_config(model_args)
@@ -63,6 +64,8 @@ def main() -> None:
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], clock.seconds)
     run.write_model_card(folder)
     run.finish(trainer, folder)
+    if destination and PartialState().is_main_process:
+        print(*hub.publish_trained(folder, destination), sep="\n")
 
 
 if __name__ == "__main__":

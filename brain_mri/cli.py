@@ -1,4 +1,4 @@
-"""`brain-mri audit | predict`: the package's commands under one name."""
+"""`brain-mri audit | predict | publish`: the package's commands under one name."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from importlib import import_module
 from brain_mri.errors import ConfigError, run_command
 
 _COMMANDS = {
-    "audit": ("leakage", "find copies, twins and shared patients between the splits of a folder"),
-    "predict": ("inference", "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub"),
+    "audit": ("leakage", [], "find copies, twins and shared patients between the splits of a folder"),
+    "predict": ("inference", [], "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub"),
+    "publish": ("hub", ["publish"], "upload a model folder to the Hub, and the page that serves it as a Space"),
 }
 
 
 def _usage() -> str:
-    lines = [f"  {name:<9}{what}" for name, (_, what) in _COMMANDS.items()]
+    lines = [f"  {name:<9}{what}" for name, (_, _, what) in _COMMANDS.items()]
     return "\n".join(["usage: brain-mri COMMAND ...", "", *lines, "", "brain-mri COMMAND --help says more."])
 
 
@@ -27,8 +28,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     if words[0] not in _COMMANDS:
         raise ConfigError(f"no command {words[0]!r}: brain-mri has {', '.join(_COMMANDS)}.")
-    command: Callable[[Sequence[str]], None] = import_module(f"brain_mri.{_COMMANDS[words[0]][0]}").main
-    command(words[1:])
+    module, leading, _ = _COMMANDS[words[0]]
+    command: Callable[[Sequence[str]], None] = import_module(f"brain_mri.{module}").main
+    command([*leading, *words[1:]])
 
 
 def entry_point() -> None:

@@ -1,0 +1,199 @@
+"""Put a model folder on the Hub, and the page that serves it into a Space. No torch.
+
+    python -m brain_mri.hub publish release --model USER/NAME --dry_run
+    python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
+
+Each repository gets one commit, or none where nothing changed; until it is made the Hub shows the old state. After a
+break the same command goes on where it was. The token comes from HF_TOKEN or `hf auth login`, is shown to the Hub alone
+and written nowhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, exported by a lazy module
+
+from brain_mri.errors import ConfigError, run_command
+from brain_mri.hub_repository import Repository, upload
+from brain_mri.hub_space import stage_space
+from brain_mri.release import copy_published
+
+_MODEL_VARIABLE = "MODEL_ID"  # what space/app.py reads
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to publish, and what a Space shows.
+
+    Attributes:
+        model: id of the model repository, USER/NAME.
+        space: id of the Space; None for none.
+        private: make what is created private; None leaves it to the account's default.
+        examples: pictures that the Space offers instead of phantoms.
+        examples_license: whose they are and under what licence they are shown.
+
+    Raises:
+        ConfigError: an id is not USER/NAME.
+    """
+
+    model: str
+    space: str | None = None
+    private: bool | None = None
+    examples: Path | None = None
+    examples_license: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name in (("model", self.model), ("space", self.space)):
+            if name is not None and not _is_id(name):
+                raise ConfigError(f"--{option} {name}: give an id on the Hub, USER/NAME.")
+        if self.examples is not None and self.space is None:
+            raise ConfigError("--examples are pictures of a Space: add --space USER/NAME, or leave them out.")
+
+
+def publish(folder: Path, destination: Destination) -> list[str]:
+    """Upload the published files of a model folder and, if asked to, the Space that serves it.
+
+    Args:
+        folder: what train.py left, or `brain_mri.release` copied.
+        destination: where to.
+
+    Returns:
+        A line for each repository: its address, and what became of it.
+
+    Raises:
+        ConfigError: no token, or whatever the Hub refuses, in one sentence.
+        DataError: the model folder is not whole.
+    """
+    token = _token()
+    with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
+        staged = _stage(folder, destination, Path(scratch))
+        api = HfApi(token=token, library_name="brain_mri")
+        uploaded = [upload(api, repository, destination.private) for repository in staged]
+    lines = [f"{done.url}: {done.what}" for done in uploaded]
+    if destination.space is not None and uploaded[0].is_private:
+        lines.append(
+            f"{destination.model} is private: give the Space a token that may read it, as its secret HF_TOKEN, at "
+            f"{uploaded[1].url}/settings"
+        )
+    return lines
+
+
+def plan(folder: Path, destination: Destination) -> list[str]:
+    """What `publish` would upload: every file with its size. Asks no network and needs no token.
+
+    Raises:
+        ConfigError: `folder` is no finished model folder.
+        DataError: it is not whole.
+    """
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
+        for repository in _stage(folder, destination, Path(scratch)):
+            sizes = {name: path.stat().st_size for name, path in repository.files.items()}
+            lines.append(f"{repository.kind} {repository.name}")
+            lines += [f"{size:>14,}  {name}" for name, size in sizes.items()]
+            lines.append(f"{sum(sizes.values()):>14,}  bytes in {len(sizes)} files")
+    return [*lines, "Dry run: nothing was sent."]
+
+
+def destination_of(arguments: Any) -> Destination | None:
+    """Where `--push_to_hub` asks to publish, checked before hours of training; None without it.
+
+    The trainer would push checkpoints too, so the option is taken from it: what is published is the finished folder.
+
+    Args:
+        arguments: TrainingArguments.
+
+    Raises:
+        ConfigError: no id, no token, or an option that publishing does not have.
+    """
+    if not arguments.push_to_hub:
+        return None
+    if arguments.hub_token is not None:
+        raise ConfigError("--hub_token stays behind in the shell's history: set HF_TOKEN, or use `hf auth login`.")
+    if arguments.hub_revision is not None:
+        raise ConfigError("--hub_revision: what is published goes to the branch main; leave the option out.")
+    if arguments.hub_model_id is None:
+        raise ConfigError("--push_to_hub needs to know where to: add --hub_model_id USER/NAME.")
+    _token()
+    arguments.push_to_hub = False
+    return Destination(arguments.hub_model_id, private=arguments.hub_private_repo)
+
+
+def publish_trained(folder: Path, destination: Destination) -> list[str]:
+    """`publish` at the end of a training, which a Hub that fails must not seem to have lost.
+
+    Raises:
+        ConfigError: as `publish`; the sentence names the command to go on with.
+    """
+    try:
+        return publish(folder, destination)
+    except ConfigError as error:
+        again = f"python -m brain_mri.hub publish {folder} --model {destination.model}"
+        raise ConfigError(f"{error} The model is whole in {folder}; to publish it: {again}") from error
+
+
+def _stage(folder: Path, destination: Destination, scratch: Path) -> list[Repository]:
+    copy_published(folder, scratch / "model")
+    staged = [Repository("model", destination.model, scratch / "model", {})]
+    if destination.space is not None:
+        target = scratch / "space"
+        stage_space(target, destination.model, destination.examples, destination.examples_license)
+        staged.append(Repository("space", destination.space, target, {_MODEL_VARIABLE: destination.model}))
+    return staged
+
+
+def _token() -> str:
+    token = get_token()
+    if token is None:
+        raise ConfigError(
+            "no token, so the Hub does not know who publishes: `hf auth login`, or set HF_TOKEN to one with write "
+            f"access ({constants.ENDPOINT}/settings/tokens)."
+        )
+    return token
+
+
+def _is_id(name: str) -> bool:
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return name.count("/") == 1
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.hub", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    command = parser.add_subparsers(dest="command", required=True).add_parser(
+        "publish", help="upload a model folder, and the Space that serves it"
+    )
+    command.add_argument("folder", type=Path, help="the folder that train.py left, such as release")
+    command.add_argument("--model", required=True, metavar="USER/NAME", help="the model's id on the Hub")
+    command.add_argument("--space", metavar="USER/NAME", help="the Space's id on the Hub (default: no Space)")
+    command.add_argument("--private", action="store_true", help="create both private (default: as the account has it)")
+    command.add_argument("--examples", type=Path, metavar="FOLDER", help="pictures you have the right to show to all")
+    command.add_argument("--examples_license", metavar="TEXT", help="whose they are, and under what licence")
+    command.add_argument("--dry_run", action="store_true", help="only list the files and their sizes, in bytes")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Publish what the command line names."""
+    options = _parse(argv)
+    destination = Destination(
+        options.model, options.space, options.private or None, options.examples, options.examples_license
+    )
+    for line in (plan if options.dry_run else publish)(options.folder, destination):
+        print(line)
+
+
+if __name__ == "__main__":
+    run_command(main)
