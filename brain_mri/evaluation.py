@@ -25,6 +25,7 @@ from brain_mri.data import PreparedImages, fingerprint, split_images
 from brain_mri.decisions import softmax
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.evidence import OnePass
+from brain_mri.guard import joined
 from brain_mri.layout import WHOLE
 from brain_mri.localization import localization
 from brain_mri.metrics import compute
@@ -45,7 +46,7 @@ class Predictions:
     Attributes:
         logits: float32 (n, k), in the order of the images.
         labels: int64 (n,), indices of the model's labels.
-        embeddings: float32 (n, channels), what the model's last layer reads.
+        embeddings: float32 (n, d), what the guard reads, see `guard.joined`.
         evidence: float32 (n, k, h, w), see `evidence.evidence_maps`; None of a model that has no exact maps.
     """
 
@@ -151,7 +152,8 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
         batch_size=batch_size,
         collate_fn=Collator(preprocessing.size),
     )
-    one_pass, loader = accelerator.prepare(OnePass(model).eval(), loader)
+    plain = OnePass(model).eval()
+    one_pass, loader = accelerator.prepare(plain, loader)
     gathered: list[list[npt.NDArray[Any]]] = []
     with torch.inference_mode():
         for batch in loader:
@@ -160,7 +162,8 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
             outputs = accelerator.gather_for_metrics((batch["labels"], *one_pass(pixel_values)))
             gathered.append([output.cpu().numpy() for output in outputs])
     labels, *outputs = (np.concatenate(column) for column in zip(*gathered, strict=True))
-    return Predictions(outputs[0], labels, *outputs[1:])
+    named = dict(zip(plain.output_names, outputs, strict=True))
+    return Predictions(named["logits"], labels, joined(named), named.get("evidence"))
 
 
 def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

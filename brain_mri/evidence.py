@@ -89,20 +89,30 @@ def guidance_loss(features: Tensor, classifier: nn.Module, labels: Tensor, cover
 class OnePass(nn.Module):
     """A classifier that gives, from one forward pass, all that is made of it: answer, embedding and evidence.
 
-    Its outputs, by name: `logits` (batch, k); `embedding` (batch, channels), what the classifier's last layer reads;
-    and, of a model that `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`. All float32.
+    Its outputs, by name: `logits` (batch, k); `embedding` (batch, channels), what the classifier's last layer reads; of
+    a model that `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; and, of a timm model, `texture`
+    (batch, 2 c), see `texture_of`, which the guard reads too. All float32.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
-        self.output_names = ("logits", "embedding", "evidence") if has_evidence(model) else ("logits", "embedding")
+        self._middle = middle_layer(model)
+        further = (("evidence", has_evidence(model)), ("texture", self._middle is not None))
+        self.output_names = ("logits", "embedding", *(name for name, there in further if there))
 
     def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         """The outputs of normalised `pixel_values` (batch, 3, H, W), in the order of `output_names`."""
         head = classifier_of(self.model)
         seen: dict[str, Tensor] = {}
         hooks = [head.register_forward_pre_hook(lambda module, inputs: seen.update(embedding=inputs[0]))]
+        if self._middle is not None:
+            name, channels = self._middle
+            hooks.append(
+                self.model.get_submodule(name).register_forward_hook(
+                    lambda module, inputs, output: seen.update(texture=texture_of(output, channels))
+                )
+            )
         if "evidence" in self.output_names:
             pooling = _poolings(self.model)[-1]
             hooks.append(pooling.register_forward_pre_hook(lambda module, inputs: seen.update(features=inputs[0])))
@@ -114,6 +124,32 @@ class OnePass(nn.Module):
         if "features" in seen:
             seen["evidence"] = evidence_maps(seen["features"].float(), head)
         return (logits, *(seen[name].float() for name in self.output_names[1:]))
+
+
+def middle_layer(model: PreTrainedModel) -> tuple[str, int] | None:
+    """The name and channels of the last but one of the layers that timm lists as stages; None of a model without.
+
+    What follows it is free to forget all that does not tell the classes apart, and with it what tells a brain MRI from
+    other pictures.
+    """
+    stages = getattr(getattr(model, "timm_model", None), "feature_info", None)
+    if not stages or len(stages) < 2:
+        return None
+    return f"timm_model.{stages[-2]['module']}", int(stages[-2]["num_chs"])
+
+
+def texture_of(features: Tensor, channels: int) -> Tensor:
+    """Mean and standard deviation of each channel over all places, (batch, 2 channels).
+
+    Args:
+        features: (batch, channels, h, w), (batch, h, w, channels) or (batch, places, channels).
+        channels: which of the axes is meant.
+    """
+    first = features.dim() == 4 and features.shape[1] == channels
+    places = features.flatten(2) if first else features.flatten(1, -2).transpose(1, 2)
+    mean = places.mean(dim=2)
+    spread = (places - mean.unsqueeze(2)).square().mean(dim=2).sqrt()
+    return torch.cat([mean, spread], dim=1)
 
 
 def _poolings(model: PreTrainedModel) -> list[nn.Module]:

@@ -17,7 +17,7 @@ from brain_mri.decisions import softmax
 from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
 from brain_mri.export import batches, export_onnx, quantize
 from brain_mri.files import write_json
-from brain_mri.guard import Guard
+from brain_mri.guard import Guard, joined, widths_of
 from brain_mri.models import at_output_stride, fold_temperature
 from brain_mri.onnx_model import FLOAT32_FILE, OnnxModel, served_file
 from brain_mri.scores import quick_scores
@@ -102,13 +102,18 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
     """
     if not PartialState().is_main_process:
         return
+    held_out_names = set(validation["file_name"])  # which train holds too after --train_on_validation
+    train = train.select([i for i, name in enumerate(train["file_name"]) if name not in held_out_names])
     chosen = np.unique(np.linspace(0, len(train) - 1, min(_GUARD_IMAGES, len(train))).round().astype(int))
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
     known, held_out = (
-        np.concatenate([served.run(batch)["embedding"] for batch in batches(rows, preprocessing)])
-        for rows in (train.select(chosen), validation)
+        [served.run(batch) for batch in batches(rows, preprocessing)] for rows in (train.select(chosen), validation)
     )
-    Guard.fit(known, train.select(chosen)["label"], held_out).save(folder)
+    embeddings, of_validation = (
+        np.concatenate([joined(outputs) for outputs in passes]) for passes in (known, held_out)
+    )
+    labels = train.select(chosen)["label"]
+    Guard.fit(embeddings, labels, of_validation, widths=widths_of(known[0])).save(folder)
 
 
 def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

@@ -24,7 +24,7 @@ from brain_mri.decisions import prediction_sets, softmax
 from brain_mri.errors import ConfigError, ImageError, run_command
 from brain_mri.guard import SETTINGS as GUARD_FILE
 from brain_mri.guard import STATISTICS as GUARD_STATISTICS
-from brain_mri.guard import Guard
+from brain_mri.guard import Guard, joined
 from brain_mri.images import read_image
 from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, Float32, OnnxModel, served_file
 from brain_mri.volumes import Slices, read_slices
@@ -142,7 +142,7 @@ class BrainMRIClassifier:
     def _judge(self, images: Sequence[Image.Image], names: Sequence[str], started: float) -> list[Prediction]:
         outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in images]))
         probabilities = softmax(outputs["logits"])
-        guard_scores = None if self._guard is None else self._guard.score(outputs["embedding"])
+        guard_scores = None if self._guard is None else self._guard.score(joined(outputs))
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         return [
             Prediction(

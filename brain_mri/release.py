@@ -2,7 +2,8 @@
 
     python -m brain_mri.release outputs/efficientnet release [--card model_card.md]
 
-Left out are checkpoints and pictures that show the data; absolute paths in `run.json` are cut to their last part.
+Left out are checkpoints, pictures that show the data, and the float32 ONNX file beside one in int8, which is what is
+served; absolute paths in `run.json` are cut to their last part.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from brain_mri.card import write_card
 from brain_mri.errors import ConfigError, run_command
+from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE
 
 _PUBLISHED = (
     "config.json",
@@ -58,6 +60,8 @@ def copy_published(source: Path, target: Path) -> list[Path]:
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     for path in published_files(source):
+        if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
+            continue
         copy = partial / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)

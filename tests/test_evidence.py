@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
-from brain_mri.evidence import FeatureTap, OnePass, evidence_maps, guidance_loss, has_evidence
+from brain_mri.evidence import FeatureTap, OnePass, evidence_maps, guidance_loss, has_evidence, texture_of
 from brain_mri.labels import LABELS
 from brain_mri.models import at_output_stride, build_config, build_model, fold_temperature
 from brain_mri.transforms import Augmentation, box_coverage
@@ -45,9 +45,10 @@ def test_only_a_classifier_linear_on_pooled_features_has_exact_maps(name: str, e
 def test_the_maps_add_up_to_the_logits(small: torch.nn.Module) -> None:
     pixel_values = torch.rand(3, 3, 64, 64)
     with torch.no_grad():
-        logits, embedding, evidence = OnePass(small)(pixel_values)
+        logits, embedding, evidence, texture = OnePass(small)(pixel_values)
         assert torch.allclose(logits, small(pixel_values=pixel_values).logits)
     assert evidence.shape == (3, 4, 2, 2) and embedding.shape == (3, 16)
+    assert texture.shape == (3, 32), "mean and spread of the 16 channels of the stage before the last"
     assert torch.allclose(evidence.mean(dim=(2, 3)) + small.timm_model.fc.bias, logits, atol=1e-5)
     assert torch.allclose(embedding @ small.timm_model.fc.weight.T + small.timm_model.fc.bias, logits, atol=1e-5)
 
@@ -64,15 +65,16 @@ def test_calibration_scales_maps_and_logits_alike() -> None:
 def test_a_finer_stride_gives_finer_maps_that_still_add_up() -> None:
     model = at_output_stride(_model("timm/tf_efficientnet_lite0.in1k", 64), 16)
     with torch.no_grad():
-        logits, _, evidence = OnePass(model)(torch.rand(1, 3, 64, 64))
+        logits, _, evidence, _ = OnePass(model)(torch.rand(1, 3, 64, 64))
     assert evidence.shape[2:] == (4, 4)
     assert torch.allclose(evidence.mean(dim=(2, 3)) + model.timm_model.classifier.bias, logits, atol=1e-4)
 
 
-def test_a_model_without_exact_maps_gives_answer_and_embedding_only() -> None:
+def test_a_model_without_exact_maps_gives_no_evidence() -> None:
     one_pass = OnePass(_model("timm/convnext_atto.d2_in1k", 64))
     with torch.no_grad():
-        assert one_pass.output_names == ("logits", "embedding") and len(one_pass(torch.rand(1, 3, 64, 64))) == 2
+        found = one_pass(torch.rand(1, 3, 64, 64))
+    assert one_pass.output_names == ("logits", "embedding", "texture") and len(found) == 3
     with pytest.raises(LookupError, match="not linear"):
         FeatureTap(one_pass.model)
 
@@ -173,3 +175,11 @@ def test_train_py_measures_its_evidence_on_held_out_boxes(guided_model: Path) ->
     assert found["n"] > 0 and 0 <= found["pointing_game"]["value"] <= 1
     record = json.loads((guided_model / "run.json").read_text())
     assert record["recipe"]["guidance"] == 0.3 and record["boxed_images"] > 0
+
+
+def test_texture_is_mean_and_spread_of_each_channel_in_any_order_of_axes() -> None:
+    features = torch.rand(2, 5, 3, 4)
+    expected = torch.cat([features.mean(dim=(2, 3)), features.std(dim=(2, 3), unbiased=False)], dim=1)
+    assert torch.allclose(texture_of(features, 5), expected, atol=1e-6)
+    assert torch.allclose(texture_of(features.permute(0, 2, 3, 1), 5), expected, atol=1e-6)
+    assert torch.allclose(texture_of(features.flatten(2).transpose(1, 2), 5), expected, atol=1e-6)

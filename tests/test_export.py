@@ -41,7 +41,7 @@ def test_the_file_gives_the_network_s_own_outputs_for_any_batch(guided_model: Pa
         with torch.no_grad():
             expected = OnePass(model)(pixel_values)
         found = exported.run(pixel_values.numpy())
-        assert list(found) == ["logits", "embedding", "evidence"]
+        assert list(found) == ["logits", "embedding", "evidence", "texture"]
         for name, values in zip(found, expected, strict=True):
             assert np.allclose(found[name], values.numpy(), atol=PARITY), name
 

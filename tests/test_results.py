@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from brain_mri.errors import DataError
+from brain_mri.results import keep, table
+
+_ROOT = Path(__file__).parents[1]
+_KEPT = [path for path in (_ROOT / "release", *sorted((_ROOT / "results").glob("*"))) if path.is_dir()]
+
+
+def test_the_readme_s_table_is_what_the_records_say() -> None:
+    assert table(_KEPT) in (_ROOT / "README.md").read_text(encoding="utf-8"), "paste the output of `make results`"
+
+
+def test_the_records_in_git_hold_no_weights_no_pictures_and_no_place() -> None:
+    for path in (_ROOT / "results").rglob("*"):
+        assert path.is_dir() or path.suffix == ".json", path
+        if path.is_file():
+            text = path.read_text(encoding="utf-8")
+            assert not [word for word in json.dumps(json.loads(text)).split('"') if word.startswith("/")], path
+
+
+def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path, tmp_path: Path) -> None:
+    model = tmp_path / "tiny"
+    shutil.copytree(guided_model, model, ignore=shutil.ignore_patterns("checkpoints"))
+    with pytest.raises(DataError, match=r"holds no evaluation/results\.json"):
+        table([model])
+    accuracy = {"value": 0.8765, "low": 0.8012, "high": 0.9123}
+    scores = {"accuracy": accuracy, "expected_calibration_error": {"value": 0.0321}}
+    (model / "evaluation").mkdir()
+    (model / "evaluation" / "results.json").write_text(json.dumps({"scores": scores, "data": {"name": "synthetic"}}))
+    keep(model, tmp_path / "kept")
+    row = table([tmp_path / "kept"]).splitlines()[2]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:5] == ["`kept`: resnet18, random weights", "87.65% (80.12 to 91.23)", "-", "-", "0.0321"]
+    assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
+    assert not list((tmp_path / "kept").rglob("*.safetensors"))
