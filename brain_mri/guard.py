@@ -4,9 +4,9 @@ The score is a Mahalanobis distance (Lee 2018, https://arxiv.org/abs/1807.03888)
 the embedding; `brain_mri.clouds` says of which kind.
 
 A network trained on brains alone forgets in its last layer much of what tells them from other pictures. So an embedding
-may carry features of an earlier layer behind those of the last, as Lee's ensemble does. The last layer is described
-twice, as it is and by its direction alone (Müller and Hein 2025, https://arxiv.org/abs/2505.18032), since each of the
-two overlooks what the other finds; the score is the mean of all distances. `benchmarks/guard.py` measures it beside
+may carry features of an earlier layer behind those of the last, as Lee's ensemble does. Each layer is described twice,
+as it is and by its direction alone (Müller and Hein 2025, https://arxiv.org/abs/2505.18032), since each of the two
+overlooks what the other finds; the score is the mean of all distances. `benchmarks/guard.py` measures it beside
 other scores.
 """
 
@@ -45,7 +45,7 @@ class Guard:
     """What is known of the embeddings of brain MRI, and how far from them is too far.
 
     Attributes:
-        clouds: of the directions of the first part, then one for each part of the embedding, in their order.
+        clouds: two for each part of the embedding, in their order: of its directions, and of its values.
         threshold: the mean distance that the share `acceptance` of the validation embeddings keeps.
         acceptance: that share, in (0, 1).
     """
@@ -92,7 +92,7 @@ class Guard:
         if sum(widths) != train.shape[1] or min(widths) < 1:
             raise ConfigError(f"the guard's widths {list(widths)} must be 1 or more and add up to {train.shape[1]}.")
         clouds = tuple(
-            describe(*views, labels, acceptance, unit=number == 0, bytes_each=_BYTES // (sum(widths) + widths[0]))
+            describe(*views, labels, acceptance, unit=number % 2 == 0, bytes_each=_BYTES // (2 * sum(widths)))
             for number, views in enumerate(zip(_views(train, widths), _views(validation, widths), strict=True))
         )
         threshold = quantile(cls(clouds, 1.0, acceptance).score(validation), acceptance)
@@ -101,7 +101,7 @@ class Guard:
     @property
     def widths(self) -> tuple[int, ...]:
         """How many values each part of the embedding has."""
-        return tuple(cloud.means.shape[1] for cloud in self.clouds[1:])
+        return tuple(cloud.means.shape[1] for cloud in self.clouds[::2])
 
     def score(self, embeddings: npt.ArrayLike) -> Floats:
         """How unlike a brain MRI each embedding is: (k,), 1 at the threshold, 2 at twice its distance, never below 0.
@@ -178,7 +178,7 @@ class Guard:
             guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ConfigError(f"{path} or {STATISTICS} beside it is broken ({error}): fit the guard again.") from error
-        if len(clouds) < 2 or not guard.threshold > 0:
+        if not clouds or len(clouds) % 2 or not guard.threshold > 0:
             raise ConfigError(f"{path} holds no distances to compare: fit the guard again.")
         return guard
 
@@ -202,9 +202,8 @@ def _cloud(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Cloud:
 
 
 def _views(points: Floats, widths: Sequence[int]) -> list[Floats]:
-    """The first part once more, then each part: what the clouds describe."""
-    parts = [points[:, start:stop] for start, stop in pairwise([0, *accumulate(widths)])]
-    return [parts[0], *parts]
+    """Each part twice: what the clouds describe."""
+    return [points[:, start:stop] for start, stop in pairwise([0, *accumulate(widths)]) for _ in range(2)]
 
 
 def _table(values: npt.ArrayLike, name: str, least: int = 1) -> Floats:

@@ -47,8 +47,13 @@ def published_files(folder: Path) -> list[Path]:
     return sorted(path for pattern in _PUBLISHED for path in folder.glob(pattern) if path.is_file())
 
 
-def copy_published(source: Path, target: Path) -> list[Path]:
+def copy_published(source: Path, target: Path, data_license: str | None = None) -> list[Path]:
     """Copy the published files, and write the card anew from them; what stood at `target` is replaced as a whole.
+
+    Args:
+        source: the folder that train.py left and evaluate_model.py added to.
+        target: the folder to write.
+        data_license: licence and authors of the training data, for the card; default: what `run.json` says.
 
     Raises:
         ConfigError: `source` is no finished model folder, or `target` holds something else than a model.
@@ -66,6 +71,8 @@ def copy_published(source: Path, target: Path) -> list[Path]:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     record = json.loads((partial / "run.json").read_text(encoding="utf-8"))
+    if data_license:
+        record["data"]["data_license"] = data_license
     (partial / "run.json").write_text(json.dumps(without_paths(record), indent=2) + "\n", encoding="utf-8")
     write_card(partial)
     if target.exists():
@@ -95,9 +102,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m brain_mri.release", description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="the folder that train.py left and evaluate_model.py added to")
     parser.add_argument("target", type=Path, help="the folder to write, such as release")
+    parser.add_argument("--data_license", help="licence and authors of the training data, for the card")
     parser.add_argument("--card", type=Path, help="also write the card here, with links that work from there")
     options = parser.parse_args(argv)
-    files = copy_published(options.model, options.target)
+    files = copy_published(options.model, options.target, options.data_license)
     if options.card:
         copy_card(options.target, options.card)
     size = sum(path.stat().st_size for path in files) / 1e6

@@ -77,13 +77,13 @@ def test_the_score_is_the_mean_of_the_distances_in_units_of_the_threshold() -> N
     points, labels = _embeddings(400, 1)
     guard = Guard.fit(points, labels, _embeddings(200, 2)[0], widths=(30, 10))
     given = _embeddings(50, 4)[0].astype(float)
-    views = (given[:, :30], given[:, :30], given[:, 30:])
-    mean = sum(cloud.distances(view) for cloud, view in zip(guard.clouds, views, strict=True)) / 3
+    views = (given[:, :30], given[:, :30], given[:, 30:], given[:, 30:])
+    mean = sum(cloud.distances(view) for cloud, view in zip(guard.clouds, views, strict=True)) / 4
     assert guard.score(given) * guard.threshold == pytest.approx(mean)
     assert guard.widths == (30, 10)
 
 
-def test_the_first_part_is_described_by_its_direction_and_by_its_size_too() -> None:
+def test_each_part_is_described_by_its_direction_and_by_its_size_too() -> None:
     points, labels = _embeddings(400, 1)
     direction, value = Guard.fit(points, labels, _embeddings(200, 2)[0]).clouds
     points = points.astype(float)
