@@ -152,7 +152,8 @@ def test_publishing_makes_one_commit_of_the_published_files_and_prints_the_addre
         for p in copy_published(published.model, tmp_path / "m")
     }
     assert hub.content("model", _MODEL) == files | {".gitattributes": hub.content("model", _MODEL)[".gitattributes"]}
-    assert {"README.md", "model.safetensors", "onnx/model.onnx", "guard.json"} <= set(files)
+    assert {"README.md", "model.safetensors", "guard.json"} <= set(files)
+    assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} & set(files)
     assert f"{hub.url}/{_MODEL}: " in published.process.out and f"{hub.url}/spaces/{_SPACE}: " in published.process.out
 
 
@@ -484,9 +485,8 @@ def test_train_with_push_to_hub_ends_in_one_commit_without_checkpoints(
     assert f"{hub.url}/{_MODEL}: " in done.out and _TOKEN not in done.out + done.err
     assert hub.commits("model", _MODEL) == ["initial commit", "Publish with brain_mri"]
     names = set(hub.content("model", _MODEL))
-    assert {"model.safetensors", "README.md", "onnx/model.onnx"} <= names and not [
-        n for n in names if "checkpoint" in n
-    ]
+    assert {"model.safetensors", "README.md"} <= names and {"onnx/model.onnx", "onnx/model_quantized.onnx"} & names
+    assert not [name for name in names if "checkpoint" in name]
 
 
 @pytest.mark.slow

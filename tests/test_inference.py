@@ -76,7 +76,7 @@ def test_the_prediction_set_and_the_refusals_are_those_of_the_stored_thresholds(
 
 def test_the_overlay_shows_the_label_asked_for(classifier: BrainMRIClassifier, slices: list[Path]) -> None:
     answer = classifier.predict(slices[0])
-    assert answer.evidence is not None and answer.evidence["glioma"].shape == (3, 3)
+    assert answer.evidence is not None and answer.evidence["glioma"].shape == (12, 12)  # 96 pixels at stride 8
     assert answer.overlay().size == answer.image.size
     assert answer.overlay("glioma").tobytes() != answer.overlay("no_tumor").tobytes()
     with pytest.raises(ConfigError, match="no label 'cyst': the model knows glioma"):
