@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from brain_mri import run
 from brain_mri.arguments import DataArguments
 from brain_mri.errors import BrainMRIError, ConfigError, run_command
 from brain_mri.files import write_json
+from brain_mri.folds import PATIENT_WISE as SUMMARY
 from brain_mri.folds import Plan, author_folds, build_fold, grouped_folds
 from brain_mri.layout import FolderLayout, scan_folder
 
@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
 _EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
-SUMMARY = run.PATIENT_WISE
 _PLAN = "plan.json"
 _SCRIPTS = Path(__file__).resolve().parents[1]
 
@@ -179,7 +178,8 @@ def _check_start() -> None:
         raise ConfigError("start brain_mri.crossval as one process; on several GPUs give each its folds by --only.")
     _script("train.py")  # before the minute that reading the images takes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fold under way ends too
-    run.set_up_console()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("brain_mri").setLevel(logging.INFO)
 
 
 def _describe(plan: Plan) -> str:

@@ -23,6 +23,8 @@ from brain_mri.splits import merge_groups
 
 logger = logging.getLogger(__name__)
 
+PATIENT_WISE = "patient_wise.json"  # what cross-validation leaves, and a model's card reads
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -23,6 +23,7 @@ from brain_mri.card import write_card
 from brain_mri.data import PreparedImages, boxed_images, fingerprint
 from brain_mri.errors import ConfigError
 from brain_mri.files import read_json, write_json
+from brain_mri.folds import PATIENT_WISE
 from brain_mri.leakage import audit, headline
 from brain_mri.stages import earlier_stages
 from brain_mri.training import MRITrainer
@@ -30,7 +31,6 @@ from brain_mri.training import MRITrainer
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
-PATIENT_WISE = "patient_wise.json"
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
 
 
