@@ -120,6 +120,7 @@ def main() -> None:
         ssr_mode=False,
         pwa=False,
         mcp_server=True,
+        state_session_capacity=1,  # gradio keeps each session's last answer, its picture too; nothing here needs it
     )
 
 

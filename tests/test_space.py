@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import base64
 import csv
 import io
 import json
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -36,6 +38,7 @@ from page import about, pictures, service, views
 from page.texts import languages, texts
 
 _KEEP = 4  # seconds; short, so that a test can wait for an upload's end
+_load = runpy.run_path(str(ROOT / "benchmarks" / "space_load.py"))
 _NOTICE = "Research and teaching, not a diagnosis."
 
 
@@ -223,6 +226,20 @@ def test_the_page_starts_without_torch_in_little_memory(server: Server, client: 
     client.predict(handle_file(_file(grey(0.4), tmp_path)), api_name="/classify")
     assert "torch" not in Path(f"/proc/{server.pid}/maps").read_text()
     assert server.resident_megabytes() < 400
+
+
+@pytest.mark.slow
+def test_what_a_visitor_was_answered_is_not_kept_in_memory(server: Server) -> None:
+    async def visitors(count: int) -> float:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60) as http:
+            for _ in range(count):
+                await _load["ask"](http, button, _load["EXAMPLES"][0])
+        return server.resident_megabytes()
+
+    config = httpx.get(f"{server.url}/config").json()
+    button = next(one["id"] for one in config["dependencies"] if "brainMRI.send" in str(one["js"]))
+    before = asyncio.run(visitors(20))
+    assert asyncio.run(visitors(60)) - before < 30  # an answer, its pictures included, takes about 1 MB
 
 
 @pytest.mark.slow

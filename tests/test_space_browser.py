@@ -142,7 +142,7 @@ def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
 def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:
     for _ in range(40):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.classList.contains('bm-example')"):
+        if page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png":
             break
     page.keyboard.press("Enter")
     expect(page.locator(".bm-chosen li")).to_have_text(["synthetic_glioma.png"])
@@ -226,6 +226,10 @@ def test_german_is_a_page_of_its_own(server: Server, browser: Browser, tmp_path:
         _shot(page, "german")
 
 
-def test_the_examples_are_phantoms_and_say_so(page: Page) -> None:
+def test_the_examples_are_phantoms_but_for_one_slice_that_a_package_brings_and_say_so(page: Page) -> None:
     assert all(path.name.startswith("synthetic_") for path in (SPACE / "examples").iterdir())
-    expect(page.locator(".bm-examples")).to_contain_text("synthetic phantoms")
+    expect(page.locator(".bm-examples")).to_contain_text("Synthetic phantoms")
+    expect(page.locator(".bm-examples")).to_contain_text("The first is a real slice")
+    real, *phantoms = page.locator(".bm-example").all()
+    assert real.get_attribute("data-name") == "real_slice_from_nibabel.png"
+    assert all(str(one.get_attribute("data-name")).startswith("synthetic_") for one in phantoms)

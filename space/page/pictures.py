@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -74,7 +75,7 @@ def exported(prediction: Prediction, label: str | None, lines: list[str]) -> Ima
     width, height = sum(image.width for image in images), images[0].height
     size = max(13, round(width / 42))
     font = ImageFont.load_default(size)
-    rows = [row for line in lines for row in _wrapped(line, width - size, font)]
+    rows = [row for line in lines for row in _wrapped(line, width - size, size)]
     sheet = Image.new("RGB", (width, height + round(1.45 * size * (len(rows) + 0.6))), _PAPER)
     for i, image in enumerate(images):
         sheet.paste(image, (i * images[0].width, 0))
@@ -90,15 +91,22 @@ def _fitted(size: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _wrapped(line: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
-    rows = [""]
+def _wrapped(line: str, width: int, size: int) -> list[str]:
+    rows, used, space = [""], 0.0, _width(" ", size)
     for word in line.split():
-        longer = f"{rows[-1]} {word}".strip()
-        if rows[-1] and font.getlength(longer) > width:
+        wide = _width(word, size)
+        if rows[-1] and used + space + wide > width:
             rows.append(word)
+            used = wide
         else:
-            rows[-1] = longer
+            used += wide + (space if rows[-1] else 0)
+            rows[-1] = f"{rows[-1]} {word}".strip()
     return rows
+
+
+@lru_cache(4096)  # the same words come again in every answer
+def _width(word: str, size: int) -> float:
+    return ImageFont.load_default(size).getlength(word)
 
 
 def strongest_place(prediction: Prediction, label: str) -> str:

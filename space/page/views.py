@@ -13,13 +13,12 @@ import jinja2
 
 from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import BrainMRIError
-from page import pictures
+from page import examples, pictures
 from page.curve import curve
 from page.service import HEALTHY, Answer, ExpiredError, Service
 from page.texts import Texts
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
 @cache
@@ -60,11 +59,8 @@ def message_html(text: str, t: Texts) -> str:
 
 def examples_html(t: Texts) -> str:
     """Buttons that put an example into the upload, in the browser."""
-    paths = sorted(path for path in _EXAMPLES.glob("*") if path.suffix in (".png", ".jpg"))
-    examples = [(path.name, pictures.data_uri(path.read_bytes(), f"image/{path.suffix[1:]}")) for path in paths]
-    volumes = [(path.name, pictures.data_uri(path.read_bytes(), "application/zip")) for path in _EXAMPLES.glob("*.zip")]
-    synthetic = all(name.startswith("synthetic_") for name, _ in examples + volumes)
-    return render("examples", t, examples=examples, volumes=volumes, synthetic=synthetic) if paths else ""
+    offered = examples.offered()
+    return render("examples", t, **vars(offered)) if offered.examples else ""
 
 
 def bars(probabilities: dict[str, float], t: Texts) -> list[dict[str, Any]]:
