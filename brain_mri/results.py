@@ -53,14 +53,14 @@ def _row(folder: Path) -> list[str]:
         _evidence(records),
         f"{records.run['parameters'] / 1e6:.1f} M" if "parameters" in records.run else "-",
         _latency(read_json(folder / "evaluation" / "latency.json")),
-        _hours(sum(stage["seconds"] for stage in records.run.get("stages", [])) + records.run["seconds"]),
+        _training(records.run),
     ]
 
 
 def _name(run: Record) -> str:
     first = first_model(run)
     name = str(first["model"]).rsplit("/", 1)[-1].split(".")[0]
-    return f"{name}, {'ImageNet weights' if first['pretrained'] else 'random weights'}"
+    return f"{name}, {'ImageNet' if first['pretrained'] else 'random'} weights, {run['model']['image_size']} px"
 
 
 def _percent(figure: Record) -> str:
@@ -91,8 +91,13 @@ def _latency(record: Record) -> str:
     return f"{served['p50_ms']:.0f}" if served else "-"
 
 
-def _hours(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+def _training(run: Record) -> str:
+    """Epochs and time, of all stages."""
+    stages: list[Record] = run.get("stages", [])
+    epochs = sum(stage["epochs"] for stage in stages) + run["training"]["num_train_epochs"]
+    seconds = sum(stage["seconds"] for stage in stages) + run["seconds"]
+    time = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"{epochs:g} epochs, {time}"
 
 
 def keep(model: Path, target: Path) -> None:

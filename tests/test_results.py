@@ -37,6 +37,7 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     keep(model, tmp_path / "kept")
     row = table([tmp_path / "kept"]).splitlines()[2]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == ["`kept`: resnet18, random weights", "87.65% (80.12 to 91.23)", "-", "-", "0.0321"]
+    assert cells[:5] == ["`kept`: resnet18, random weights, 96 px", "87.65% (80.12 to 91.23)", "-", "-", "0.0321"]
+    assert cells[-1].startswith("12 epochs, ")
     assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
     assert not list((tmp_path / "kept").rglob("*.safetensors"))
