@@ -3,7 +3,7 @@
     python evaluate_model.py outputs/efficientnet --data_dir <folder>
     torchrun --nproc_per_node 2 evaluate_model.py outputs/efficientnet --data_dir <folder>    the same figures
 
-Writes <model>/evaluation/results.json and the plots beside it.
+Writes <model>/evaluation/results.json, every answer (predictions.csv) and the plots beside it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from accelerate import PartialState
 from brain_mri import evaluation, protocols, run
 from brain_mri.arguments import DataArguments, EvaluationArguments, parse
 from brain_mri.data import fingerprint, prepare_images
+from brain_mri.ensemble import PREDICTIONS
 from brain_mri.errors import run_command
 from brain_mri.evaluation import CALIBRATION
 from brain_mri.files import read_json, write_json
@@ -49,6 +50,7 @@ def main() -> None:
         folder, results = evaluation.output_files(args, None if is_own else data["name"])
         evaluation.draw(predictions, figures["scores"], folder, read_json(Path(args.model_dir) / CALIBRATION))
         evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
+        evaluation.answers(predictions, rows, names).save(folder / PREDICTIONS)
         about = {"model": Path(args.model_dir).name, "images": which, "data": data}
         effort = {"seconds": round(time.time() - started, 1), "processes": PartialState().num_processes}
         write_json(about | effort | figures, results)

@@ -23,6 +23,7 @@ from brain_mri import plots
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data import PreparedImages, fingerprint, split_images
 from brain_mri.decisions import softmax
+from brain_mri.ensemble import Answers
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.evidence import OnePass
 from brain_mri.guard import joined
@@ -142,6 +143,12 @@ def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path,
         return folder, folder / "results.json"
     name = "external_" + re.sub(r"[^\w.-]+", "-", external)
     return folder / name, folder / f"{name}.json"
+
+
+def answers(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> Answers:
+    """The probabilities with the names and patients of their images, to be stored."""
+    names, groups = tuple(rows["file_name"]), tuple(rows["patient_group"])
+    return Answers(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))
 
 
 def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 64) -> Predictions:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,11 +18,13 @@ from transformers import TrainingArguments, pipeline
 
 from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
 from brain_mri.data import prepare_images
+from brain_mri.ensemble import PREDICTIONS, Answers
 from brain_mri.evaluation import load_model, predict
 from brain_mri.finishing import save_model
 from brain_mri.labels import LABELS
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.phantom import write_phantoms
+from brain_mri.scores import score
 from brain_mri.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
@@ -71,8 +74,8 @@ def judged(trained: Path, phantoms: Path) -> Path:
     return trained
 
 
-def _results(model: Path) -> dict[str, object]:
-    scores: dict[str, object] = json.loads((model / "evaluation" / "results.json").read_text())["scores"]
+def _results(model: Path) -> dict[str, Any]:
+    scores: dict[str, Any] = json.loads((model / "evaluation" / "results.json").read_text())["scores"]
     return scores
 
 
@@ -89,6 +92,14 @@ def test_a_run_leaves_a_whole_model_folder_without_pickles(trained: Path) -> Non
 def test_the_sizes_and_the_audit_are_said_before_the_first_step(trained: Path) -> None:
     said = (trained / "said.txt").read_text()
     assert said.index("validation") < said.index("twin") < said.index("'eval_loss'")
+
+
+def test_every_answer_is_kept_and_gives_the_figures_again(judged: Path) -> None:
+    kept = Answers.load(judged / "evaluation" / PREDICTIONS)
+    figures = score(kept.probabilities, kept.labels, kept.label_names, kept.groups)
+    stored = _results(judged)
+    assert figures["accuracy"] == stored["accuracy"] and figures["confusion_matrix"] == stored["confusion_matrix"]
+    assert figures["brier"]["value"] == pytest.approx(stored["brier"]["value"], abs=1e-7)
 
 
 def test_two_processes_judge_as_one_does_and_count_each_image_once(judged: Path, phantoms: Path) -> None:

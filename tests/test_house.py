@@ -35,7 +35,7 @@ _FLOORS = (
     {"data", "folds"},
     {"models", "optim"},
     {"metrics", "calibration", "scores", "plots", "evidence"},
-    {"localization"},
+    {"localization", "ensemble"},
     {"training", "evaluation", "export"},
     {"model_records", "card"},
     {"stages"},
@@ -56,6 +56,7 @@ _WITHOUT_TORCH = {
     "splits",
     "calibration",
     "hub",
+    "ensemble",
 }
 _ROOMS = sorted(_PACKAGE.glob("**/*.py"))
 _SCRIPTS = [_ROOT / "train.py", _ROOT / "evaluate_model.py"]

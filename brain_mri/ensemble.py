@@ -1,0 +1,135 @@
+"""What several models say together: the mean of their calibrated probabilities, against the first of them. No torch.
+
+    python -m brain_mri.ensemble outputs/efficientnet outputs/resnet50 [...]
+
+Reads the `evaluation/predictions.csv` that evaluate_model.py left in each folder; no model is run again. The gain is
+paired: both are judged on the same resamples of patients, so that what is hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from brain_mri.errors import ConfigError, DataError, run_command
+from brain_mri.scores import mean_score, score
+
+PREDICTIONS = "predictions.csv"
+_KNOWN = ("file_name", "patient_group", "label")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A model's probabilities on a set of images.
+
+    Attributes:
+        file_names: (n,).
+        groups: (n,) the patient of each image; None for an unknown one.
+        labels: (n,) the true class, as a position in `label_names`.
+        probabilities: float64 (n, k).
+        label_names: the k classes.
+    """
+
+    file_names: tuple[str, ...]
+    groups: tuple[str | None, ...]
+    labels: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+    label_names: tuple[str, ...]
+
+    def save(self, path: Path) -> None:
+        """Write one row for each image: its name, patient, true class, and a column of probabilities for each class."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            rows.writerow([*_KNOWN, *self.label_names])
+            for name, group, label, row in zip(
+                self.file_names, self.groups, self.labels, self.probabilities, strict=True
+            ):
+                rows.writerow([name, group or "", self.label_names[label], *(f"{p:.9g}" for p in row)])
+
+    @classmethod
+    def load(cls, path: Path) -> Answers:
+        """Read them back.
+
+        Raises:
+            DataError: there is no such file, or it has other columns.
+        """
+        if not path.is_file():
+            raise DataError(f"{path} is not there: run evaluate_model.py on the model first.")
+        with path.open(newline="", encoding="utf-8") as file:
+            head, *rows = list(csv.reader(file))
+        if tuple(head[: len(_KNOWN)]) != _KNOWN or not rows:
+            raise DataError(f"{path} is no table of predictions: run evaluate_model.py on the model again.")
+        classes = tuple(head[len(_KNOWN) :])
+        return cls(
+            tuple(row[0] for row in rows),
+            tuple(row[1] or None for row in rows),
+            np.asarray([classes.index(row[2]) for row in rows], dtype=np.int64),
+            np.asarray([row[len(_KNOWN) :] for row in rows], dtype=np.float64),
+            classes,
+        )
+
+    @property
+    def correct(self) -> npt.NDArray[np.float64]:
+        """(n,) 1 where the most probable class is the true one."""
+        return np.asarray(self.probabilities.argmax(axis=1) == self.labels, dtype=np.float64)
+
+
+def mean_of(members: Sequence[Answers]) -> Answers:
+    """The mean of several models' probabilities.
+
+    Raises:
+        ConfigError: they were judged on different images or know different classes.
+    """
+    first = members[0]
+    for other in members[1:]:
+        if (other.file_names, other.label_names) != (first.file_names, first.label_names):
+            raise ConfigError("the models were judged on different images or know different classes: judge them alike.")
+    mean = np.mean([member.probabilities for member in members], axis=0)
+    return Answers(first.file_names, first.groups, first.labels, mean, first.label_names)
+
+
+def gain(ensemble: Answers, single: Answers) -> dict[str, float]:
+    """Accuracy of the one minus that of the other, with the 95% interval of `scores.mean_score`."""
+    return mean_score(ensemble.correct - single.correct, single.groups)
+
+
+def report(folders: Sequence[Path]) -> str:
+    """A table of the models, of their mean, and whether that beats the first by more than its interval."""
+    members = [Answers.load(folder / "evaluation" / PREDICTIONS) for folder in folders]
+    together = mean_of(members)
+    lines = ["| model | accuracy | ECE |", "| --- | ---: | ---: |"]
+    for name, answers in [*((f"`{f.name}`", m) for f, m in zip(folders, members, strict=True)), ("mean", together)]:
+        figures = score(answers.probabilities, answers.labels, answers.label_names, answers.groups)
+        accuracy, error = figures["accuracy"], figures["expected_calibration_error"]
+        low, high = (accuracy.get(end, accuracy["value"]) for end in ("low", "high"))
+        lines.append(f"| {name} | {accuracy['value']:.2%} ({low:.2%} to {high:.2%}) | {error['value']:.4f} |")
+    more = gain(together, members[0])
+    low, high = more.get("low", more["value"]), more.get("high", more["value"])
+    verdict = "beats" if low > 0 else "does not beat"
+    points = f"{100 * more['value']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+    return "\n".join(
+        [*lines, "", f"The mean {verdict} `{folders[0].name}`: {points} on {len(members[0].labels)} images."]
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.ensemble", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folders", nargs="+", type=Path, help="model folders; the first is the one to beat")
+    options = parser.parse_args(argv)
+    if len(options.folders) < 2:
+        raise ConfigError("one model is no ensemble: name two folders or more.")
+    print(report(options.folders))
+
+
+if __name__ == "__main__":
+    run_command(main)
