@@ -22,6 +22,7 @@ from brain_mri.evaluation import predict
 from brain_mri.hardware import join_launch
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
+from brain_mri.streaming import keep_record, known_images, open_stream
 from brain_mri.training import build_trainer
 from brain_mri.transforms import Preprocessing
 
@@ -40,7 +41,11 @@ def main() -> None:
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
         splits = split_images(images, data_args)
-    run.report(images, splits, data_args.twin_threshold, folder)
+    if data_args.streaming:
+        splits["train"] = open_stream(data_args, training_args, recipe.search_trials, preprocessing, images)
+        keep_record(splits["train"], folder, run.checkpoint_to_resume(training_args))
+    else:
+        run.report(images, splits, data_args.twin_threshold, folder)
 
     if recipe.search_trials:
         model_args, training_args = search(model_args, images.label_names, splits, preprocessing, recipe, training_args)
@@ -59,7 +64,7 @@ def main() -> None:
         finishing.judge_evidence(predictions, validation, images.label_names, folder)
     finishing.save_model(model, preprocessing, folder)
     finishing.export(model, validation, preprocessing, folder)
-    finishing.fit_guard(splits["train"], validation, preprocessing, folder)
+    finishing.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], clock.seconds)
     run.write_model_card(folder)

@@ -29,6 +29,10 @@ class DataArguments:
 
     data_dir: str | None = _option(None, "Folder of images (<split>/<class>/ or <class>/) or a Hub dataset id.")
     data_revision: str | None = _option(None, "Branch, tag or commit of a Hub dataset.")
+    streaming: bool = _option(
+        False, "Read the training images from Parquet shards as they are needed, for sets larger than the disk."
+    )
+    shuffle_buffer: int = _option(1000, "Images, as their files are, that --streaming keeps per worker to mix them.")
     validation_fraction: float = _option(0.2, "Share of train held out where there is no validation split (0 to 0.5).")
     test_fraction: float = _option(0.2, "Share of all images held out where there is no test split (0 to 0.5).")
     split_seed: int = _option(42, "Seed of the held-out splits; independent of --seed, so that runs can be compared.")
@@ -46,6 +50,10 @@ class DataArguments:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a share above 0 and at most 0.5.")
         if not 0.9 <= self.twin_threshold <= 1:
             raise ConfigError(f"--twin_threshold {self.twin_threshold}: give a correlation from 0.9 to 1.")
+        if self.shuffle_buffer < 1:
+            raise ConfigError(f"--shuffle_buffer {self.shuffle_buffer}: give 1 or more images.")
+        if self.streaming and self.train_on_validation:
+            raise ConfigError("--streaming and --train_on_validation: write shards whose train split has all images.")
 
 
 @dataclass

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Image,
+    concatenate_datasets,
+    load_dataset,
+    load_dataset_builder,
+)
 
 from brain_mri.arguments import DataArguments
 from brain_mri.duplicates import near_duplicate_pairs, thumbnail
@@ -71,7 +79,8 @@ class PreparedImages:
 def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     """Read every image of `args.data_dir`, resize it as the model's processor does, and keep that on disk.
 
-    A second call with the same files and the same preprocessing reads the cache.
+    A second call with the same files and the same preprocessing reads the cache. With `args.streaming` it is every
+    image but those of train, which `brain_mri.streaming` reads.
 
     Raises:
         DataError: no such folder, or anything wrong with it: unreadable images, empty classes and unknown folders are
@@ -81,6 +90,11 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
         raise DataError("no data: give --data_dir, a folder of images or a Hub dataset id.")
     if Path(args.data_dir).is_dir():
         layout = scan_folder(args.data_dir)
+        if layout.images and args.streaming:
+            raise DataError(
+                f"{args.data_dir} holds pictures, and --streaming reads Parquet shards: write them with "
+                f"`python -m brain_mri.shards {args.data_dir} TARGET`, or leave --streaming out."
+            )
         if layout.images:
             return _prepare_folder(layout, args, preprocessing)
         if not any(Path(args.data_dir).rglob("*.parquet")):
@@ -115,19 +129,14 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
 
 def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     loaded = _load_hub(args)
-    features = next(iter(loaded.values())).features
-    image_column = _only(features, Image, args.data_dir)
-    label_column = _only(features, ClassLabel, args.data_dir)
-    mapping = align_labels(features[label_column].names)
-    label_names = tuple(mapping.values())
-    ids = [label_names.index(mapping[name]) for name in features[label_column].names]
+    image_column, label_column, label_names, ids = read_schema(next(iter(loaded.values())).features, args.data_dir)
     parts: list[Dataset] = []
     columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
     for name, split in loaded.items():
         columns["patient_group"] += _column(split, "patient_group")
         columns["box"] += [list(box or _NO_BOX) for box in _column(split, "box")]
         columns["label"] += [ids[label] for label in split[label_column]]
-        columns["split"] += [(split_of(name) or name) if len(loaded) > 1 else WHOLE] * len(split)
+        columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
         encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
         rows = _map(encoded, args, preprocessing)
         named = zip(_column(split, "file_name"), rows["path"], strict=True)
@@ -141,14 +150,61 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
 
 
 def _load_hub(args: DataArguments) -> DatasetDict:
+    if args.streaming:
+        held_out = {name: files for name, files in shard_files(args).items() if name != "train"}
+        if "validation" not in held_out:
+            raise DataError(
+                f"{args.data_dir} has no validation split, and what is streamed can't be split here: write the shards "
+                "with `python -m brain_mri.shards FOLDER TARGET --validation_fraction 0.2`."
+            )
+        return load_dataset("parquet", data_files=held_out)
     try:
         return load_dataset(args.data_dir, revision=args.data_revision)
     except Exception as error:  # every library below raises its own; all mean: not to be had under that name
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise _not_to_be_had(args, error) from error
+
+
+def shard_files(args: DataArguments) -> dict[str, list[str]]:
+    """The Parquet files of each split of a folder or Hub dataset, as paths or `hf://` addresses; none is read.
+
+    Raises:
+        DataError: there is no such dataset, it is not in Parquet, or it has no train split.
+    """
+    try:
+        builder = load_dataset_builder(args.data_dir, revision=args.data_revision)
+    except Exception as error:  # as in `_load_hub`
+        raise _not_to_be_had(args, error) from error
+    files = {split_of(str(split)) or str(split): list(map(str, f)) for split, f in builder.config.data_files.items()}
+    if not all(path.endswith(".parquet") for paths in files.values() for path in paths):
         raise DataError(
-            f"{args.data_dir!r} is neither a folder here nor a dataset that can be loaded from the Hub ({reason}): "
-            "check the path or the id, the network, and for a private dataset `hf auth login`."
-        ) from error
+            f"{args.data_dir} is not in Parquet, which is what --streaming reads: write shards with "
+            "`python -m brain_mri.shards`, or give --data_revision refs/convert/parquet, where the Hub has made some."
+        )
+    if "train" not in files:
+        raise DataError(f"{args.data_dir} has no train split to stream: it has {', '.join(files)}.")
+    return files
+
+
+def _not_to_be_had(args: DataArguments, error: Exception) -> DataError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    revision = f" at revision {args.data_revision!r}" if args.data_revision else ""
+    return DataError(
+        f"{args.data_dir!r}{revision} is neither a folder here nor a dataset that can be loaded from the Hub "
+        f"({reason}): check the path or the id, the network, and for a private dataset `hf auth login`."
+    )
+
+
+def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str, ...], list[int]]:
+    """The one image column, the one label column, our names of the labels, and our number of each of theirs.
+
+    Raises:
+        DataError: there is not exactly one column of a kind.
+    """
+    image_column, label_column = (_only(features, kind, source) for kind in (Image, ClassLabel))
+    mapping = align_labels(features[label_column].names)
+    label_names = tuple(mapping.values())
+    ids = [label_names.index(mapping[name]) for name in features[label_column].names]
+    return image_column, label_column, label_names, ids
 
 
 def _column(rows: Dataset, name: str) -> list[Any]:
@@ -210,10 +266,12 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
     """The train, validation and test splits; those that the data does not have are held out here.
 
     What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
-    `train_on_validation` the validation images stand in train as well.
+    `train_on_validation` the validation images stand in train as well; with `streaming` there is no train split here.
     """
     given = np.array(images.rows["split"])
     indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
+    if args.streaming:
+        return DatasetDict({split: images.rows.select(indices[split]) for split in ("validation", "test")})
     if not len(indices["train"]):
         indices["train"] = np.flatnonzero(given == WHOLE)
     if not len(indices["train"]):

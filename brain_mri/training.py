@@ -34,6 +34,7 @@ from brain_mri.hardware import autocast_dtype
 from brain_mri.models import hold_frozen_statistics
 from brain_mri.optim import parameter_groups
 from brain_mri.scores import quick_scores
+from brain_mri.streaming import StreamedSplit
 from brain_mri.transforms import Augmentation, Collator, Preprocessing, box_coverage
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ class MRITrainer(Trainer):
         """Move the averaged weights towards the current ones; after every optimizer step."""
         if self.ema is not None:
             self.ema.update(self.model, step=self.state.global_step)
+
+    def get_train_dataloader(self) -> Any:
+        """Trainer's; that of a stream, which is divided among the processes already, is the stream's own."""
+        if isinstance(self.train_dataset, StreamedSplit):
+            return self.train_dataset.loader(self.args, self.data_collator, self.args.device)
+        return super().get_train_dataloader()
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
