@@ -70,10 +70,13 @@ class ModelArguments:
     drop_path_rate: float | None = _option(None, "Stochastic depth, 0 to below 1; default: the model's own.")
     model_args: str | None = _option(None, "JSON of further arguments to timm.create_model, kept in config.json.")
     freeze_until: str | None = _option(
-        None, "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included."
+        None,
+        "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included; none: train all.",
     )
 
     def __post_init__(self) -> None:
+        if self.freeze_until == "none":  # on the command line, against a recipe that freezes
+            self.freeze_until = None
         for name in ("drop_rate", "drop_path_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

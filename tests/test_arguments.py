@@ -88,3 +88,14 @@ def test_no_such_file_and_no_yaml_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="is no YAML"):
         parse(_ALL, [str(tmp_path / "bad.yaml")])
+
+
+def test_the_command_line_can_take_a_recipe_s_freezing_back() -> None:
+    (model,) = parse([ModelArguments], ["--freeze_until", "layer3", "--freeze_until", "none"])
+    assert model.freeze_until is None
+    recipes = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
+    frozen, thawed = (
+        parse(recipes, ["configs/resnet50.yaml", "--data_dir", "d", *more])[1]
+        for more in ([], ["--freeze_until", "none"])
+    )
+    assert frozen.freeze_until == "layer3" and thawed.freeze_until is None
