@@ -17,7 +17,7 @@ from datasets import DatasetDict
 from transformers import TrainerCallback, TrainingArguments, set_seed
 from transformers.utils import logging as transformers_logging
 
-from brain_mri import hardware, plots
+from brain_mri import checkpoints, hardware, plots
 from brain_mri.arguments import LAST_CHECKPOINT
 from brain_mri.card import write_card
 from brain_mri.data import PreparedImages, boxed_images, fingerprint
@@ -25,6 +25,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.files import read_json, write_json
 from brain_mri.folds import PATIENT_WISE
 from brain_mri.leakage import audit, headline
+from brain_mri.locks import hold
 from brain_mri.stages import earlier_stages
 from brain_mri.training import MRITrainer
 
@@ -43,52 +44,45 @@ def set_up_console() -> None:
 
 
 def begin(args: TrainingArguments) -> Path:
-    """Check that the run can be started and seed it; returns the model folder. Nothing is written yet.
+    """Check that the run can be started and seed it; returns the model folder. Nothing is written yet but a lock.
 
     The trainer's own checkpoints go to a sub-folder of it, so that what is published holds none of them.
 
     Raises:
-        ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with.
+        ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with, or
+            another process is writing to it.
     """
     hardware.check_compiler(args.torch_compile)
     set_up_console()
     folder = Path(args.output_dir or "outputs/run")
-    checkpoints = folder / CHECKPOINTS
-    if not args.resume_from_checkpoint and ((folder / "config.json").exists() or checkpoints.exists()):
+    if PartialState().is_main_process:
+        hold(folder)
+    output = folder / CHECKPOINTS
+    if not args.resume_from_checkpoint and ((folder / "config.json").exists() or output.exists()):
         raise ConfigError(
             f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, or choose another "
             "--output_dir, or remove it."
         )
-    args.output_dir = str(checkpoints)
+    args.output_dir = str(output)
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
     set_seed(args.seed)
     return folder
 
 
 def checkpoint_to_resume(args: TrainingArguments) -> str | None:
-    """The checkpoint asked for by `--resume_from_checkpoint`; bare, the newest complete one, or None before the first.
+    """The checkpoint asked for by `--resume_from_checkpoint`; bare, the newest whole one, or None before the first.
 
     Raises:
-        ConfigError: the folder named holds no complete checkpoint.
+        ConfigError: the folder named holds no complete checkpoint, or a damaged one.
     """
     wanted = args.resume_from_checkpoint
     if not wanted:
         return None
     if wanted in (LAST_CHECKPOINT, "true", "True"):
-        steps = {int(p.name.split("-")[1]): p for p in Path(args.output_dir).glob("checkpoint-*") if _is_complete(p)}
-        return str(steps[max(steps)]) if steps else None
-    if not _is_complete(Path(wanted)):
-        raise ConfigError(f"--resume_from_checkpoint {wanted}: holds no complete checkpoint.")
+        newest = checkpoints.newest_whole(Path(args.output_dir))
+        return None if newest is None else str(newest)
+    checkpoints.check_whole(Path(wanted))
     return str(wanted)
-
-
-def _is_complete(checkpoint: Path) -> bool:
-    """The trainer's state is what is written last; a run killed while it saved leaves none, or half of it."""
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text())
-    except (OSError, json.JSONDecodeError):
-        return False
-    return True
 
 
 def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -26,11 +26,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from brain_mri import checkpoints
 from brain_mri.arguments import RecipeArguments
 from brain_mri.data import boxed_images
 from brain_mri.errors import ConfigError
 from brain_mri.evidence import FeatureTap, guidance_loss, has_evidence
-from brain_mri.hardware import autocast_dtype
+from brain_mri.hardware import autocast_dtype, whole
 from brain_mri.models import hold_frozen_statistics
 from brain_mri.optim import parameter_groups
 from brain_mri.scores import quick_scores
@@ -147,6 +148,8 @@ class MRITrainer(Trainer):
                 self._tap = None
         if self.ema is not None and not self.args.load_best_model_at_end:
             self.model.load_state_dict(self.ema.module.state_dict())
+        if self.is_fsdp_enabled:
+            self.model = whole(self.model)
         return result
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
@@ -218,6 +221,11 @@ class MRITrainer(Trainer):
         finally:
             self.model.load_state_dict(kept)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        checkpoint = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        with checkpoints.saving(checkpoint, self.args.should_save, self.accelerator.wait_for_everyone):
+            super()._save_checkpoint(model, trial)
+
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.ema is not None and output_dir is not None:
@@ -225,6 +233,7 @@ class MRITrainer(Trainer):
             save_file(averaged, Path(output_dir) / _EMA_FILE)
 
     def _load_best_model(self) -> None:
+        checkpoints.check_whole(Path(self.state.best_model_checkpoint))
         super()._load_best_model()
         if self.ema is not None:
             self.model.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / _EMA_FILE))

@@ -1,0 +1,93 @@
+"""One run at a time in a folder: a lock that ends with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import IO
+
+from brain_mri.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+LOCK = "run.lock"
+_TAKEN = (errno.EACCES, errno.EAGAIN)
+
+_held: dict[Path, IO[str]] = {}
+
+
+def hold(folder: str | Path) -> None:
+    """Keep every other process from `hold`ing the folder until this one ends; it is made if there is none.
+
+    The lock is POSIX's (`fcntl.lockf`), since that belongs to one process alone: one of `flock`, and so of the package
+    filelock, would live on in the data loader's workers after a kill, and refuse the resumption. On Windows nothing is
+    held.
+
+    Raises:
+        ConfigError: another process holds it.
+    """
+    folder = Path(folder).resolve()
+    if sys.platform == "win32" or folder in _held:
+        return
+    while (file := _opened(folder)) is None:
+        pass
+    _held[folder] = file
+    file.truncate(0)
+    file.write(f"{os.getpid()} on {platform.node()}")
+    file.flush()
+    atexit.register(_release, folder, os.getpid())
+
+
+def _opened(folder: Path) -> IO[str] | None:
+    """The lock file, locked; None where its last holder removed it in the meantime."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        file = (folder / LOCK).open("a+", encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    _lock(file, folder)
+    if _is_at(file, folder / LOCK):
+        return file
+    file.close()
+    return None
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            logger.warning("%s: this file system knows no locks; start no second run there.", folder)
+            return
+        file.seek(0)
+        holder = file.read() or "unknown"
+        file.close()
+        raise ConfigError(
+            f"{folder} is being written by another run (process {holder}): wait for its end, or choose another "
+            "--output_dir."
+        ) from error
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _release(folder: Path, process: int) -> None:
+    """Leave nothing behind, not even the folder if nothing was written to it; a fork's end is not the holder's."""
+    if os.getpid() != process:
+        return
+    file = _held.pop(folder)
+    (folder / LOCK).unlink(missing_ok=True)
+    file.close()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
