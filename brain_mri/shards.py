@@ -3,7 +3,9 @@
     python -m brain_mri.shards FOLDER TARGET --license cc0-1.0 --source https://...
 
 TARGET is then a data set that `--data_dir TARGET`, `datasets.load_dataset` and the Hub read alike, images as they were
-on disk, byte for byte. `python -m brain_mri.hub` puts it there.
+on disk, byte for byte, in an order that mixes the classes. `--streaming` needs a validation split: where the folder has
+none, `--validation_fraction 0.2` holds one out, whole patients and all near-duplicates together.
+`python -m brain_mri.hub push_data` writes the shards and puts them on the Hub.
 """
 
 from __future__ import annotations
@@ -12,55 +14,95 @@ import argparse
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
+from brain_mri.duplicates import THRESHOLD, near_duplicate_pairs
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.layout import WHOLE, FolderLayout, ImageFile, scan_folder
-from brain_mri.leakage import audit_folder, headline
+from brain_mri.leakage import AuditTable, audit, audit_folder, headline
+from brain_mri.splits import hold_out, merge_groups
 
-_SHARD_BYTES = 256 << 20  # of images; the Hub's viewer asks for shards below half a gigabyte
+SHARD_MB = 256  # of images; the Hub's viewer asks for shards below half a gigabyte
+_MB = 1 << 20
+_SEED = 42  # of the rows' order and of the held-out split: the same folder gives the same files
 _ORDER = ("train", "validation", "test")
 
 
 def write_shards(
-    folder: str | Path, target: Path, license_: str, source: str, shard_bytes: int = _SHARD_BYTES
+    folder: str | Path,
+    target: Path,
+    license_: str,
+    source: str,
+    shard_bytes: int = SHARD_MB * _MB,
+    validation_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Write a folder's images as Parquet shards, with `README.md` and `audit.json` beside them; whole or not at all.
+
+    The same folder gives the same files, byte for byte, as long as the same pyarrow writes them.
 
     Args:
         folder: what train.py takes: splits, classes in them, `patients.csv` and `boxes.csv` where there are.
         target: the folder to make.
         license_: of the images, as the Hub names licences.
         source: where the images come from, an address or a sentence.
-        shard_bytes: of images in a shard, at most, unless a single image is larger.
+        shard_bytes: of images in a shard, at most, unless a single image is larger; the shards of a split are about
+            equally large.
+        validation_fraction: share of train to hold out as a validation split, above 0 and at most 0.5: whole patients
+            and clusters of near-duplicates, stratified by class. None keeps the folder's splits.
 
     Returns:
-        The audit, see `leakage.audit`.
+        The audit of the splits as they are written, see `leakage.audit`.
 
     Raises:
-        DataError: anything wrong with `folder`.
-        ConfigError: `target` is there already.
+        DataError: anything wrong with `folder`, or too few patients to hold any out.
+        ConfigError: `target` is there already, a number is out of range, or the folder has a validation split.
     """
     if target.exists():
         raise ConfigError(f"{target} is there already: name a new folder, or remove it first.")
-    report, _ = audit_folder(folder)
+    if shard_bytes < 1:
+        raise ConfigError("--shard_mb: give 1 megabyte or more.")
+    report, table = audit_folder(folder)
     layout = scan_folder(folder)
+    if validation_fraction is not None:
+        table = _with_validation(table, validation_fraction)
+        report = audit(table)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
     counts = {}
-    for split in sorted({image.split for image in layout.images}, key=(*_ORDER, WHOLE).index):
-        images = [image for image in layout.images if image.split == split]
-        counts["train" if split == WHOLE else split] = len(images)
-        _write_split(layout, images, "train" if split == WHOLE else split, partial / "data", shard_bytes)
+    for split in sorted(set(table.splits), key=(*_ORDER, WHOLE).index):
+        images = [image for image, its in zip(layout.images, table.splits, strict=True) if its == split]
+        order = np.random.default_rng(_SEED).permutation(len(images))  # a stream can't mix what lies far apart
+        name = "train" if split == WHOLE else split
+        counts[name] = len(images)
+        _write_split(layout, [images[i] for i in order], name, partial / "data", shard_bytes)
     (partial / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     _card(layout, counts, report, license_, source).save(partial / "README.md")
     partial.rename(target)
     return report
+
+
+def _with_validation(table: AuditTable, fraction: float) -> AuditTable:
+    """The same images, some of train in a validation split."""
+    if not 0 < fraction <= 0.5:
+        raise ConfigError(f"--validation_fraction {fraction}: give a share above 0 and at most 0.5.")
+    if "validation" in table.splits:
+        raise ConfigError("--validation_fraction: the folder has a validation split, which is taken: leave it out.")
+    splits = np.array([*table.splits], dtype="<U10")  # as long as "validation"
+    splits[splits == WHOLE] = "train"
+    pool = np.flatnonzero(splits == "train")
+    pairs = near_duplicate_pairs(table.thumbnails[pool], THRESHOLD)
+    groups = merge_groups([table.patient_groups[i] for i in pool], pairs.first, pairs.second)
+    labels = np.unique([table.labels[i] for i in pool], return_inverse=True)[1]
+    _, held = hold_out(labels, groups, fraction, _SEED)
+    splits[pool[held]] = "validation"
+    return replace(table, splits=splits.tolist())
 
 
 def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, folder: Path, shard_bytes: int) -> None:
@@ -89,12 +131,14 @@ def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, 
 
 
 def _shards(images: Sequence[ImageFile], most: int) -> Iterator[list[ImageFile]]:
-    """Runs of images of at most `most` bytes together."""
+    """Runs of images of at most `most` bytes together, about equally large: processes share a stream by its shards."""
+    total = sum(image.path.stat().st_size for image in images)
+    aim = total / -(-total // most)
     shard: list[ImageFile] = []
     held = 0
     for image in images:
         size = image.path.stat().st_size
-        if shard and held + size > most:
+        if shard and (held + size > most or held >= aim):
             yield shard
             shard, held = [], 0
         shard.append(image)
@@ -155,6 +199,30 @@ In full: `audit.json`. Made with `python -m brain_mri.shards`.
 """
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what the shards of a folder can be told."""
+    add = parser.add_argument
+    add("--license", required=True, help="of the images, as the Hub names licences: cc0-1.0, cc-by-4.0 ...")
+    add("--source", required=True, help="where the images come from: an address or a sentence")
+    add(
+        "--validation_fraction",
+        type=float,
+        metavar="SHARE",
+        help="hold so much of train out as a validation split, whole patients together (default: the folder's splits)",
+    )
+    add("--shard_mb", type=int, default=SHARD_MB, help="megabytes of images in a shard, at most (default: %(default)s)")
+
+
+def shard_options(options: argparse.Namespace) -> dict[str, Any]:
+    """What `add_options` was told, as arguments of `write_shards`."""
+    return {
+        "license_": options.license,
+        "source": options.source,
+        "shard_bytes": options.shard_mb * _MB,
+        "validation_fraction": options.validation_fraction,
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the shards of a folder from the command line."""
     parser = argparse.ArgumentParser(
@@ -162,12 +230,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("folder", help="a folder of images as train.py takes it")
     parser.add_argument("target", type=Path, help="the folder to make")
-    parser.add_argument(
-        "--license", required=True, help="of the images, as the Hub names licences: cc0-1.0, cc-by-4.0 ..."
-    )
-    parser.add_argument("--source", required=True, help="where the images come from: an address or a sentence")
+    add_options(parser)
     options = parser.parse_args(argv)
-    report = write_shards(options.folder, options.target, options.license, options.source)
+    report = write_shards(options.folder, options.target, **shard_options(options))
     size = sum(path.stat().st_size for path in options.target.rglob("*.parquet")) / 1e6
     print(f"{headline(report)}\n{report['images']:,} images, {size:.1f} MB in {options.target}")
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from datasets import Image, load_dataset
 from huggingface_hub import DatasetCard
@@ -62,3 +65,41 @@ def test_nothing_is_overwritten_and_a_bad_folder_leaves_nothing(shards: Path, tm
     with pytest.raises(DataError, match="not a picture"):
         write_shards(tmp_path, tmp_path / "out", "mit", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["train"]
+
+
+def test_a_held_out_validation_split_shares_no_patient_and_no_twin_with_train(phantoms: Path, tmp_path: Path) -> None:
+    report = write_shards(phantoms, tmp_path / "set", "cc0-1.0", "x", validation_fraction=0.25)
+    held = report["splits"]["validation"]["images"]
+    assert 10 <= held <= 14 and report["splits"]["train"]["images"] == 48 - held  # of whole patients, two images each
+    assert min(report["splits"]["validation"]["labels"].values()) >= 2
+    assert report["patients"]["across"]["train/validation"]["groups"] == 0
+    assert report["twins"]["train/validation"]["pairs"] == 0
+    assert json.loads((tmp_path / "set" / "audit.json").read_text()) == report
+    names = {split: _column(tmp_path / "set", split, "file_name") for split in ("train", "validation", "test")}
+    assert len(names["train"]) == 48 - held and len(names["validation"]) == held and len(names["test"]) == 24
+    assert all(name.startswith("train/") for name in names["train"] + names["validation"])
+    for wrong, said in ((0.0, "above 0"), (0.6, "at most 0.5")):
+        with pytest.raises(ConfigError, match=said):
+            write_shards(phantoms, tmp_path / "no", "mit", "x", validation_fraction=wrong)
+    (tmp_path / "with").mkdir()
+    for split in ("train", "valid"):
+        (tmp_path / "with" / split).symlink_to(phantoms / ("train" if split == "train" else "test"))
+    with pytest.raises(ConfigError, match="has a validation split"):
+        write_shards(tmp_path / "with", tmp_path / "no", "mit", "x", validation_fraction=0.2)
+
+
+def test_rows_are_mixed_and_shards_equal_and_the_same_every_time(phantoms: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_shards(phantoms, tmp_path / name, "cc0-1.0", "x", shard_bytes=60_000)
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
+    assert [(tmp_path / "one" / f).read_bytes() for f in files] == [(tmp_path / "two" / f).read_bytes() for f in files]
+    labels = _column(tmp_path / "one", "train", "label")
+    changes = sum(a != b for a, b in itertools.pairwise(labels))
+    assert changes > 20, "sorted by class there would be 3"
+    rows = [pq.read_metadata(path).num_rows for path in sorted((tmp_path / "one" / "data").glob("train-*"))]
+    assert len(rows) > 2 and max(rows) - min(rows) <= 3, rows
+
+
+def _column(folder: Path, split: str, name: str) -> list[Any]:
+    paths = sorted((folder / "data").glob(f"{split}-*.parquet"))
+    return [value for path in paths for value in pq.read_table(path, columns=[name])[name].to_pylist()]
