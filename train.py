@@ -19,7 +19,7 @@ from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, 
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
 from brain_mri.evaluation import predict
-from brain_mri.hardware import join_launch
+from brain_mri.hardware import join_launch, same_in_all_processes
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
 from brain_mri.streaming import keep_record, known_images, open_stream
@@ -52,7 +52,7 @@ def main() -> None:
     model = build_model(build_config(model_args), model_args, images.label_names)
     trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
     trainer.add_callback(clock := run.Clock(folder, started))
-    trainer.train(run.checkpoint_to_resume(training_args))
+    trainer.train(same_in_all_processes(run.checkpoint_to_resume(training_args)))
 
     model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
     validation = splits["validation"]

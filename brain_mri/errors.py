@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 
 USER_ERROR_EXIT_CODE = 2
+LOST_PROCESS_EXIT_CODE = 1
+
+_LOST_PROCESS = (
+    "another process of this run is gone or can't be reached ({reason}): the output of that process, or its machine, "
+    "says why. Once it is mended, give every machine its command again with --resume_from_checkpoint."
+)
 
 
 class BrainMRIError(Exception):
@@ -25,9 +32,28 @@ class ImageError(BrainMRIError):
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback."""
+    """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
+
+    So does the loss of another process of the same run, with exit code 1: the cause stands in that one's output.
+    """
     try:
         main()
     except BrainMRIError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
+    except RuntimeError as error:
+        if not _of_a_lost_process(error):
+            raise
+        print(f"error: {_LOST_PROCESS.format(reason=_reason(error))}", file=sys.stderr)
+        sys.exit(LOST_PROCESS_EXIT_CODE)
+
+
+def _of_a_lost_process(error: RuntimeError) -> bool:
+    """Whether torch can't reach another process; told by names, as this room is for commands without torch too."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return "DistError" in kinds or "/gloo/" in str(error)  # gloo's are plain RuntimeErrors that name its source file
+
+
+def _reason(error: RuntimeError) -> str:
+    """The first sentence of torch's message, without the place in torch's source that it opens with."""
+    return re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines()[0].split(". ")[0][:200].rstrip(".")
