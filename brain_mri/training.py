@@ -59,6 +59,7 @@ class MRITrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = False  # the loss here is the mean of a micro-batch
+    model: Any  # Trainer sets it
 
     def __init__(
         self, *args: Any, recipe: RecipeArguments, preprocessing: Preprocessing, label_ids: Sequence[int], **kwargs: Any
