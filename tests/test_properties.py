@@ -1,0 +1,416 @@
+"""What holds for any input, tried on many by hypothesis; the same ones each time, so that a run is not luck."""
+
+from __future__ import annotations
+
+import copy
+import io
+import tempfile
+from collections import defaultdict
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+import sklearn.metrics as reference
+import torch
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from PIL import Image
+from torch import nn
+from transformers import PreTrainedModel
+
+from brain_mri.arguments import ModelArguments
+from brain_mri.calibration import TEMPERATURE_BOUNDS, conformal_threshold, empirical_coverage, referral_threshold
+from brain_mri.decisions import prediction_sets, softmax
+from brain_mri.errors import DataError, ImageError
+from brain_mri.evidence import evidence_maps
+from brain_mri.guard import Guard
+from brain_mri.images import read_image
+from brain_mri.labels import LABELS, align_labels, canonical_label
+from brain_mri.metrics import METRIC_NAMES, load_metric
+from brain_mri.metrics.cases import Cases
+from brain_mri.models import build_config, build_model, fold_temperature
+from brain_mri.overlay import draw_overlay, enlarge, evidence_region
+from brain_mri.scores import mean_score, score
+from brain_mri.splits import hold_out, merge_groups
+
+
+def tried(examples: int) -> Any:
+    """So many examples, the same in each run, whatever the machine's speed."""
+    return settings(
+        derandomize=True, max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+
+
+# labels
+
+_WORDS = {
+    "glioma": "glioma",
+    "meningioma": "meningioma",
+    "pituitary": "pituitary",
+    "no": "no_tumor",
+    "healthy": "no_tumor",
+    "normal": "no_tumor",
+}
+
+
+@st.composite
+def spelled(draw: st.DrawFn, word: str) -> str:
+    """A class name as folders write it: with or without "tumour", in any case, anything but letters in between."""
+    letters = word + draw(st.sampled_from(["", "tumor", "tumour", "tumors", "tumours"]))
+    gaps = st.text(alphabet=" _-.0123456789()\t", max_size=2)
+    cased = [draw(st.sampled_from([str.lower, str.upper]))(letter) for letter in letters]
+    return draw(gaps) + "".join(letter + draw(gaps) for letter in cased)
+
+
+@tried(60)
+@given(st.data(), st.sampled_from(sorted(_WORDS)))
+def test_a_label_is_understood_in_any_spelling(data: st.DataObject, word: str) -> None:
+    assert canonical_label(data.draw(spelled(word))) == _WORDS[word]
+
+
+@tried(30)
+@given(st.lists(st.one_of(st.text(max_size=12), *(spelled(word) for word in _WORDS)), min_size=1, max_size=6))
+def test_class_names_become_labels_or_stay_and_do_so_once(names: list[str]) -> None:
+    try:
+        mapping = align_labels(names)
+    except DataError:
+        meanings = [canonical_label(name) for name in set(names)]
+        assert len(set(meanings)) < len(meanings) and None not in meanings
+        return
+    labels = list(mapping.values())
+    assert set(mapping) == set(names) and len(set(labels)) == len(labels)
+    if all(label in LABELS for label in labels):
+        assert labels == [label for label in LABELS if label in labels]
+    else:
+        assert all(name == label for name, label in mapping.items())
+    assert align_labels(labels) == {label: label for label in labels}
+
+
+# splits
+
+
+@st.composite
+def patients_and_twins(draw: st.DrawFn) -> tuple[list[int], list[str | None], list[tuple[int, int]]]:
+    """Labels, patients and links of near-duplicates of up to 60 images."""
+    n = draw(st.integers(4, 60))
+    labels = draw(st.lists(st.integers(0, 2), min_size=n, max_size=n))
+    patients = draw(st.lists(st.one_of(st.none(), st.sampled_from("ABCDEFGHIJKL")), min_size=n, max_size=n))
+    links = draw(st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=8))
+    return labels, patients, links
+
+
+def _joined(patients: list[str | None], links: list[tuple[int, int]]) -> list[set[int]]:
+    """For each image, all that it is joined with, walked from image to image."""
+    beside = defaultdict(set)
+    for a, b in links:
+        beside[a].add(b)
+        beside[b].add(a)
+    sets = []
+    for start in range(len(patients)):
+        seen, waiting = {start}, [start]
+        while waiting:
+            image = waiting.pop()
+            same = {i for i, p in enumerate(patients) if p is not None and p == patients[image]}
+            waiting += (new := (same | beside[image]) - seen)
+            seen |= new
+        sets.append(seen)
+    return sets
+
+
+@tried(40)
+@given(patients_and_twins(), st.sampled_from([0.1, 0.15, 0.2, 0.5]), st.integers(0, 9))
+def test_no_patient_and_no_cluster_of_twins_is_ever_on_both_sides(
+    drawn: tuple[list[int], list[str | None], list[tuple[int, int]]], fraction: float, seed: int
+) -> None:
+    labels, patients, links = drawn
+    groups = merge_groups(patients, [a for a, _ in links], [b for _, b in links])
+    joined = _joined(patients, links)
+    assert all({i for i in range(len(groups)) if groups[i] == groups[image]} == joined[image] for image in joined[0])
+    try:
+        kept, held = (set(side.tolist()) for side in hold_out(labels, groups, fraction, seed))
+    except DataError as refused:
+        assert "too few" in str(refused) or "would miss a class" in str(refused)
+        return
+    assert kept | held == set(range(len(labels))) and not kept & held
+    assert all(joined[image] <= held for image in held)
+    for side in (kept, held):
+        assert {labels[image] for image in side} == set(labels)
+
+
+@tried(12)
+@given(st.data(), st.sampled_from([0.1, 0.15, 0.2, 0.25, 0.5]), st.integers(1, 3), st.integers(0, 9))
+def test_each_class_is_held_out_by_its_share_as_exactly_as_its_groups_are_small(
+    data: st.DataObject, fraction: float, largest: int, seed: int
+) -> None:
+    """A split of m / d holds out m of d folds, and folds of one class differ by its largest group at most.
+
+    So single images and 1 / d (a tenth, a fifth, a half) are within one image of the share; in general, where no group
+    has two classes and each class has d groups, it is less than m times the largest group.
+    """
+    sizes = [
+        (label, size)
+        for label in range(3)
+        for size in data.draw(st.lists(st.integers(1, largest), min_size=20, max_size=30))
+    ]
+    groups = np.repeat(np.arange(len(sizes)), [size for _, size in sizes])
+    labels = np.repeat([label for label, _ in sizes], [size for _, size in sizes])
+    share = Fraction(fraction).limit_denominator(20)
+    held = hold_out(labels, groups, fraction, seed)[1]
+    for label in range(3):
+        expected = float(share * int((labels == label).sum()))
+        assert abs((labels[held] == label).sum() - expected) < share.numerator * largest
+
+
+# metrics
+
+_RANGES = defaultdict(lambda: (0.0, 1.0)) | {
+    "matthews": (-1.0, 1.0),
+    "cohen_kappa": (-1.0, 1.0),
+    "brier": (0.0, 2.0),
+    "negative_log_likelihood": (0.0, 709.0),
+    "confusion_matrix": (0.0, 40.0),
+}
+
+
+@st.composite
+def scored(draw: st.DrawFn, classes: int = 3) -> Cases:
+    """A few images whose probabilities are small fractions, so that many of them tie."""
+    n = draw(st.integers(1, 40))
+    shares = draw(arrays(np.int64, (n, classes), elements=st.integers(0, 3)))
+    shares[shares.sum(axis=1) == 0] = 1
+    labels = draw(arrays(np.int64, n, elements=st.integers(0, classes - 1)))
+    return Cases.of(shares / shares.sum(axis=1, keepdims=True), labels)
+
+
+@tried(40)
+@given(scored(), st.randoms(use_true_random=False))
+def test_every_figure_is_in_its_range_and_knows_no_order_of_the_images(cases: Cases, random: Any) -> None:
+    order = np.array(random.sample(range(len(cases.labels)), len(cases.labels)))
+    shuffled, ones = Cases.of(cases.probabilities[order], cases.labels[order]), np.ones((1, len(order)))
+    for name in METRIC_NAMES:
+        formula, (low, high) = load_metric(name).formula, _RANGES[name]
+        values = formula(cases, ones)
+        there = values[~np.isnan(values)]
+        assert (there >= low - 1e-12).all() and (there <= high + 1e-12).all(), name
+        np.testing.assert_allclose(formula(shuffled, ones), values, atol=1e-9, err_msg=name)
+
+
+@tried(40)
+@given(scored())
+def test_rankings_full_of_ties_agree_with_scikit_learn(cases: Cases) -> None:
+    assume(len(set(cases.labels.tolist())) == 3)
+    ones = np.ones((1, len(cases.labels)))
+    pairs = {"auroc": reference.roc_auc_score, "average_precision": reference.average_precision_score}
+    for name, function in pairs.items():
+        expected = [function(cases.labels == k, cases.probabilities[:, k]) for k in range(3)]
+        np.testing.assert_allclose(load_metric(name).formula(cases, ones)[0], expected, atol=1e-9, err_msg=name)
+
+
+@tried(6)
+@given(scored(), st.randoms(use_true_random=False))
+def test_an_interval_is_ordered_in_range_and_the_same_whatever_the_groups_are_called(cases: Cases, random: Any) -> None:
+    assume(len(cases.labels) > 1)
+    groups = [random.randrange(6) for _ in cases.labels]
+    names = [f"patient {g * 7}" for g in groups]
+    found, renamed = (score(cases.probabilities, cases.labels, "abc", g, resamples=40) for g in (groups, names))
+    assert found == renamed
+    for name, figure in found.items():
+        if isinstance(figure, dict) and "low" in figure:
+            low, high = _RANGES[name]
+            assert low - 1e-12 <= figure["low"] <= figure["high"] <= high + 1e-12, name
+
+
+@tried(30)
+@given(st.lists(st.booleans(), min_size=2, max_size=40))
+def test_the_interval_of_an_accuracy_contains_it(right: list[bool]) -> None:
+    """Resampled counts are binomial with a whole mean, which then is their median; other figures have no such law."""
+    found = mean_score(right, list(range(len(right))), resamples=200)
+    assert found["low"] <= found["value"] <= found["high"]
+
+
+@tried(30)
+@given(st.floats(-5, 5), st.lists(st.integers(0, 4), min_size=2, max_size=30))
+def test_where_all_images_are_alike_the_interval_is_the_value(value: float, groups: list[int]) -> None:
+    found = mean_score([value] * len(groups), groups, resamples=40)
+    assert all(figure == pytest.approx(value) for figure in found.values())
+    assert ("low" in found) == (len(set(groups)) > 1)
+
+
+# calibration
+
+_LOGITS = arrays(np.int64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.integers(-2000, 2000))
+
+
+@tried(60)
+@given(_LOGITS, st.floats(*TEMPERATURE_BOUNDS))
+def test_no_temperature_changes_an_answer(steps: np.ndarray, temperature: float) -> None:
+    logits = steps / 64  # apart by more than rounding, or equal; between logits that rounding joins, no order is kept
+    assert (softmax(logits / temperature).argmax(axis=1) == logits.argmax(axis=1)).all()
+
+
+@pytest.fixture(scope="module")
+def network() -> PreTrainedModel:
+    layers = '{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}'
+    args = ModelArguments("timm/resnet18.a1_in1k", pretrained=False, image_size=32, model_args=layers)
+    torch.manual_seed(0)
+    return build_model(build_config(args), args, LABELS).eval()
+
+
+@tried(8)
+@given(st.floats(*TEMPERATURE_BOUNDS), st.integers(0, 2**31))
+def test_a_folded_temperature_divides_the_logits(network: PreTrainedModel, temperature: float, seed: int) -> None:
+    pixels = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+    folded = copy.deepcopy(network)
+    fold_temperature(folded, temperature)
+    with torch.no_grad():
+        before, after = (model(pixel_values=pixels).logits for model in (network, folded))
+    torch.testing.assert_close(after, before / temperature, rtol=1e-4, atol=1e-5)
+
+
+@tried(40)
+@given(scored(), st.floats(0, 1), st.floats(0, 1))
+def test_a_higher_threshold_only_takes_classes_away_and_never_the_last(cases: Cases, one: float, two: float) -> None:
+    larger, smaller = (prediction_sets(cases.probabilities, threshold) for threshold in sorted((one, two)))
+    assert not (smaller & ~larger).any() and smaller.any(axis=1).all()
+    bare = prediction_sets(cases.probabilities, max(one, two), allow_empty=True)
+    assert not (bare & ~smaller).any(), "what the theorem's sets hold is kept"
+
+
+@tried(40)
+@given(scored(), st.floats(0.05, 0.99), st.floats(0.05, 0.99))
+def test_more_coverage_asks_for_larger_sets_and_gets_them_where_it_was_fitted(
+    cases: Cases, one: float, two: float
+) -> None:
+    thresholds = [conformal_threshold(cases.probabilities, cases.labels, c) for c in sorted((one, two))]
+    assert thresholds[0] >= thresholds[1] >= 0
+    sets = prediction_sets(cases.probabilities, thresholds[1], allow_empty=True)
+    assert empirical_coverage(sets, cases.labels) >= max(one, two) - 1e-9
+
+
+@tried(40)
+@given(scored(), st.floats(0.05, 1))
+def test_what_is_kept_reaches_the_accuracy_asked_for(cases: Cases, accuracy: float) -> None:
+    kept = cases.confidence >= referral_threshold(cases.probabilities, cases.labels, accuracy)
+    assert not kept.any() or cases.correct[kept].mean() >= accuracy - 1e-9
+
+
+# guard
+
+
+@tried(12)
+@given(st.integers(0, 2**31), st.lists(st.integers(2, 9), min_size=1, max_size=3), st.floats(0.5, 0.999))
+def test_a_guard_that_was_saved_scores_as_before(seed: int, widths: list[int], acceptance: float) -> None:
+    rng = np.random.default_rng(seed)
+    train, validation, new = (rng.normal(size=(n, sum(widths))) * rng.uniform(0.1, 9) for n in (40, 30, 20))
+    guard = Guard.fit(train, np.arange(40) % 3, validation, acceptance=acceptance, widths=widths)
+    with tempfile.TemporaryDirectory() as folder:
+        guard.save(folder)
+        loaded = Guard.load(folder)
+    np.testing.assert_array_equal(loaded.score(new), guard.score(new))
+    assert (guard.score(new) >= 0).all() and guard.accepts(validation).mean() >= acceptance
+    assert (guard.accepts(new) == (guard.score(new) <= 1)).all()
+
+
+# evidence and its drawing
+
+_MAPS = arrays(np.float64, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.floats(-50, 50, width=16))
+
+
+@tried(30)
+@given(st.integers(0, 2**31), st.integers(1, 5), st.integers(1, 5))
+def test_evidence_adds_up_to_the_logits(seed: int, height: int, width: int) -> None:
+    torch.manual_seed(seed)
+    head, features = nn.Linear(7, 4), torch.randn(2, 7, height, width)
+    logits = head(features.mean(dim=(2, 3)))
+    torch.testing.assert_close(evidence_maps(features, head).mean(dim=(2, 3)) + head.bias, logits, rtol=1e-4, atol=1e-5)
+
+
+@tried(30)
+@given(_MAPS, st.integers(1, 60), st.integers(1, 60))
+def test_an_enlarged_map_stays_in_bounds_and_turns_with_its_slice(
+    evidence: np.ndarray, width: int, height: int
+) -> None:
+    enlarged = enlarge(evidence, width, height)
+    assert enlarged.shape == (height, width)
+    assert enlarged.min() >= evidence.min() - 1e-3 and enlarged.max() <= evidence.max() + 1e-3
+    np.testing.assert_allclose(enlarge(evidence[:, ::-1], width, height), enlarged[:, ::-1], atol=1e-3)
+    np.testing.assert_allclose(enlarge(evidence.T, height, width), enlarged.T, atol=1e-3)
+    region = evidence_region(enlarged)
+    assert not region[enlarged <= 0].any() and region.any() == (enlarged.max() > 0)
+
+
+@tried(30)
+@given(_MAPS, st.sampled_from(["1", "L", "P", "RGB", "RGBA", "CMYK"]), st.integers(3, 60), st.integers(3, 60))
+def test_any_map_is_drawn_over_any_slice(evidence: np.ndarray, mode: str, width: int, height: int) -> None:
+    slice_ = Image.new(mode, (width, height), 1)
+    drawn = draw_overlay(slice_, evidence)
+    assert drawn.mode == "RGB" and drawn.size == slice_.size
+    if evidence.max() <= 0:
+        assert drawn.tobytes() == slice_.convert("RGB").tobytes(), "evidence against a class is not drawn"
+
+
+# image reading
+
+_SAVED = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "TIFF": ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"],
+    "JPEG": ["L", "RGB", "CMYK"],
+    "WEBP": ["RGB", "RGBA"],
+    "BMP": ["1", "L", "P", "RGB"],
+    "GIF": ["1", "L", "P"],
+}
+_DEEP = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
+
+
+@st.composite
+def pictures(draw: st.DrawFn) -> tuple[Image.Image, str]:
+    """Noise in any mode that Pillow can save, and the format to save it in."""
+    kind, mode = draw(st.sampled_from([(kind, mode) for kind, modes in _SAVED.items() for mode in modes]))
+    height, width = draw(st.tuples(st.integers(1, 40), st.integers(1, 40)))
+    rng = np.random.default_rng(draw(st.integers(0, 2**31)))
+    if mode in _DEEP:
+        values = rng.integers(0, 2**16, (height, width)).astype(_DEEP[mode])
+        return Image.fromarray(values), kind
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    content = rng.integers(0, 256, (height, width, bands), dtype=np.uint8)
+    if mode in ("1", "P"):
+        return Image.fromarray(content[..., 0]).convert(mode), kind
+    return Image.frombytes(mode, (width, height), content.tobytes()), kind
+
+
+@tried(80)
+@given(pictures())
+def test_whatever_pillow_saves_is_read_back_as_rgb_of_its_size(drawn: tuple[Image.Image, str]) -> None:
+    picture, kind = drawn
+    buffer = io.BytesIO()
+    picture.save(buffer, kind)
+    read = read_image(buffer.getvalue())
+    assert read.mode == "RGB" and read.size == picture.size and not read.info
+    if picture.mode in ("1", "L", "RGB") and kind in ("PNG", "TIFF", "BMP"):
+        assert read.tobytes() == picture.convert("RGB").tobytes(), "and pixel for pixel where nothing is lost"
+
+
+_MAGIC = [
+    b"",
+    b"\x89PNG\r\n\x1a\n",
+    b"\xff\xd8\xff\xe0",
+    b"GIF89a",
+    b"BM",
+    b"II*\0\x08\0\0\0",
+    b"MM\0*",
+    b"RIFF____WEBP",
+]
+_MAGIC += [b"PK\x03\x04", b"\x1f\x8b\x08", bytes(128) + b"DICM", b"\\\x01\0\0"]
+
+
+@tried(150)
+@given(st.sampled_from(_MAGIC), st.binary(max_size=400))
+def test_random_bytes_are_a_picture_or_one_sentence(magic: bytes, content: bytes) -> None:
+    try:
+        picture = read_image(magic + content)
+    except ImageError as error:
+        assert str(error).isprintable() and str(error).endswith(".")
+    else:
+        assert picture.mode == "RGB"
