@@ -12,11 +12,12 @@ _COMMANDS = {
     "audit": ("leakage", [], "find copies, twins and shared patients between the splits of a folder"),
     "predict": ("inference", [], "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub"),
     "publish": ("hub", ["publish"], "upload a model folder to the Hub, and the page that serves it as a Space"),
+    "push_data": ("hub_data", [], "upload a folder of images to the Hub as Parquet shards, its audit in the card"),
 }
 
 
 def _usage() -> str:
-    lines = [f"  {name:<9}{what}" for name, (_, _, what) in _COMMANDS.items()]
+    lines = [f"  {name:<11}{what}" for name, (_, _, what) in _COMMANDS.items()]
     return "\n".join(["usage: brain-mri COMMAND ...", "", *lines, "", "brain-mri COMMAND --help says more."])
 
 

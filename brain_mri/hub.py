@@ -1,7 +1,8 @@
-"""Put a model folder on the Hub, and the page that serves it into a Space. No torch.
+"""Put a model folder on the Hub, and the page that serves it into a Space; or images as a data set. No torch.
 
     python -m brain_mri.hub publish release --model USER/NAME --dry_run
     python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
+    python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://...
 
 Each repository gets one commit, or none where nothing changed; until it is made the Hub shows the old state. After a
 break the same command goes on where it was. The token comes from HF_TOKEN or `hf auth login`, is shown to the Hub alone
@@ -11,22 +12,22 @@ and written nowhere.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, get_token
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, exported by a lazy module
+from huggingface_hub import HfApi
 
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.hub_repository import Repository, upload
+from brain_mri.hub_repository import NOTHING_SENT, Repository, check_id, listing, required_token, upload
 from brain_mri.hub_space import stage_space
 from brain_mri.release import copy_published
 
 _MODEL_VARIABLE = "MODEL_ID"  # what space/app.py reads
+_PUSH_DATA_HELP = "write a folder of images as Parquet shards, and upload them with their audit in the card"
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Destination:
 
     def __post_init__(self) -> None:
         for option, name in (("model", self.model), ("space", self.space)):
-            if name is not None and not _is_id(name):
-                raise ConfigError(f"--{option} {name}: give an id on the Hub, USER/NAME.")
+            if name is not None:
+                check_id(option, name)
         if self.examples is not None and self.space is None:
             raise ConfigError("--examples are pictures of a Space: add --space USER/NAME, or leave them out.")
 
@@ -72,7 +73,7 @@ def publish(folder: Path, destination: Destination) -> list[str]:
         ConfigError: no token, or whatever the Hub refuses, in one sentence.
         DataError: the model folder is not whole.
     """
-    token = _token()
+    token = required_token()
     with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
         staged = _stage(folder, destination, Path(scratch))
         api = HfApi(token=token, library_name="brain_mri")
@@ -96,11 +97,8 @@ def plan(folder: Path, destination: Destination) -> list[str]:
     lines = []
     with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
         for repository in _stage(folder, destination, Path(scratch)):
-            sizes = {name: path.stat().st_size for name, path in repository.files.items()}
-            lines.append(f"{repository.kind} {repository.name}")
-            lines += [f"{size:>14,}  {name}" for name, size in sizes.items()]
-            lines.append(f"{sum(sizes.values()):>14,}  bytes in {len(sizes)} files")
-    return [*lines, "Dry run: nothing was sent."]
+            lines += listing(repository)
+    return [*lines, NOTHING_SENT]
 
 
 def destination_of(arguments: Any) -> Destination | None:
@@ -122,7 +120,7 @@ def destination_of(arguments: Any) -> Destination | None:
         raise ConfigError("--hub_revision: what is published goes to the branch main; leave the option out.")
     if arguments.hub_model_id is None:
         raise ConfigError("--push_to_hub needs to know where to: add --hub_model_id USER/NAME.")
-    _token()
+    required_token()
     arguments.push_to_hub = False
     return Destination(arguments.hub_model_id, private=arguments.hub_private_repo)
 
@@ -150,31 +148,12 @@ def _stage(folder: Path, destination: Destination, scratch: Path) -> list[Reposi
     return staged
 
 
-def _token() -> str:
-    token = get_token()
-    if token is None:
-        raise ConfigError(
-            "no token, so the Hub does not know who publishes: `hf auth login`, or set HF_TOKEN to one with write "
-            f"access ({constants.ENDPOINT}/settings/tokens)."
-        )
-    return token
-
-
-def _is_id(name: str) -> bool:
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return name.count("/") == 1
-
-
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m brain_mri.hub", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    command = parser.add_subparsers(dest="command", required=True).add_parser(
-        "publish", help="upload a model folder, and the Space that serves it"
-    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    command = commands.add_parser("publish", help="upload a model folder, and the Space that serves it")
     command.add_argument("folder", type=Path, help="the folder that train.py left, such as release")
     command.add_argument("--model", required=True, metavar="USER/NAME", help="the model's id on the Hub")
     command.add_argument("--space", metavar="USER/NAME", help="the Space's id on the Hub (default: no Space)")
@@ -182,12 +161,19 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument("--examples", type=Path, metavar="FOLDER", help="pictures you have the right to show to all")
     command.add_argument("--examples_license", metavar="TEXT", help="whose they are, and under what licence")
     command.add_argument("--dry_run", action="store_true", help="only list the files and their sizes, in bytes")
+    commands.add_parser("push_data", help=_PUSH_DATA_HELP, add_help=False)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Publish what the command line names."""
-    options = _parse(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["push_data"]:
+        from brain_mri import hub_data  # with `datasets` and torch, which publishing a model does without
+
+        hub_data.main(words[1:])
+        return
+    options = _parse(words)
     destination = Destination(
         options.model, options.space, options.private or None, options.examples, options.examples_license
     )

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import RepositoryNotFoundError
-from huggingface_hub.hf_api import ModelInfo, SpaceInfo
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import DatasetInfo, ModelInfo, SpaceInfo
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, exported by a lazy module
 
 from brain_mri.errors import ConfigError
 from brain_mri.hub_errors import one_sentence
 from brain_mri.release import published_files
 
+NOTHING_SENT = "Dry run: nothing was sent."
 _SDK = "gradio"
 _TYPES = ("model", "space", "dataset")
+_NOUNS = {"model": "model", "space": "Space", "dataset": "data set"}
+_DATA = ("README.md", "audit.json", "data/*.parquet")  # what `brain_mri.shards` writes
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,7 @@ class Repository:
     """A repository of the Hub, and the folder that holds what it shall show.
 
     Attributes:
-        kind: `model` or `space`.
+        kind: `model`, `space` or `dataset`.
         name: its id.
         folder: the files, as they will lie there.
         variables: what a Space's program finds in its environment.
@@ -34,6 +39,13 @@ class Repository:
     name: str
     folder: Path
     variables: Mapping[str, str]
+
+    def is_foreign(self, there: Sequence[str]) -> bool:
+        """Whether the files on the Hub are a model or a data set that someone made otherwise."""
+        if self.kind == "model":
+            return "config.json" in there and "run.json" not in there
+        others = set(there) - {".gitattributes", "README.md"}
+        return self.kind == "dataset" and bool(others) and "audit.json" not in there
 
     @property
     def files(self) -> dict[str, Path]:
@@ -45,6 +57,8 @@ class Repository:
         """Whether a file on the Hub is one that publishing writes, and so one that it may take away again."""
         if self.kind == "space":
             return (self.folder / name.split("/")[0]).is_dir()
+        if self.kind == "dataset":
+            return any(fnmatch(name, pattern) for pattern in _DATA)
         with tempfile.TemporaryDirectory() as scratch:  # `release` says of files on disk which are published
             path = Path(scratch, name)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +98,11 @@ def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded
     with one_sentence(repository.name, api.endpoint):
         info = _make_ready(api, repository, private)
         there = api.list_repo_files(repository.name, repo_type=repository.kind, revision=info.sha)
-        if repository.kind == "model" and "config.json" in there and "run.json" not in there:
-            raise ConfigError(f"{repository.name} holds another model: give --model a new name, or delete that one.")
+        if repository.is_foreign(there):
+            raise ConfigError(
+                f"{repository.name} holds another {_NOUNS[repository.kind]}: give --{repository.kind} a new name, or "
+                "delete that one."
+            )
         told = _set_variables(api, repository)
         gone = [name for name in there if name not in files and repository.is_ours(name)]
         additions = [CommitOperationAdd(name, path) for name, path in files.items()]
@@ -102,18 +119,51 @@ def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded
     return Uploaded(url, "; ".join(what), bool(info.private))
 
 
+def required_token() -> str:
+    """The token that `huggingface_hub` finds in the environment or on disk.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    token = get_token()
+    if token is None:
+        raise ConfigError(
+            "no token, so the Hub does not know who publishes: `hf auth login`, or set HF_TOKEN to one with write "
+            f"access ({constants.ENDPOINT}/settings/tokens)."
+        )
+    return token
+
+
+def check_id(option: str, name: str) -> None:
+    """Raise a `ConfigError` that names the option, unless `name` is an id on the Hub, USER/NAME."""
+    try:
+        validate_repo_id(name)
+        is_id = name.count("/") == 1
+    except HFValidationError:
+        is_id = False
+    if not is_id:
+        raise ConfigError(f"--{option} {name}: give an id on the Hub, USER/NAME.")
+
+
+def listing(repository: Repository) -> list[str]:
+    """What a dry run says of a repository: every file with its size in bytes."""
+    sizes = {name: path.stat().st_size for name, path in repository.files.items()}
+    lines = [f"{size:>14,}  {name}" for name, size in sizes.items()]
+    return [f"{repository.kind} {repository.name}", *lines, f"{sum(sizes.values()):>14,}  bytes in {len(sizes)} files"]
+
+
 def address(api: HfApi, repository: Repository) -> str:
     """Where people find it."""
     return f"{api.endpoint}/{constants.REPO_TYPES_URL_PREFIXES.get(repository.kind, '')}{repository.name}"
 
 
-def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> ModelInfo | SpaceInfo:
+def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> ModelInfo | SpaceInfo | DatasetInfo:
     """Create the repository where it is missing; make sure that it is what is meant."""
     name, kind, url = repository.name, repository.kind, address(api, repository)
     sdk = _SDK if kind == "space" else None
     api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
     try:
-        info = api.space_info(name) if kind == "space" else api.model_info(name)
+        info = {"model": api.model_info, "space": api.space_info, "dataset": api.dataset_info}[kind](name)
     except RepositoryNotFoundError as error:
         others = [other for other in _TYPES if other != kind and api.repo_exists(name, repo_type=other)]
         if not others:

@@ -1,7 +1,8 @@
 """A tiny Hub on loopback HTTP for the real huggingface_hub client: repositories, commits, large files, Space variables.
 
-It answers what the client asks when it publishes a model or a Space and loads it again (HF_HUB_DISABLE_XET=1: large
-files by LFS). As on the Hub, large files lie on another host, here another port, which must never see a token.
+It answers what the client asks when it publishes a model, a Space or a data set and loads it again
+(HF_HUB_DISABLE_XET=1: large files by LFS). As on the Hub, large files lie on another host, here another port, which
+must never see a token.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 import socket
 import threading
@@ -21,7 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from hub_state import RefusedError, TinyHub, Tree, listed, revision_of
 
-LARGE = (".safetensors", ".onnx", ".png", ".zip")
+LARGE = (".safetensors", ".onnx", ".png", ".zip", ".parquet")
 _KINDS = {"models": "model", "spaces": "space", "datasets": "dataset"}
 _REPO = r"(?P<kind>models|spaces|datasets)/(?P<name>[^/]+/[^/]+)"
 
@@ -150,7 +152,11 @@ class _Handler(BaseHTTPRequestHandler):
     def tree(self, kind: str, name: str, revision: str, under: str | None = None) -> None:
         tree = revision_of(self._repo(kind, name), revision)["tree"]
         start = f"{under}/" if under else ""
-        entries = [listed(path, entry) for path, entry in tree.items() if path.startswith(start)]
+        inside = {path.removeprefix(start): entry for path, entry in tree.items() if path.startswith(start)}
+        is_deep = self.query.get("recursive", ["false"])[0].lower() == "true"
+        entries = [listed(start + path, entry) for path, entry in inside.items() if is_deep or "/" not in path]
+        for folder in sorted({path.split("/")[0] for path in inside if "/" in path}):
+            entries.append({"type": "directory", "path": start + folder, "oid": "0" * 40, "size": 0})
         if under and not entries:
             raise RefusedError(404, "no such folder", "EntryNotFound")
         self._send(200, entries)
@@ -158,7 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
     def paths_info(self, kind: str, name: str, revision: str) -> None:
         wanted = parse_qs(self._body().decode())["paths"]
         tree = revision_of(self._repo(kind, name), revision)["tree"]
-        self._send(200, [listed(path, tree[path]) for path in wanted if path in tree])
+        folders = {path for path in wanted if any(name.startswith(f"{path}/") for name in tree)}
+        found = [listed(path, tree[path]) for path in wanted if path in tree]
+        self._send(200, found + [{"type": "directory", "path": path, "oid": "0" * 40} for path in sorted(folders)])
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
         self._user(name.split("/")[0])
@@ -191,7 +199,14 @@ class _Handler(BaseHTTPRequestHandler):
     def get_object(self, oid: str) -> None:
         if not self.hub.object_path(oid).is_file():
             raise RefusedError(404, "no such object")
-        self._send(200, self.hub.object_path(oid).read_bytes())
+        content = self.hub.object_path(oid).read_bytes()
+        if found := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or ""):  # as a stream reads
+            first, last = int(found[1]), min(int(found[2]), len(content) - 1)
+            self.hub.bytes_read += last + 1 - first
+            self._send(206, content[first : last + 1], {"Content-Range": f"bytes {first}-{last}/{len(content)}"})
+            return
+        self.hub.bytes_read += len(content)
+        self._send(200, content)
 
     def verify(self) -> None:
         thing = self._json()
@@ -274,6 +289,13 @@ _STORAGE_ROUTES: list[tuple[str, Callable[..., None]]] = [
     (r"PUT /lfs/(?P<oid>[0-9a-f]{64})", _Handler.put_object),
     (r"(?:GET|HEAD) /lfs/(?P<oid>[0-9a-f]{64})", _Handler.get_object),
 ]
+
+
+def fresh_environment(home: Path, url: str, **variables: str) -> dict[str, str]:
+    """That of a user who knows nothing but the Hub's address: no cache, no token, not offline."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
+    fresh = {"HF_HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return kept | fresh | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class TinyHub:
         users: the name behind each token; a token whose name ends in `:read` may not write.
         log: "METHOD path" of every request so far.
         faults: what to do with requests: a regular expression on "METHOD path", and a status, `drop` or `hang`.
+        bytes_read: of large files, by all readers so far.
         storage_saw_token: whether the storage host was ever shown one.
         held: set once a request hangs; it does until `released` is set.
     """
@@ -39,6 +40,7 @@ class TinyHub:
     log: list[str] = field(default_factory=list)
     faults: dict[str, int | str] = field(default_factory=dict)
     storage_saw_token: bool = False
+    bytes_read: int = 0
     held: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
     url: str = ""

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from hub_server import fresh_environment as _environment
 from hub_server import tiny_hub
 from hub_state import TinyHub
 from huggingface_hub import constants
@@ -64,13 +65,6 @@ class Process:
     code: int
     out: str
     err: str
-
-
-def _environment(home: Path, url: str, **variables: str) -> dict[str, str]:
-    """A fresh user who knows nothing but the Hub's address: no cache, no token, not offline."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
-    fresh = {"HF_HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return kept | fresh | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables
 
 
 def _python(words: list[str], environment: dict[str, str]) -> Process:
