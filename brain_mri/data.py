@@ -11,23 +11,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import (
-    ClassLabel,
-    Dataset,
-    DatasetDict,
-    Image,
-    concatenate_datasets,
-    load_dataset,
-    load_dataset_builder,
-)
+from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
 
 from brain_mri.arguments import DataArguments
 from brain_mri.duplicates import near_duplicate_pairs, thumbnail
 from brain_mri.errors import DataError, ImageError
 from brain_mri.images import read_image
-from brain_mri.labels import align_labels
 from brain_mri.layout import WHOLE, FolderLayout, fingerprint_of, raise_problems, scan_folder, split_of
 from brain_mri.leakage import AuditTable
+from brain_mri.loading import load_splits, read_schema, side_column
 from brain_mri.shortcut import FEATURES, features_of
 from brain_mri.splits import hold_out, merge_groups
 from brain_mri.transforms import Preprocessing, pack
@@ -128,18 +120,18 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
 
 
 def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
-    loaded = _load_hub(args)
+    loaded = load_splits(args)
     image_column, label_column, label_names, ids = read_schema(next(iter(loaded.values())).features, args.data_dir)
     parts: list[Dataset] = []
     columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
     for name, split in loaded.items():
-        columns["patient_group"] += _column(split, "patient_group")
-        columns["box"] += [list(box or _NO_BOX) for box in _column(split, "box")]
+        columns["patient_group"] += side_column(split, "patient_group")
+        columns["box"] += [list(box or _NO_BOX) for box in side_column(split, "box")]
         columns["label"] += [ids[label] for label in split[label_column]]
         columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
         encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
         rows = _map(encoded, args, preprocessing)
-        named = zip(_column(split, "file_name"), rows["path"], strict=True)
+        named = zip(side_column(split, "file_name"), rows["path"], strict=True)
         columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
         parts.append(rows)
     rows = concatenate_datasets(parts)
@@ -147,76 +139,6 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
     raise_problems(str(args.data_dir), problems + _problems(rows, columns["file_name"]))
     return PreparedImages(_with_columns(rows, columns), label_names)
-
-
-def _load_hub(args: DataArguments) -> DatasetDict:
-    if args.streaming:
-        held_out = {name: files for name, files in shard_files(args).items() if name != "train"}
-        if "validation" not in held_out:
-            raise DataError(
-                f"{args.data_dir} has no validation split, and what is streamed can't be split here: write the shards "
-                "with `python -m brain_mri.shards FOLDER TARGET --validation_fraction 0.2`."
-            )
-        return load_dataset("parquet", data_files=held_out)
-    try:
-        return load_dataset(args.data_dir, revision=args.data_revision)
-    except Exception as error:  # every library below raises its own; all mean: not to be had under that name
-        raise _not_to_be_had(args, error) from error
-
-
-def shard_files(args: DataArguments) -> dict[str, list[str]]:
-    """The Parquet files of each split of a folder or Hub dataset, as paths or `hf://` addresses; none is read.
-
-    Raises:
-        DataError: there is no such dataset, it is not in Parquet, or it has no train split.
-    """
-    try:
-        builder = load_dataset_builder(args.data_dir, revision=args.data_revision)
-    except Exception as error:  # as in `_load_hub`
-        raise _not_to_be_had(args, error) from error
-    files = {split_of(str(split)) or str(split): list(map(str, f)) for split, f in builder.config.data_files.items()}
-    if not all(path.endswith(".parquet") for paths in files.values() for path in paths):
-        raise DataError(
-            f"{args.data_dir} is not in Parquet, which is what --streaming reads: write shards with "
-            "`python -m brain_mri.shards`, or give --data_revision refs/convert/parquet, where the Hub has made some."
-        )
-    if "train" not in files:
-        raise DataError(f"{args.data_dir} has no train split to stream: it has {', '.join(files)}.")
-    return files
-
-
-def _not_to_be_had(args: DataArguments, error: Exception) -> DataError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    revision = f" at revision {args.data_revision!r}" if args.data_revision else ""
-    return DataError(
-        f"{args.data_dir!r}{revision} is neither a folder here nor a dataset that can be loaded from the Hub "
-        f"({reason}): check the path or the id, the network, and for a private dataset `hf auth login`."
-    )
-
-
-def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str, ...], list[int]]:
-    """The one image column, the one label column, our names of the labels, and our number of each of theirs.
-
-    Raises:
-        DataError: there is not exactly one column of a kind.
-    """
-    image_column, label_column = (_only(features, kind, source) for kind in (Image, ClassLabel))
-    mapping = align_labels(features[label_column].names)
-    label_names = tuple(mapping.values())
-    ids = [label_names.index(mapping[name]) for name in features[label_column].names]
-    return image_column, label_column, label_names, ids
-
-
-def _column(rows: Dataset, name: str) -> list[Any]:
-    """A column that a dataset may lack: `brain_mri.shards` writes it, others do not."""
-    return list(rows[name]) if name in rows.column_names else [None] * len(rows)
-
-
-def _only(features: Any, kind: type, source: str | None) -> str:
-    columns = [name for name, feature in features.items() if isinstance(feature, kind)]
-    if len(columns) != 1:
-        raise DataError(f"{source}: needs exactly one {kind.__name__} column, but has {columns or 'none'}.")
-    return str(columns[0])
 
 
 def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) -> Dataset:

@@ -3,7 +3,8 @@
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://... --dry_run
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://... --private
 
-The images go as they are, byte for byte: see first that none shows a name, and that the licence lets you pass them on.
+The images go as they are, byte for byte, and with them their file names and the patients' ids of `patients.csv`: see
+first that none of these tells who a patient is, and that the licence lets you pass the images on.
 One commit, or none where nothing changed; after a break the same command goes on where it was. Read them back with
 `train.py --data_dir USER/NAME`, and with `--data_revision` as they were at one commit.
 """

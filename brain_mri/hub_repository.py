@@ -163,7 +163,7 @@ def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> Mod
     sdk = _SDK if kind == "space" else None
     api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
     try:
-        info = {"model": api.model_info, "space": api.space_info, "dataset": api.dataset_info}[kind](name)
+        info = _info(api, repository)
     except RepositoryNotFoundError as error:
         others = [other for other in _TYPES if other != kind and api.repo_exists(name, repo_type=other)]
         if not others:
@@ -174,6 +174,12 @@ def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> Mod
     if isinstance(info, SpaceInfo) and info.sdk not in (None, sdk):
         raise ConfigError(f"{name} is a Space of the SDK {info.sdk}, not {sdk}: give --space another name.")
     return info
+
+
+def _info(api: HfApi, repository: Repository) -> ModelInfo | SpaceInfo | DatasetInfo:
+    if repository.kind == "dataset":
+        return api.dataset_info(repository.name)
+    return api.space_info(repository.name) if repository.kind == "space" else api.model_info(repository.name)
 
 
 def _set_variables(api: HfApi, repository: Repository) -> list[str]:

@@ -35,7 +35,7 @@ from brain_mri.hardware import autocast_dtype, whole
 from brain_mri.models import hold_frozen_statistics
 from brain_mri.optim import parameter_groups
 from brain_mri.scores import quick_scores
-from brain_mri.streaming import StreamedSplit
+from brain_mri.stream import StreamedSplit
 from brain_mri.transforms import Augmentation, Collator, Preprocessing, box_coverage
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 import socket
 import threading
@@ -289,13 +288,6 @@ _STORAGE_ROUTES: list[tuple[str, Callable[..., None]]] = [
     (r"PUT /lfs/(?P<oid>[0-9a-f]{64})", _Handler.put_object),
     (r"(?:GET|HEAD) /lfs/(?P<oid>[0-9a-f]{64})", _Handler.get_object),
 ]
-
-
-def fresh_environment(home: Path, url: str, **variables: str) -> dict[str, str]:
-    """That of a user who knows nothing but the Hub's address: no cache, no token, not offline."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
-    fresh = {"HF_HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    return kept | fresh | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables
 
 
 @contextmanager

@@ -107,3 +107,10 @@ def listed(path: str, entry: dict[str, Any]) -> dict[str, Any]:
     answer = {"type": "file", "path": path, "oid": entry["oid"], "size": entry["size"]}
     pointer = {"oid": entry["sha256"], "size": entry["size"], "pointerSize": 130}
     return answer | ({"lfs": pointer} if entry["lfs"] else {})
+
+
+def fresh_environment(home: Path, url: str, **variables: str) -> dict[str, str]:
+    """That of a user who knows nothing but the Hub's address: no cache, no token, not offline."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
+    fresh = {"HF_HOME": str(home), "HF_ENDPOINT": url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+    return kept | fresh | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | variables

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
-from hub_server import fresh_environment as _environment
 from hub_server import tiny_hub
 from hub_state import TinyHub
+from hub_state import fresh_environment as _environment
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 from PIL import Image

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hub_server import fresh_environment, tiny_hub
-from hub_state import TinyHub
+from hub_server import tiny_hub
+from hub_state import TinyHub, fresh_environment
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
@@ -175,7 +175,10 @@ def test_a_fresh_process_reads_and_streams_from_the_hub_what_the_folder_holds_at
     _python(["train.py", *words], environment)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["data"]["streaming"] and record["global_step"] == sum(record["splits"]["train"].values()) // 8
-    assert not [p for p in (tmp_path / "streamed").rglob("*train*.arrow")], "the training images touched the disk"
+    train = [data for name, data in hub.content("dataset", _DATASET).items() if name.startswith("data/train")]
+    kept = [p for folder in ("streamer", "streamed") for p in (tmp_path / folder).rglob("*") if p.is_file()]
+    assert not [p for p in kept if "train" in p.name or p.read_bytes() in train], "training images were kept on disk"
+    assert [p for p in kept if "validation" in p.name]
 
 
 def _python(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:

@@ -21,7 +21,8 @@ from brain_mri.errors import ConfigError, DataError
 from brain_mri.labels import LABELS
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.shards import write_shards
-from brain_mri.streaming import StreamedSplit, keep_record, known_images, open_stream
+from brain_mri.stream import StreamedSplit
+from brain_mri.streaming import keep_record, known_images, open_stream
 from brain_mri.training import MRITrainer, build_trainer
 from brain_mri.transforms import Preprocessing
 
@@ -248,3 +249,20 @@ def test_train_streams_from_shards_and_the_card_says_what_was_not_audited(shards
     card = (tmp_path / "model" / "README.md").read_text()
     assert "were streamed" in card.split("## Leakage audit")[1].split("##")[0]
     assert (tmp_path / "model" / "guard.json").is_file() and load_file(tmp_path / "model" / "model.safetensors")
+
+
+@pytest.mark.slow
+def test_two_processes_train_on_shards_of_their_own_in_step(shards: Path, tmp_path: Path) -> None:
+    words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
+    words += ["--streaming", "true", "--num_train_epochs", "1", "--image_size", "32", "--disable_tqdm", "true"]
+    words += ["--per_device_train_batch_size", "4", "--preprocessing_workers", "1", "--guidance", "0"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    done = subprocess.run(
+        [*command, *words], cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    record = json.loads((tmp_path / "model" / "run.json").read_text())
+    rows = sum(record["splits"]["train"].values())
+    assert record["processes"] == 2 and record["global_step"] == -(-rows // 2) // 4
+    assert json.loads((tmp_path / "model" / "stream.json").read_text())["processes"] == 2
