@@ -38,7 +38,7 @@ def main() -> None:
 
     config = build_config(model_args)
     preprocessing = Preprocessing.of(build_processor(config, model_args))
-    with PartialState().main_process_first():
+    with PartialState().local_main_process_first():
         images = prepare_images(data_args, preprocessing)
         splits = split_images(images, data_args)
     if data_args.streaming:

@@ -73,7 +73,8 @@ class MRITrainer(Trainer):
         self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
-        self.memory_format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        channels_last = recipe.channels_last and not self.is_fsdp_enabled  # which deals out contiguous weights only
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = self.model.config.num_labels
         self.augmentation = Augmentation(recipe)
         self.dtype = autocast_dtype(recipe.precision, self.args.device, self.model)
