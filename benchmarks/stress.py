@@ -258,6 +258,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: 0)")
     options = parser.parse_args()
     failed = False
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no training, folder or disk stays behind
     with tempfile.TemporaryDirectory(prefix="brain-mri-stress-") as folder:
         bench = Bench(Path(folder), options.kills, random.Random(options.seed))
         write_phantoms(bench.folder / "phantoms", train_per_class=12, test_per_class=2, size=64, slices_per_patient=2)
