@@ -14,7 +14,7 @@ _PACKAGE = _ROOT / "brain_mri"
 # From the ground floor up; a room may import from the floors below its own, and from its neighbours on the same one.
 _FLOORS = (
     {"errors", "labels"},
-    {"arguments", "files", "decisions", "overlay", "clouds", "guard", "sources", "hub_errors"},
+    {"arguments", "files", "checkpoints", "locks", "decisions", "overlay", "clouds", "guard", "sources", "hub_errors"},
     {
         "archives",
         "windowing",
@@ -31,8 +31,10 @@ _FLOORS = (
     {"layout", "phantom", "phantom_drawing", "phantom_anatomy", "duplicates", "splits", "shortcut"},
     {"leakage", "leakage_report"},
     {"shards"},
-    {"transforms", "hardware"},
+    {"transforms", "hardware", "loading"},
+    {"stream"},
     {"data", "folds"},
+    {"streaming"},
     {"models", "optim"},
     {"metrics", "calibration", "scores", "plots", "evidence"},
     {"localization", "ensemble"},
@@ -41,7 +43,7 @@ _FLOORS = (
     {"stages"},
     {"search", "finishing", "run", "protocols", "demo"},
     {"crossval", "release"},
-    {"results", "hub", "hub_repository", "hub_space"},
+    {"results", "hub", "hub_repository", "hub_space", "hub_data"},
     {"cli"},
 )
 _WITHOUT_TORCH = {
