@@ -160,7 +160,8 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
         collate_fn=Collator(preprocessing.size),
     )
     plain = OnePass(model).eval()
-    one_pass, loader = accelerator.prepare(plain, loader)
+    one_pass = accelerator.prepare_model(plain, evaluation_mode=accelerator.is_fsdp2)
+    loader = accelerator.prepare(loader)
     gathered: list[list[npt.NDArray[Any]]] = []
     with torch.inference_mode():
         for batch in loader:
