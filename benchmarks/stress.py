@@ -107,6 +107,10 @@ def _checkpoints(out: Path) -> dict[int, Path]:
     return {int(p.name.split("-")[1]): p for p in (out / "checkpoints").glob("checkpoint-*")}
 
 
+def _is_sealed(checkpoint: Path) -> bool:
+    return (checkpoint / CHECKSUMS).exists()
+
+
 def _wait(process: subprocess.Popen[bytes], happened: Callable[[], bool], pause: float = 0.002) -> bool:
     """Wait until something happened; False if the process ended before."""
     until = time.monotonic() + _PATIENCE
@@ -138,20 +142,23 @@ def _kill_once(bench: Bench, out: Path, aimed: bool) -> bool | None:
     """
     before = max(_checkpoints(out), default=0)
     process = bench.start(out, *([RESUME] if before else []))
-    new = lambda: {step: path for step, path in _checkpoints(out).items() if step > before}  # noqa: E731
-    if not _wait(process, lambda: any((path / CHECKSUMS).exists() for path in new().values())):
+    if not _wait(process, lambda: any(step > before and _is_sealed(p) for step, p in _checkpoints(out).items())):
         return None
     if aimed:
         skipped = bench.draw.randrange(3)  # so that it is not always the second step after a start
-        _wait(process, lambda: len(_checkpoints(out)) > 0 and max(_checkpoints(out)) > before + 1 + skipped)
-        time.sleep(bench.draw.uniform(0, 0.01))
+        _wait(
+            process,
+            lambda: any(s > before + 1 + skipped and not _is_sealed(p) for s, p in _checkpoints(out).items()),
+            0,
+        )
+        time.sleep(bench.draw.uniform(0, 0.005))
     else:
         time.sleep(bench.draw.uniform(0, bench.seconds / 4))
     if process.poll() is not None:
         return None
     process.kill()
     process.wait()
-    return not all((path / CHECKSUMS).exists() for path in _checkpoints(out).values())
+    return not all(_is_sealed(path) for path in _checkpoints(out).values())
 
 
 def _kills(bench: Bench) -> str:
@@ -162,7 +169,7 @@ def _kills(bench: Bench) -> str:
         attempts += 1
         if attempts > 4 * bench.kills + 8:
             raise StressError(f"only {killed} kills in {attempts} attempts")
-        died_writing = _kill_once(bench, out, aimed=attempts % 2 == 0)
+        died_writing = _kill_once(bench, out, aimed=attempts % 2 == 1)
         if died_writing is None:  # it came to its end
             bench.finish(out, RESUME)
             bench.check(out)
@@ -227,10 +234,10 @@ def _flipped(bench: Bench) -> str:
     for name in names:
         out = bench.folder / f"flipped-{name}"
         process = bench.start(out)
-        _wait(process, lambda out=out: sum((p / CHECKSUMS).exists() for p in _checkpoints(out).values()) >= 2)
+        _wait(process, lambda out=out: sum(_is_sealed(p) for p in _checkpoints(out).values()) >= 2)
         process.kill()
         process.wait()
-        newest = max(step for step, path in _checkpoints(out).items() if (path / CHECKSUMS).exists())
+        newest = max(step for step, path in _checkpoints(out).items() if _is_sealed(path))
         path = _checkpoints(out)[newest] / name
         content = bytearray(path.read_bytes())
         content[bench.draw.randrange(len(content))] ^= 1 << bench.draw.randrange(8)
