@@ -55,14 +55,7 @@ _LEAKS = re.compile(rf"{NAME}|Traceback|(?<![\w.])/(?:tmp|proc|etc|home|root|var
 
 @dataclass
 class Seen:
-    """What came back.
-
-    Attributes:
-        done: how often each kind of request was made.
-        wrong: what must not be, in words, how often.
-        lost: connections that the page gave up, by kind of request.
-        memory: (seconds since the start, MiB resident).
-    """
+    """What came back: requests by kind, what must not be, connections given up, (seconds, MiB resident)."""
 
     done: Counter[str] = field(default_factory=Counter)
     wrong: Counter[str] = field(default_factory=Counter)
@@ -186,6 +179,8 @@ class Crowd:
         said = await self._classify(self.draw.choice(_OUTSIDE))
         if "event: error" not in said:
             raise RuntimeError(f"a path of the server was taken: {said[:100]}")
+        if str(ROOT) in said:
+            raise RuntimeError("says where on the machine the page lies")
 
     async def no_request(self) -> None:
         """What no client of the page would send."""
