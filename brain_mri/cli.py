@@ -1,4 +1,4 @@
-"""`brain-mri audit | predict | publish`: the package's commands under one name."""
+"""`brain-mri audit | predict | publish | push_data`: the package's commands under one name."""
 
 from __future__ import annotations
 
@@ -37,3 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def entry_point() -> None:
     """What `brain-mri` runs."""
     run_command(main)
+
+
+if __name__ == "__main__":
+    entry_point()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable
@@ -34,12 +35,19 @@ class ImageError(BrainMRIError):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 
-    So does the loss of another process of the same run, with exit code 1: the cause stands in that one's output.
+    So do a full disk, and, with exit code 1, the loss of another process of the same run: the cause stands in that
+    one's output.
     """
     try:
         main()
     except BrainMRIError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_EXIT_CODE)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f" at {error.filename}" if error.filename else ""
+        print(f"error: the disk is full{where}: make room, then give the command again.", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
     except RuntimeError as error:
         if not _of_a_lost_process(error):

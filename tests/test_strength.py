@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainingArguments
 from brain_mri import checkpoints, run
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.data import prepare_images, split_images
-from brain_mri.errors import BrainMRIError, ConfigError
+from brain_mri.errors import USER_ERROR_EXIT_CODE, BrainMRIError, ConfigError, run_command
 from brain_mri.labels import LABELS
 from brain_mri.locks import LOCK, hold
 from brain_mri.models import build_config, build_model, build_processor
@@ -238,3 +238,16 @@ def test_a_full_disk_ends_in_one_sentence_and_the_last_checkpoint_is_whole(
         assert left and all(checkpoints.is_complete(one) and not checkpoints.damaged_file(one) for one in left)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_disk_that_fills_up_anywhere_ends_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    def write() -> None:
+        with open("/dev/full", "w", buffering=1) as full:  # a device of Linux that is always full
+            full.write("one line\n")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(write)
+    assert ended.value.code == USER_ERROR_EXIT_CODE
+    assert capsys.readouterr().err.startswith("error: the disk is full")
+    with pytest.raises(FileNotFoundError):
+        run_command(lambda: print(Path("/no/such/file").read_text()))
