@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec("brain_mri") is None:  # in a Space it lies beside this file, in a clone one folder up
     sys.path.append(str(HERE.parent))
 
+from page import refusals  # noqa: E402
 from page.about import about_html  # noqa: E402
 from page.api import endpoints  # noqa: E402
 from page.service import Service, find_model  # noqa: E402
@@ -108,6 +109,7 @@ def main() -> None:
     service = Service(find_model(), UPLOADS, keep)
     service.start_sweeping()
     script = (HERE / "page" / "page.js").read_text(encoding="utf-8").replace("LANGUAGES", json.dumps(languages()))
+    refusals.refuse_quietly()
     build(service).launch(
         css_paths=[HERE / "style.css"],
         head=f'<script>{script}</script><meta name="description" content="{texts()("notice")}">',
@@ -120,6 +122,7 @@ def main() -> None:
         ssr_mode=False,
         pwa=False,
         mcp_server=True,
+        app_kwargs=refusals.APP,
         state_session_capacity=1,  # gradio keeps each session's last answer, its picture too; nothing here needs it
     )
 

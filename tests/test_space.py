@@ -161,6 +161,18 @@ def test_no_file_of_the_server_is_served_and_no_address_on_its_own_network_is_fe
     assert said.startswith("event: error") and "failed validation" in said
 
 
+def test_requests_that_no_page_sends_get_neither_a_traceback_nor_a_path(server: Server) -> None:
+    before = len(server.log.read_text())
+    for endpoint in ("call/nothing", "run/nothing"):
+        assert httpx.post(f"{server.url}/gradio_api/{endpoint}", json={"data": []}).status_code == 404
+    unknown = {"data": [], "fn_index": 999, "session_hash": "x"}
+    assert httpx.post(f"{server.url}/gradio_api/queue/join", json=unknown).status_code == 404
+    said = [_call(server.url, "classify", {"path": path} | _META) for path in ("file:///etc/passwd", "no/such.png")]
+    assert all("send the file first" in one for one in said)
+    logged = server.log.read_text()[before:]
+    assert not [word for word in ("Traceback", "passwd", str(ROOT), "/tmp") if word in logged + "".join(said)], logged
+
+
 def test_only_the_documented_endpoints_are_public_and_typed(server: Server, client: Client) -> None:
     public = httpx.get(f"{server.url}/gradio_api/info").json()["named_endpoints"]
     assert set(public) == {"/classify", "/classify_volume", "/about_model"}
