@@ -20,9 +20,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
+import yaml
 
 from brain_mri.arguments import DataArguments
 from brain_mri.errors import BrainMRIError, ConfigError, run_command
@@ -36,34 +37,66 @@ logger = logging.getLogger(__name__)
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
 _EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
 _PLAN = "plan.json"
+_BATCH, _TRAINERS_BATCH = "--per_device_train_batch_size", 8
 _SCRIPTS = Path(__file__).resolve().parents[1]
 
 
-def run_fold(fold: Path, config: str, options: Sequence[str]) -> None:
+def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1) -> None:
     """Train on `fold/data` and judge, from wherever an earlier attempt was stopped; `fold/log.txt` has all they say.
 
+    Args:
+        fold: its folder.
+        config: the recipe, a YAML file.
+        options: further options of train.py.
+        processes: of each script; the recipe's batch is divided among them.
+
     Raises:
+        ConfigError: the batch can't be divided so.
         BrainMRIError: one of the scripts failed.
     """
     data, model = fold / "data", fold / "model"
     if not (model / "run.json").exists():  # what train.py writes last
         where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint"]
-        _call("train.py", [config, *options, *where], fold)
-    _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold)
+        _call("train.py", [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
+    _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold, processes)
     shutil.rmtree(fold / "cache", ignore_errors=True)
 
 
-def _call(script: str, words: Sequence[str], fold: Path) -> None:
+def _divided_batch(config: str, options: Sequence[str], processes: int) -> list[str]:
+    """The option that keeps the global batch of one process."""
+    if processes == 1:
+        return []
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
+    parser.add_argument(_BATCH, type=int, default=recipe.get(_BATCH.lstrip("-"), _TRAINERS_BATCH))
+    (batch,) = vars(parser.parse_known_args(options)[0]).values()
+    if batch % processes:
+        raise ConfigError(f"--processes {processes}: a batch of {batch} can't be divided among them.")
+    return [_BATCH, str(batch // processes)]
+
+
+def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None:
     log = fold / "log.txt"
-    command = [sys.executable, str(_script(script)), *words]
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(_script(script)), *words]
     with log.open("a", encoding="utf-8") as lines:
         # each fold has links, so pixels, of its own: kept until it is done, not in the user's cache for ever
         environment = os.environ | {"HF_DATASETS_CACHE": str((fold / "cache").resolve())}
-        done = subprocess.run(command, stdout=lines, stderr=subprocess.STDOUT, env=environment, check=False)
-    if done.returncode:
+        code = _run(command, lines, environment)
+    if code:
         said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        last = said[-1].strip().removeprefix("error: ") if said else f"exit code {done.returncode}"
+        last = said[-1].strip().removeprefix("error: ") if said else f"exit code {code}"
         raise BrainMRIError(f"{script} failed in {fold.name} ({last}): see {log}; the same command goes on from there.")
+
+
+def _run(command: list[str], lines: IO[str], environment: dict[str, str]) -> int:
+    """Its exit code. A launcher and its processes are one group, so that none goes on when this command is ended."""
+    with subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, env=environment, process_group=0) as started:
+        try:
+            return started.wait()
+        except BaseException:
+            os.killpg(started.pid, signal.SIGTERM)
+            raise
 
 
 def _script(name: str) -> Path:
@@ -163,6 +196,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--folds_by", choices=["grouped", "author"], default="grouped", help="make folds, or read --fold_column")
     add("--fold_column", default="official_fold", help="column of patients.csv with the author's folds, 1, 2, ...")
     add("--only", type=int, nargs="+", metavar="FOLD", help="run these folds now; default: all that are not finished")
+    add("--processes", type=int, default=1, help="of each training; the recipe's batch is divided among them")
     add("--split_seed", type=int, default=DataArguments.split_seed, help="seed of the folds and held-out splits")
     add("--twin_threshold", type=float, default=DataArguments.twin_threshold, help="correlation of near-duplicates")
     options, rest = parser.parse_known_args(argv)
@@ -175,7 +209,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 def _check_start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("start brain_mri.crossval as one process; on several GPUs give each its folds by --only.")
+        raise ConfigError("start brain_mri.crossval as one process; --processes says how many train each fold.")
     _script("train.py")  # before the minute that reading the images takes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fold under way ends too
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -207,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             fold.mkdir(parents=True, exist_ok=True)
             print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")
-            run_fold(fold, options.config, train_options)
+            run_fold(fold, options.config, train_options, options.processes)
         write_json(about | summarise(folder, plan), folder / SUMMARY)
     print(f"\n{format_table(summarise(folder, plan), plan)}\n\nwritten to {folder / SUMMARY}")
 

@@ -250,7 +250,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Let the scripts leave what they would, and note which ran in which fold."""
     ran: list[str] = []
 
-    def pretend(script: str, words: list[str], fold: Path) -> None:
+    def pretend(script: str, words: list[str], fold: Path, processes: int) -> None:
         ran.append(f"{script} {fold.name}")
         if script == "train.py":
             assert words[words.index("--data_dir") + 1] == str(fold / "data") and "--learning_rate" in words
@@ -321,6 +321,25 @@ def test_wrong_words_are_named_before_anything_is_read(
     with pytest.raises(ConfigError, match="as one process"):
         main(_words(phantoms, tmp_path))
     assert not calls
+
+
+def test_several_processes_share_the_batch_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+
+    def keep(command: list[str], *_: object) -> int:
+        commands.append(command)
+        return 0
+
+    monkeypatch.setattr(crossval, "_run", keep)
+    (tmp_path / "fold1").mkdir()
+    crossval.run_fold(tmp_path / "fold1", _CONFIG, ["--seed", "1"], processes=2)
+    train, judge = (" ".join(command) for command in commands)
+    assert "--nproc_per_node 2" in train and "--per_device_train_batch_size 8 " in train and "--seed 1" in train
+    assert "--nproc_per_node 2" in judge and "evaluate_model.py" in judge
+    crossval.run_fold(tmp_path / "fold1", _CONFIG, ["--per_device_train_batch_size", "6"], processes=3)
+    assert "--per_device_train_batch_size 2 " in " ".join(commands[2])
+    with pytest.raises(ConfigError, match="a batch of 16 can't be divided"):
+        crossval.run_fold(tmp_path / "fold1", _CONFIG, [], processes=3)
 
 
 def test_a_failed_fold_names_its_log_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
