@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the libraries are imported, which read it once
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
@@ -14,6 +16,9 @@ import datasets
 import pytest
 
 from brain_mri.phantom import write_phantoms
+
+if TYPE_CHECKING:
+    from hub_state import TinyHub
 
 _ROOT = Path(__file__).parents[1]
 
@@ -54,3 +59,28 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("datasets")
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = str(folder)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[TinyHub]:
+    from hub_server import tiny_hub
+
+    with tiny_hub(tmp_path / "hub") as running:
+        yield running
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Points this process's own client at a Hub, as the environment does at its start."""
+
+    from huggingface_hub import constants
+    from huggingface_hub.utils import close_session
+
+    def point(url: str, token: str = "hf_owner") -> None:
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", token)
+
+    yield point
+    close_session()

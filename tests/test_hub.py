@@ -20,7 +20,6 @@ from hub_server import tiny_hub
 from hub_state import TinyHub
 from hub_state import fresh_environment as _environment
 from huggingface_hub import constants
-from huggingface_hub.utils import close_session
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from transformers import TrainingArguments
@@ -79,26 +78,6 @@ def _answer(code: str, environment: dict[str, str], *words: str) -> Any:
     done = _python(["-c", code, *words], environment)
     assert done.code == 0, done.err
     return json.loads(done.out.splitlines()[-1])
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[TinyHub]:
-    with tiny_hub(tmp_path / "hub") as running:
-        yield running
-
-
-@pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Points this process's own client at a Hub, as the environment does at its start."""
-
-    def point(url: str, token: str = _TOKEN) -> None:
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", token)
-
-    yield point
-    close_session()
 
 
 @pytest.fixture

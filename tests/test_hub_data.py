@@ -5,14 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_server import tiny_hub
 from hub_state import TinyHub, fresh_environment
 from huggingface_hub import constants
-from huggingface_hub.utils import close_session
 
 from brain_mri.cli import main
 from brain_mri.errors import ConfigError, DataError
@@ -25,26 +23,6 @@ _ROOT = Path(__file__).parents[1]
 _TOKEN = "hf_owner"
 _DATASET = "me/scans"
 _ABOUT = {"license_": "cc0-1.0", "source": "drawn by a program"}
-
-
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[TinyHub]:
-    with tiny_hub(tmp_path / "hub") as running:
-        yield running
-
-
-@pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Points this process's own client at a Hub, as the environment does at its start."""
-
-    def point(url: str, token: str = _TOKEN) -> None:
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", token)
-
-    yield point
-    close_session()
 
 
 def test_a_folder_becomes_a_data_set_in_one_commit_with_its_audit_in_the_card(
