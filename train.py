@@ -35,6 +35,7 @@ def main() -> None:
     data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
     destination = hub.destination_of(training_args)
     folder = run.begin(training_args)
+    checkpoint = same_in_all_processes(run.checkpoint_to_resume(training_args))
 
     config = build_config(model_args)
     preprocessing = Preprocessing.of(build_processor(config, model_args))
@@ -43,7 +44,7 @@ def main() -> None:
         splits = split_images(images, data_args)
     if data_args.streaming:
         splits["train"] = open_stream(data_args, training_args, recipe.search_trials, preprocessing, images)
-        keep_record(splits["train"], folder, run.checkpoint_to_resume(training_args))
+        keep_record(splits["train"], folder, checkpoint)
     else:
         run.report(images, splits, data_args.twin_threshold, folder)
 
@@ -52,7 +53,7 @@ def main() -> None:
     model = build_model(build_config(model_args), model_args, images.label_names)
     trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
     trainer.add_callback(clock := run.Clock(folder, started))
-    trainer.train(same_in_all_processes(run.checkpoint_to_resume(training_args)))
+    trainer.train(checkpoint)
 
     model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
     validation = splits["validation"]

@@ -27,7 +27,7 @@ from brain_mri.errors import ConfigError, run_command
 from brain_mri.hardware import describe
 from brain_mri.inference import BrainMRIClassifier
 from brain_mri.layout import ImageFile, scan_folder
-from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE
+from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, served_file
 
 _WARM_UP = 5
 _COLD_STARTS = 3
@@ -59,10 +59,9 @@ def _ways(model: str, threads: int) -> dict[str, Callable[[str], dict[str, float
         classifier = BrainMRIClassifier.from_pretrained(model, precision=precision, threads=threads)
         return lambda path: classifier.predict(path).probabilities
 
-    ways = {"pipeline, eager": eager, "ONNX float32": onnx("fp32")}
-    if (Path(model) / INT8_FILE).is_file():
-        ways["ONNX int8"] = onnx("int8")
-    return ways
+    served = {"ONNX float32": ("fp32", FLOAT32_FILE), "ONNX int8": ("int8", INT8_FILE)}
+    there = {name: onnx(precision) for name, (precision, file) in served.items() if (Path(model) / file).is_file()}
+    return {"pipeline, eager": eager, **there}
 
 
 def measure(model: str, images: Sequence[ImageFile], threads: int) -> dict[str, Any]:
@@ -132,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch and onnxruntime alike (default: 2)")
     parser.add_argument("--json", help="write the figures here")
     options = parser.parse_args(argv)
-    if not (Path(options.model) / FLOAT32_FILE).is_file():
-        raise ConfigError(f"{options.model} has no {FLOAT32_FILE}: give a folder that train.py left.")
+    if served_file(Path(options.model)) is None:
+        raise ConfigError(f"{options.model} has no ONNX file: give a folder that train.py left, or a release of it.")
     images = _images(options.data_dir, options.images)
     found = measure(options.model, images, options.threads)
     cold = cold_start(options.model, str(images[0].path))

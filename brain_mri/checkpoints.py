@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -13,14 +12,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from brain_mri.errors import ConfigError
+from brain_mri.errors import DISK_FULL, ConfigError
 from brain_mri.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"
 _STATE = "trainer_state.json"  # what the trainer writes last
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SPACE = 2**20  # bytes; torch's writer fails without saying why
 
 
@@ -115,6 +113,6 @@ def _digest(path: Path) -> str:
 
 
 def _is_full(error: BaseException, checkpoint: Path) -> bool:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
         return True
     return "No space left" in str(error) or shutil.disk_usage(checkpoint.parent).free < _NO_SPACE

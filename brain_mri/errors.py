@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 USER_ERROR_EXIT_CODE = 2
 LOST_PROCESS_EXIT_CODE = 1
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _LOST_PROCESS = (
     "another process of this run is gone or can't be reached ({reason}): the output of that process, or its machine, "
@@ -44,7 +45,7 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_FULL:
             raise
         where = f" at {error.filename}" if error.filename else ""
         print(f"error: the disk is full{where}: make room, then give the command again.", file=sys.stderr)

@@ -191,7 +191,7 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     config.model_args = (config.model_args or {}) | {"output_stride": stride}
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    except (TypeError, NotImplementedError, AssertionError) as error:
+    except (TypeError, NotImplementedError, AssertionError) as error:  # timm's ways to say so, one per family
         raise ConfigError(
             f"--final_output_stride {stride}: {config.architecture} does not take it ({error})."
         ) from error

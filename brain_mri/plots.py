@@ -39,19 +39,25 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
     """Draws losses, validation scores and learning rate over epochs.
 
     Args:
-        log_history: `Trainer.state.log_history`; a quantity it never logged leaves its panel empty.
+        log_history: `Trainer.state.log_history`; without a validation score in it that panel is left out.
         path: the PNG to write; missing folders are made.
     """
-    figure = _figure(8, 9)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
-    _curves(panels[0], log_history, {"loss": "training", "eval_loss": "validation"})
-    _curves(panels[1], log_history, {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"})
-    _curves(panels[2], log_history, {"learning_rate": "learning rate"})
-    for panel, name in zip(panels, ("loss", "validation score", "learning rate"), strict=True):
+    shown = {
+        "loss": {"loss": "training", "eval_loss": "validation"},
+        "validation score": {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"},
+        "learning rate": {"learning_rate": "learning rate"},
+    }
+    if not any(key in entry for entry in log_history for key in shown["validation score"]):
+        del shown["validation score"]  # of a last stage, which trains on the validation images too
+    heights = [2 if name == "learning rate" else 3 for name in shown]
+    figure = _figure(8, 1 + sum(heights))
+    panels = figure.subplots(len(shown), 1, sharex=True, height_ratios=heights)
+    for panel, (name, curves) in zip(panels, shown.items(), strict=True):
+        _curves(panel, log_history, curves)
         panel.set_ylabel(name)
     figure.align_ylabels(panels)
-    panels[2].set_xlabel("epoch")
-    panels[2].ticklabel_format(axis="y", scilimits=(-2, 2))
+    panels[-1].set_xlabel("epoch")
+    panels[-1].ticklabel_format(axis="y", scilimits=(-2, 2))
     epochs = max((float(entry.get("epoch", 0)) for entry in log_history), default=0.0)
     evaluations = sum("eval_loss" in entry for entry in log_history)
     panels[0].set_title(f"Training curves (n = {epochs:g} epochs, {evaluations} evaluations)")

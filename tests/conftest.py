@@ -18,7 +18,10 @@ import pytest
 from brain_mri.phantom import write_phantoms
 
 if TYPE_CHECKING:
+    from datasets import DatasetDict
     from hub_state import TinyHub
+
+    from brain_mri.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
 
@@ -51,6 +54,27 @@ def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def preprocessing() -> Preprocessing:
+    """That of the network of `small_training`."""
+    from small_training import MODEL
+
+    from brain_mri.models import build_config, build_processor
+    from brain_mri.transforms import Preprocessing
+
+    return Preprocessing.of(build_processor(build_config(MODEL), MODEL))
+
+
+@pytest.fixture(scope="session")
+def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
+    """The phantoms, prepared for it."""
+    from brain_mri.arguments import DataArguments
+    from brain_mri.data import prepare_images, split_images
+
+    args = DataArguments(data_dir=str(phantoms))
+    return split_images(prepare_images(args, preprocessing), args)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -249,13 +249,19 @@ def _change(model: Path) -> None:
     (model / "run.json").write_text(json.dumps(record | {"seconds": record["seconds"] + 1}))
 
 
+def _published_then_changed(hub: TinyHub, model: Path) -> dict[str, bytes]:
+    """The files of the published revision, which those on disk are no longer."""
+    publish(model, Destination(_MODEL))
+    published = hub.content("model", _MODEL)
+    _change(model)
+    return published
+
+
 def test_a_connection_cut_in_the_middle_of_the_commit_leaves_the_old_revision_and_a_rerun_completes(
     hub: TinyHub, at: Callable[..., None], model: Path
 ) -> None:
     at(hub.url)
-    publish(model, Destination(_MODEL))
-    old = hub.content("model", _MODEL)
-    _change(model)
+    old = _published_then_changed(hub, model)
     hub.faults = {r"POST /api/models/me/brain/commit/main": "drop"}
     with pytest.raises(ConfigError, match=r"broke off .* run the same command again"):
         publish(model, Destination(_MODEL))
@@ -272,9 +278,7 @@ def test_a_publisher_killed_in_the_middle_of_an_upload_leaves_the_old_revision_a
     hub: TinyHub, at: Callable[..., None], model: Path, tmp_path: Path
 ) -> None:
     at(hub.url)
-    publish(model, Destination(_MODEL))
-    old = hub.content("model", _MODEL)
-    _change(model)
+    old = _published_then_changed(hub, model)
     hub.faults = {r"PUT /lfs/.*": "hang"}
     process = subprocess.Popen(
         [sys.executable, "-m", "brain_mri.hub", "publish", str(model), "--model", _MODEL],

@@ -116,9 +116,12 @@ def test_names_at_close_ends_do_not_overlap(tmp_path: Path, drawn: list[Figure])
     assert heights[1] <= 1.0
 
 
-def test_a_training_without_validation_or_without_a_log_is_drawn(tmp_path: Path) -> None:
-    assert plots.training_curves(LOG[:2], tmp_path / "a.png").is_file()
+def test_a_training_without_validation_or_without_a_log_is_drawn_without_an_empty_panel(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    assert plots.training_curves(LOG[:1], tmp_path / "a.png").is_file()
     assert plots.training_curves([], tmp_path / "b.png").is_file()
+    assert [panel.get_ylabel() for panel in drawn[0].axes] == ["loss", "learning rate"]
 
 
 def test_the_matrix_shows_counts_and_row_percentages(tmp_path: Path, drawn: list[Figure]) -> None:

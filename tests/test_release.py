@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shutil
 from pathlib import Path
 
@@ -89,3 +90,8 @@ def test_the_release_still_reaches_what_its_card_claims(real_data: Path) -> None
     right = sum(answer.label == image.label for answer, image in zip(answers, test, strict=True))
     assert right / len(test) >= claimed["accuracy"]["low"]
     assert sum(answer.is_brain_mri is True for answer in answers) / len(test) > 0.95
+
+
+def test_the_benchmark_of_inference_takes_the_release() -> None:
+    ways = runpy.run_path(str(_ROOT / "benchmarks" / "inference.py"))["_ways"](str(_RELEASE), 1)
+    assert list(ways) == ["pipeline, eager", "ONNX int8"]

@@ -144,6 +144,7 @@ def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png":
             break
+    assert page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png"
     page.keyboard.press("Enter")
     expect(page.locator(".bm-chosen li")).to_have_text(["synthetic_glioma.png"])
     page.locator(".bm-drop input").focus()
@@ -151,6 +152,7 @@ def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.classList.contains('bm-classify')"):
             break
+    assert page.evaluate("document.activeElement.classList.contains('bm-classify')")
     page.keyboard.press("Enter")
     expect(page.locator(".bm-answer h2")).to_contain_text("answer")
 
@@ -169,6 +171,7 @@ def test_a_pasted_and_a_dropped_picture_are_taken(page: Page) -> None:
             [kind, holder],
         )
         expect(page.locator(".bm-chosen li")).to_have_text([f"{kind}ed.png"])
+        assert page.locator(".bm-chosen li").count() == 1  # the later one took the earlier one's place
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -13,32 +13,19 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainingArguments
+from small_training import StopAt, small_trainer, training_arguments
+from transformers import TrainingArguments
 
-from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+from brain_mri.arguments import DataArguments, RecipeArguments
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.labels import LABELS
-from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.shards import write_shards
 from brain_mri.stream import StreamedSplit
 from brain_mri.streaming import keep_record, known_images, open_stream
-from brain_mri.training import MRITrainer, build_trainer
+from brain_mri.training import MRITrainer
 from brain_mri.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
-_MODEL = ModelArguments(
-    "timm/resnet18.a1_in1k",
-    pretrained=False,
-    image_size=32,
-    drop_rate=0.2,
-    model_args='{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}',
-)
-
-
-@pytest.fixture(scope="module")
-def preprocessing() -> Preprocessing:
-    return Preprocessing.of(build_processor(build_config(_MODEL), _MODEL))
 
 
 @pytest.fixture(scope="module")
@@ -47,22 +34,6 @@ def shards(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_shards(phantoms, target, "cc0-1.0", "x", shard_bytes=30_000, validation_fraction=0.25)
     assert len(list((target / "data").glob("train-*"))) >= 4
     return target
-
-
-def _training(folder: Path, **options: Any) -> TrainingArguments:
-    settings: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "save_strategy": "steps",
-        "save_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": False,
-        "use_cpu": True,
-    }
-    return TrainingArguments(str(folder), **(settings | options))
 
 
 def _open(shards: Path, preprocessing: Preprocessing, training: TrainingArguments, **options: Any) -> DatasetDict:
@@ -75,7 +46,7 @@ def _open(shards: Path, preprocessing: Preprocessing, training: TrainingArgument
 
 @pytest.fixture(scope="module")
 def stream(shards: Path, preprocessing: Preprocessing, tmp_path_factory: pytest.TempPathFactory) -> StreamedSplit:
-    train: StreamedSplit = _open(shards, preprocessing, _training(tmp_path_factory.mktemp("run")))["train"]
+    train: StreamedSplit = _open(shards, preprocessing, training_arguments(tmp_path_factory.mktemp("run")))["train"]
     return train
 
 
@@ -134,7 +105,7 @@ def test_with_fewer_shards_than_processes_each_keeps_its_share_of_all_and_the_ru
     shown = [_names(process) for process in many]
     assert {len(names) for names in shown} == {len(many[0])}
     assert {name for names in shown for name in names} == set(stream["file_name"])
-    training = _training(tmp_path)
+    training = training_arguments(tmp_path)
     with caplog.at_level(logging.WARNING, "brain_mri.streaming"), pytest.MonkeyPatch.context() as patch:
         patch.setattr(TrainingArguments, "world_size", 12)
         _open(shards, preprocessing, training)
@@ -153,20 +124,9 @@ def test_workers_share_an_epoch_without_a_row_twice(stream: StreamedSplit, worke
         assert sorted(names) == sorted(stream["file_name"])
 
 
-class _StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = state.global_step == self.step
-
-
 def _trainer(folder: Path, shards: Path, preprocessing: Preprocessing, **options: Any) -> MRITrainer:
-    training = _training(folder, **options)
-    splits = _open(shards, preprocessing, training)
-    torch.manual_seed(0)
-    model = build_model(build_config(_MODEL), _MODEL, LABELS)
-    return build_trainer(model, splits, preprocessing, RecipeArguments(class_weights="balanced"), training)
+    splits = _open(shards, preprocessing, training_arguments(folder, **options))
+    return small_trainer(folder, splits, preprocessing, RecipeArguments(class_weights="balanced"), **options)
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -180,7 +140,7 @@ def test_a_resumed_stream_ends_at_the_same_weights_bit_for_bit(
     assert whole.state.global_step == whole.state.max_steps == 2 * per_epoch
     for stop in (per_epoch + 2,) if workers else (2, per_epoch, per_epoch + 2):
         stopped = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
-        stopped.add_callback(_StopAt(stop))
+        stopped.add_callback(StopAt(stop))
         stopped.train()
         resumed = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
         resumed.train(resume_from_checkpoint=str(tmp_path / str(stop) / f"checkpoint-{stop}"))
@@ -214,9 +174,9 @@ def test_what_a_stream_cannot_do_is_refused_in_a_sentence(
     data = DataArguments(data_dir=str(shards), streaming=True)
     images = prepare_images(data, preprocessing)
     with pytest.raises(ConfigError, match="search without --streaming"):
-        open_stream(data, _training(tmp_path), 3, preprocessing, images)
+        open_stream(data, training_arguments(tmp_path), 3, preprocessing, images)
     with pytest.raises(ConfigError, match="--ignore_data_skip"):
-        open_stream(data, _training(tmp_path, ignore_data_skip=True), 0, preprocessing, images)
+        open_stream(data, training_arguments(tmp_path, ignore_data_skip=True), 0, preprocessing, images)
 
 
 def test_a_picture_that_cannot_be_read_ends_the_run_with_its_name(stream: StreamedSplit) -> None:
@@ -231,16 +191,21 @@ def test_the_sample_goes_on_until_every_class_is_seen(stream: StreamedSplit) -> 
     assert set(_divided(stream).sample(most=1)["label"]) == {0, 1, 2, 3}
 
 
+def _train(words: list[str], *launcher: str) -> str:
+    """What train.py says while it succeeds."""
+    command = [sys.executable, *launcher, "train.py", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stderr
+
+
 @pytest.mark.slow
 def test_train_streams_from_shards_and_the_card_says_what_was_not_audited(shards: Path, tmp_path: Path) -> None:
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--shuffle_buffer", "20", "--num_train_epochs", "1", "--image_size", "32"]
     words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1", "--disable_tqdm", "true"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "train.py", *words]
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "training images from" in done.stderr
+    assert "training images from" in _train(words)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert rows == 48 - sum(record["splits"]["validation"].values()) and record["global_step"] == rows // 8
@@ -256,12 +221,7 @@ def test_two_processes_train_on_shards_of_their_own_in_step(shards: Path, tmp_pa
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--num_train_epochs", "1", "--image_size", "32", "--disable_tqdm", "true"]
     words += ["--per_device_train_batch_size", "4", "--preprocessing_workers", "1", "--guidance", "0"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
-    done = subprocess.run(
-        [*command, *words], cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    _train(words, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert record["processes"] == 2 and record["global_step"] == -(-rows // 2) // 4

@@ -7,58 +7,22 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from datasets import DatasetDict
+from small_training import StopAt, small_trainer
 from transformers import TrainerCallback, TrainingArguments
 
 from brain_mri import checkpoints, run
-from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import USER_ERROR_EXIT_CODE, BrainMRIError, ConfigError, run_command
-from brain_mri.labels import LABELS
 from brain_mri.locks import LOCK, hold
-from brain_mri.models import build_config, build_model, build_processor
-from brain_mri.training import MRITrainer, build_trainer
 from brain_mri.transforms import Preprocessing
 
-_MODEL = ModelArguments(
-    "timm/resnet18.a1_in1k",
-    pretrained=False,
-    image_size=32,
-    model_args='{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}',
-)
 _HOLD = "import sys, time; from brain_mri.locks import hold; hold(sys.argv[1]); print('held', flush=True); "
-
-
-@pytest.fixture(scope="module")
-def preprocessing() -> Preprocessing:
-    return Preprocessing.of(build_processor(build_config(_MODEL), _MODEL))
-
-
-@pytest.fixture(scope="module")
-def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
-    args = DataArguments(data_dir=str(phantoms))
-    return split_images(prepare_images(args, preprocessing), args)
-
-
-class _StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: TrainingArguments, state: object, control: object, **kwargs: object) -> None:
-        control.should_training_stop = state.global_step == self.step
-
-
-def _trainer(folder: Path, splits: DatasetDict, preprocessing: Preprocessing, **kwargs: object) -> MRITrainer:
-    settings = {"num_train_epochs": 1, "save_strategy": "steps", "save_steps": 1, "learning_rate": 1e-3}
-    settings |= {"report_to": "none", "disable_tqdm": True, "remove_unused_columns": False, "use_cpu": True}
-    args = TrainingArguments(str(folder), dataloader_pin_memory=False, **(settings | kwargs))
-    torch.manual_seed(0)
-    model = build_model(build_config(_MODEL), _MODEL, LABELS)
-    return build_trainer(model, splits, preprocessing, RecipeArguments(), args)
+_trainer = partial(small_trainer, num_train_epochs=1)
 
 
 def _holder(folder: Path, then: str = "time.sleep(60)") -> subprocess.Popen[str]:
@@ -130,7 +94,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, splits: DatasetDict, preproc
     """Two checkpoints of a real trainer."""
     folder = tmp_path_factory.mktemp("saved")
     trainer = _trainer(folder, splits, preprocessing)
-    trainer.add_callback(_StopAt(2))
+    trainer.add_callback(StopAt(2))
     trainer.train()
     return folder
 

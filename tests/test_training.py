@@ -1,89 +1,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from transformers import TrainerCallback, TrainingArguments
+from small_training import MODEL, StopAt, small_trainer
 
-from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-from brain_mri.data import prepare_images, split_images
+from brain_mri.arguments import RecipeArguments
 from brain_mri.errors import ConfigError
 from brain_mri.labels import LABELS
-from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
-from brain_mri.training import MRITrainer, build_trainer
 from brain_mri.transforms import Preprocessing
 
-_MODEL = ModelArguments(
-    "timm/resnet18.a1_in1k",
-    pretrained=False,
-    image_size=32,
-    drop_rate=0.2,
-    model_args='{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}',
-)
 _RICH = RecipeArguments(ema_decay=0.9, mixup=0.2, cutmix=0.5, class_weights="balanced", backbone_lr_scale=0.5)
-
-
-@pytest.fixture(scope="module")
-def preprocessing() -> Preprocessing:
-    return Preprocessing.of(build_processor(build_config(_MODEL), _MODEL))
-
-
-@pytest.fixture(scope="module")
-def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
-    args = DataArguments(data_dir=str(phantoms))
-    return split_images(prepare_images(args, preprocessing), args)
-
-
-def _trainer(
-    folder: Path,
-    splits: DatasetDict,
-    preprocessing: Preprocessing,
-    recipe: RecipeArguments | None = None,
-    **kwargs: Any,
-) -> MRITrainer:
-    settings: dict[str, Any] = {
-        "per_device_train_batch_size": 8,
-        "num_train_epochs": 2,
-        "learning_rate": 1e-3,
-        "save_strategy": "steps",
-        "save_steps": 1,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "remove_unused_columns": False,
-        "dataloader_pin_memory": False,
-        "use_cpu": True,
-    }
-    args = TrainingArguments(str(folder), **(settings | kwargs))
-    torch.manual_seed(0)
-    model = build_model(build_config(_MODEL), _MODEL, LABELS)
-    return build_trainer(model, splits, preprocessing, recipe or RecipeArguments(), args)
-
-
-class _StopAt(TrainerCallback):
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        control.should_training_stop = state.global_step == self.step
 
 
 @pytest.mark.parametrize("stop", [2, 5, 7], ids=["first epoch", "epoch's end", "second epoch"])
 def test_a_resumed_run_ends_at_the_same_weights_bit_for_bit(
     tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing, stop: int
 ) -> None:
-    whole = _trainer(tmp_path / "whole", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
+    whole = small_trainer(tmp_path / "whole", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
     whole.train()
     assert whole.state.global_step == 10
-    cut = _trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
-    cut.add_callback(_StopAt(stop))
+    cut = small_trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
+    cut.add_callback(StopAt(stop))
     cut.train()
     torch.manual_seed(99)  # a new process starts from another state
-    resumed = _trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
+    resumed = small_trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{stop}"))
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
@@ -92,7 +37,7 @@ def test_a_resumed_run_ends_at_the_same_weights_bit_for_bit(
 def test_the_average_is_what_is_judged_and_what_is_left(
     tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
 ) -> None:
-    trainer = _trainer(tmp_path, splits, preprocessing, RecipeArguments(ema_decay=0.9), num_train_epochs=1)
+    trainer = small_trainer(tmp_path, splits, preprocessing, RecipeArguments(ema_decay=0.9), num_train_epochs=1)
     trainer.train()
     assert trainer.ema is not None
     for name, value in trainer.ema.module.state_dict().items():
@@ -107,7 +52,7 @@ def test_small_images_come_first_and_full_size_last(
     tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
 ) -> None:
     recipe = RecipeArguments(progressive_size=48, progressive_share=0.6)
-    trainer = _trainer(tmp_path, splits, preprocessing, recipe, save_strategy="no")
+    trainer = small_trainer(tmp_path, splits, preprocessing, recipe, save_strategy="no")
     sides = []
     trainer.model.register_forward_pre_hook(
         lambda module, args, kwargs: sides.append(kwargs["pixel_values"].shape[-1]), with_kwargs=True
@@ -119,7 +64,7 @@ def test_small_images_come_first_and_full_size_last(
 def test_evaluation_counts_every_image_although_training_drops_a_part_batch(
     tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
 ) -> None:
-    trainer = _trainer(tmp_path, splits, preprocessing, dataloader_drop_last=True, per_device_eval_batch_size=7)
+    trainer = small_trainer(tmp_path, splits, preprocessing, dataloader_drop_last=True, per_device_eval_batch_size=7)
     assert len(trainer.predict(trainer.eval_dataset).predictions) == len(splits["validation"])
     assert len(trainer.get_train_dataloader()) == len(splits["train"]) // 8
 
@@ -127,7 +72,7 @@ def test_evaluation_counts_every_image_although_training_drops_a_part_batch(
 def test_evaluation_neither_augments_nor_smooths(
     tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
 ) -> None:
-    trainer = _trainer(tmp_path, splits, preprocessing, _RICH, label_smoothing_factor=0.3)
+    trainer = small_trainer(tmp_path, splits, preprocessing, _RICH, label_smoothing_factor=0.3)
     scores = trainer.evaluate()
     assert scores == trainer.evaluate() | {k: v for k, v in scores.items() if "second" in k or "runtime" in k}
     assert set(scores) >= {"eval_loss", "eval_accuracy", "eval_balanced_accuracy", "eval_macro_f1", "eval_nll"}
@@ -138,14 +83,14 @@ def test_balanced_weights_even_the_classes_out(
 ) -> None:
     few = splits["train"].filter(lambda row: row["label"] != 0 or row["file_name"].endswith("_0.png"))
     uneven = DatasetDict({**splits, "train": few})
-    trainer = _trainer(tmp_path, uneven, preprocessing, RecipeArguments(class_weights="balanced"))
+    trainer = small_trainer(tmp_path, uneven, preprocessing, RecipeArguments(class_weights="balanced"))
     assert trainer.class_weights is not None
     counts = torch.bincount(torch.tensor(few["label"]))
     assert torch.allclose(trainer.class_weights * counts, torch.full((4,), len(few) / 4))
 
 
 def test_the_best_epoch_is_kept(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:
-    trainer = _trainer(
+    trainer = small_trainer(
         tmp_path,
         splits,
         preprocessing,
@@ -166,13 +111,13 @@ def test_the_best_epoch_is_kept(tmp_path: Path, splits: DatasetDict, preprocessi
 @pytest.mark.slow
 def test_the_search_fills_in_what_it_found(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:
     recipe = RecipeArguments(search_trials=2)
-    args = _trainer(tmp_path, splits, preprocessing, num_train_epochs=1, eval_strategy="epoch").args
-    model_args, found = search(_MODEL, LABELS, splits, preprocessing, recipe, args)
+    args = small_trainer(tmp_path, splits, preprocessing, num_train_epochs=1, eval_strategy="epoch").args
+    model_args, found = search(MODEL, LABELS, splits, preprocessing, recipe, args)
     assert found.per_device_train_batch_size in (16, 32, 64)
-    assert found.learning_rate != args.learning_rate and model_args.drop_rate != _MODEL.drop_rate
+    assert found.learning_rate != args.learning_rate and model_args.drop_rate != MODEL.drop_rate
     assert found.output_dir == args.output_dir and found.save_strategy == args.save_strategy
 
 
 def test_fp16_is_refused_with_the_way_out(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:
     with pytest.raises(ConfigError, match="--fp16 true instead"):
-        _trainer(tmp_path, splits, preprocessing, RecipeArguments(precision="fp16"))
+        small_trainer(tmp_path, splits, preprocessing, RecipeArguments(precision="fp16"))
