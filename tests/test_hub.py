@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 from hub_server import tiny_hub
-from hub_state import TinyHub
+from hub_state import TinyHub, run_python
 from hub_state import fresh_environment as _environment
 from huggingface_hub import constants
 from PIL import Image
@@ -59,25 +59,11 @@ runpy.run_module("brain_mri.hub", run_name="__main__")
 """
 
 
-@dataclass(frozen=True)
-class Process:
-    code: int
-    out: str
-    err: str
-
-
-def _python(words: list[str], environment: dict[str, str]) -> Process:
-    done = subprocess.run(
-        [sys.executable, *words], cwd=_ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    return Process(done.returncode, done.stdout, done.stderr)
-
-
 def _answer(code: str, environment: dict[str, str], *words: str) -> Any:
     """The JSON that a fresh Python prints last."""
-    done = _python(["-c", code, *words], environment)
-    assert done.code == 0, done.err
-    return json.loads(done.out.splitlines()[-1])
+    done = run_python(["-c", code, *words], environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.fixture
@@ -89,7 +75,7 @@ def model(guided_model: Path, tmp_path: Path) -> Path:
 @dataclass(frozen=True)
 class Published:
     hub: TinyHub
-    process: Process
+    process: subprocess.CompletedProcess[str]
     model: Path
     home: Path
 
@@ -104,8 +90,8 @@ def published(guided_model: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     folder = tmp_path_factory.mktemp("published")
     with tiny_hub(folder / "hub") as running:
         words = ["-m", "brain_mri.hub", "publish", str(guided_model), "--model", _MODEL, "--space", _SPACE]
-        done = _python(words, _environment(folder / "publisher", running.url, HF_TOKEN=_TOKEN))
-        assert done.code == 0, done.err
+        done = run_python(words, _environment(folder / "publisher", running.url, HF_TOKEN=_TOKEN))
+        assert done.returncode == 0, done.stderr
         yield Published(running, done, guided_model, folder)
 
 
@@ -127,7 +113,10 @@ def test_publishing_makes_one_commit_of_the_published_files_and_prints_the_addre
     assert hub.content("model", _MODEL) == files | {".gitattributes": hub.content("model", _MODEL)[".gitattributes"]}
     assert {"README.md", "model.safetensors", "guard.json"} <= set(files)
     assert {"onnx/model.onnx", "onnx/model_quantized.onnx"} & set(files)
-    assert f"{hub.url}/{_MODEL}: " in published.process.out and f"{hub.url}/spaces/{_SPACE}: " in published.process.out
+    assert (
+        f"{hub.url}/{_MODEL}: " in published.process.stdout
+        and f"{hub.url}/spaces/{_SPACE}: " in published.process.stdout
+    )
 
 
 def test_the_space_knows_its_model_and_has_the_phantoms_for_examples(published: Published) -> None:
@@ -144,7 +133,7 @@ def test_the_space_knows_its_model_and_has_the_phantoms_for_examples(published: 
 
 
 def test_the_token_is_never_written_and_never_shown_to_the_storage_host(published: Published) -> None:
-    assert _TOKEN not in published.process.out + published.process.err
+    assert _TOKEN not in published.process.stdout + published.process.stderr
     assert [line for line in published.hub.log if line.startswith("PUT /lfs/")] and not published.hub.storage_saw_token
     for path in published.home.rglob("*"):
         assert not path.is_file() or _TOKEN.encode() not in path.read_bytes(), path
@@ -300,98 +289,6 @@ def test_a_publisher_killed_in_the_middle_of_an_upload_leaves_the_old_revision_a
     assert hub.content("model", _MODEL)["model.safetensors"] == weights and len(hub.commits("model", _MODEL)) == 3
 
 
-def _refusal(hub: TinyHub, model: Path, destination: Destination) -> str:
-    with pytest.raises(ConfigError) as caught:
-        publish(model, destination)
-    sentence = str(caught.value)
-    assert "\n" not in sentence and re.search(r"[.)]$", sentence) and not re.search(r"hf_\w+", sentence), sentence
-    return sentence
-
-
-@pytest.mark.parametrize(
-    ("pattern", "status", "said"),
-    [
-        ("POST /api/repos/create", 402, "paid plan"),
-        ("POST /api/repos/create", 429, "wait some minutes"),
-        ("POST /api/repos/create", 503, "fault of its own"),
-        ("POST /api/models/.*/preupload/.*", 413, "no room .* delete what is no longer needed"),
-        ("PUT /lfs/.*", 507, "no room .* delete what is no longer needed"),
-        ("POST /api/models/.*/commit/.*", 412, "changed by somebody else meanwhile"),
-        ("POST /api/models/.*/commit/.*", 400, "refuses me/brain"),
-    ],
-)
-def test_what_the_hub_refuses_is_one_sentence_with_the_fix(
-    hub: TinyHub, at: Callable[..., None], model: Path, pattern: str, status: int, said: str
-) -> None:
-    at(hub.url)
-    hub.faults = {pattern: status}
-    assert re.search(said, _refusal(hub, model, Destination(_MODEL)))
-
-
-@pytest.mark.parametrize(
-    ("token", "name", "said"),
-    [
-        ("hf_forgotten", _MODEL, "does not accept the token: make a new one"),
-        ("hf_reader", _MODEL, "may not write to me/brain.*write access"),
-        (_TOKEN, "you/brain", "may not write to you/brain.*another name"),
-    ],
-)
-def test_a_token_without_the_right_is_one_sentence_with_the_fix(
-    hub: TinyHub, at: Callable[..., None], model: Path, token: str, name: str, said: str
-) -> None:
-    at(hub.url, token)
-    assert re.search(said, _refusal(hub, model, Destination(name)))
-
-
-def test_a_refusal_by_the_store_of_large_files_that_the_hub_prefers_is_one_sentence_too(
-    hub: TinyHub, at: Callable[..., None], model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    at(hub.url)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
-    hub.faults = {"GET .*/xet-write-token/.*": 403}
-    assert "may not write to me/brain" in _refusal(hub, model, Destination(_MODEL))
-    assert hub.commits("model", _MODEL) == ["initial commit"]
-
-
-def test_a_name_that_is_taken_by_something_else_is_refused_and_left_alone(
-    hub: TinyHub, at: Callable[..., None], model: Path
-) -> None:
-    at(hub.url)
-    hub.create("dataset", "me/scans")
-    hub.create("space", "me/docker", sdk="docker")
-    hub.create("model", "me/open")
-    other = hub.create("model", "me/bert")
-    hub.commit(other, {"config.json": hub.blob(b"{}")}, "another model")
-    assert "me/scans is a dataset on the Hub, no model" in _refusal(hub, model, Destination("me/scans"))
-    assert "Space of the SDK docker" in _refusal(hub, model, Destination(_MODEL, "me/docker"))
-    assert "me/open is public: make it private" in _refusal(hub, model, Destination("me/open", private=True))
-    assert "me/bert holds another model" in _refusal(hub, model, Destination("me/bert"))
-    assert hub.commits("model", "me/bert") == ["initial commit", "another model"]
-    assert hub.commits("space", "me/docker") == hub.commits("model", "me/open") == ["initial commit"]
-
-
-def test_no_network_is_one_sentence_with_the_fix(
-    hub: TinyHub, at: Callable[..., None], model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with socket.socket() as taken:  # bound but not listening: nobody answers
-        taken.bind(("127.0.0.1", 0))
-        at(f"http://127.0.0.1:{taken.getsockname()[1]}")
-        assert "can't be reached" in _refusal(hub, model, Destination(_MODEL))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert "unset it to publish" in _refusal(hub, model, Destination(_MODEL))
-
-
-def test_without_a_token_or_a_proper_name_nothing_is_asked(hub: TinyHub, model: Path, tmp_path: Path) -> None:
-    done = _python(
-        ["-m", "brain_mri.hub", "publish", str(model), "--model", _MODEL], _environment(tmp_path / "home", hub.url)
-    )
-    assert done.code == 2 and done.err.startswith("error: no token") and "hf auth login" in done.err
-    assert done.err.count("\n") == 1 and not hub.log
-    for name in ("brain", "me/brain/v2", "me/..", "-/-"):
-        with pytest.raises(ConfigError, match="USER/NAME"):
-            Destination(name)
-
-
 def test_a_private_model_stays_private_and_its_space_is_told_what_it_needs(
     hub: TinyHub, at: Callable[..., None], model: Path
 ) -> None:
@@ -403,14 +300,14 @@ def test_a_private_model_stays_private_and_its_space_is_told_what_it_needs(
 
 def test_a_dry_run_lists_every_file_with_its_size_and_touches_no_network(model: Path, tmp_path: Path) -> None:
     words = ["publish", str(model), "--model", _MODEL, "--space", _SPACE, "--dry_run"]
-    done = _python(["-c", _NO_NETWORK, *words], _environment(tmp_path / "home", "http://127.0.0.1:9"))
-    assert done.code == 0, done.err
-    lines = re.findall(r"^ *([\d,]+)  (\S+)$", done.out, re.MULTILINE)
+    done = run_python(["-c", _NO_NETWORK, *words], _environment(tmp_path / "home", "http://127.0.0.1:9"))
+    assert done.returncode == 0, done.stderr
+    lines = re.findall(r"^ *([\d,]+)  (\S+)$", done.stdout, re.MULTILINE)
     sizes = {name: int(size.replace(",", "")) for size, name in lines}
     assert sizes["model.safetensors"] == (model / "model.safetensors").stat().st_size
     assert set(sizes) >= {p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file()}
     assert sizes["app.py"] == (_ROOT / "space" / "app.py").stat().st_size
-    assert done.out.splitlines()[-1] == "Dry run: nothing was sent."
+    assert done.stdout.splitlines()[-1] == "Dry run: nothing was sent."
 
 
 def test_publish_is_a_command_of_brain_mri(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -457,9 +354,9 @@ def test_train_with_push_to_hub_ends_in_one_commit_without_checkpoints(
     words = ["train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(tmp_path / "out")]
     words += ["--num_train_epochs", "1", "--image_size", "64", "--preprocessing_workers", "1"]
     words += ["--push_to_hub", "--hub_model_id", _MODEL]
-    done = _python(words, _environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN))
-    assert done.code == 0, done.err
-    assert f"{hub.url}/{_MODEL}: " in done.out and _TOKEN not in done.out + done.err
+    done = run_python(words, _environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN))
+    assert done.returncode == 0, done.stderr
+    assert f"{hub.url}/{_MODEL}: " in done.stdout and _TOKEN not in done.stdout + done.stderr
     assert hub.commits("model", _MODEL) == ["initial commit", "Publish with brain_mri"]
     names = set(hub.content("model", _MODEL))
     assert {"model.safetensors", "README.md"} <= names and {"onnx/model.onnx", "onnx/model_quantized.onnx"} & names
@@ -473,8 +370,8 @@ def test_evaluate_and_the_model_index_say_of_the_published_model_what_evaluate_m
     model = tmp_path / "judged"
     shutil.copytree(guided_model, model)
     words = ["evaluate_model.py", str(model), "--data_dir", str(phantoms), "--preprocessing_workers", "1"]
-    done = _python(words, os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    assert done.code == 0, done.err
+    done = run_python(words, os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr
     results = json.loads((model / "evaluation" / "results.json").read_text())
     at(hub.url)
     publish(model, Destination(_MODEL))

@@ -3,13 +3,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hub_state import TinyHub, fresh_environment
+from hub_state import TinyHub, fresh_environment, run_python
 from huggingface_hub import constants
 
 from brain_mri.cli import main
@@ -19,7 +17,6 @@ from brain_mri.hub_data import push_data
 # huggingface_hub's own call of its HTTP library
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
-_ROOT = Path(__file__).parents[1]
 _TOKEN = "hf_owner"
 _DATASET = "me/scans"
 _ABOUT = {"license_": "cc0-1.0", "source": "drawn by a program"}
@@ -140,7 +137,8 @@ def test_a_fresh_process_reads_and_streams_from_the_hub_what_the_folder_holds_at
     push_data(phantoms, _DATASET, validation_fraction=0.25, shard_bytes=60_000, **_ABOUT)
     assert len(hub.commits("dataset", _DATASET)) == 3
     environment = fresh_environment(tmp_path / "home", hub.url, HF_DATASETS_CACHE=str(tmp_path / "datasets"))
-    done = _python(["-c", _READ, str(phantoms), _DATASET, first], environment)
+    done = run_python(["-c", _READ, str(phantoms), _DATASET, first], environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     folder, newest, earlier, nowhere = json.loads(done.stdout.splitlines()[-1])
     assert newest == [folder[0], ["test", "train", "validation"]] and earlier == [folder[0], ["test", "train"]]
     assert "at revision 'nowhere'" in nowhere
@@ -150,18 +148,11 @@ def test_a_fresh_process_reads_and_streams_from_the_hub_what_the_folder_holds_at
     words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1"]
     hub.log.clear()
     environment = fresh_environment(tmp_path / "streamer", hub.url, HF_DATASETS_CACHE=str(tmp_path / "streamed"))
-    _python(["train.py", *words], environment)
+    done = run_python(["train.py", *words], environment)
+    assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     assert record["data"]["streaming"] and record["global_step"] == sum(record["splits"]["train"].values()) // 8
     train = [data for name, data in hub.content("dataset", _DATASET).items() if name.startswith("data/train")]
     kept = [p for folder in ("streamer", "streamed") for p in (tmp_path / folder).rglob("*") if p.is_file()]
     assert not [p for p in kept if "train" in p.name or p.read_bytes() in train], "training images were kept on disk"
     assert [p for p in kept if "validation" in p.name]
-
-
-def _python(words: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, *words], cwd=_ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done
