@@ -64,8 +64,9 @@ def main() -> None:
         finishing.calibrate(model, predictions, folder)
         finishing.judge_evidence(predictions, validation, images.label_names, folder)
     finishing.save_model(model, preprocessing, folder)
-    finishing.export(model, validation, preprocessing, folder)
-    finishing.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
+    if recipe.export:
+        finishing.export(model, validation, preprocessing, folder)
+        finishing.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], clock.seconds)
     run.write_model_card(folder)

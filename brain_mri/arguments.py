@@ -139,6 +139,7 @@ class RecipeArguments:
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
     )
+    export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only to be judged.")
 
     def __post_init__(self) -> None:
         for name in (

@@ -4,7 +4,11 @@
 
 All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
 each image is tested once. The same command goes on where it was stopped; folds may run at the same time on several
-GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`).
+GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). A later stage's recipe goes on,
+in each fold, from that fold's model of the stage before:
+
+    python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
+        --stage_before outputs/patient_wise
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ import yaml
 
 from brain_mri.arguments import DataArguments
 from brain_mri.errors import BrainMRIError, ConfigError, run_command
-from brain_mri.files import write_json
+from brain_mri.files import read_json, write_json
 from brain_mri.folds import PATIENT_WISE as SUMMARY
 from brain_mri.folds import Plan, author_folds, build_fold, grouped_folds
 from brain_mri.layout import FolderLayout, scan_folder
@@ -56,7 +60,7 @@ def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1
     """
     data, model = fold / "data", fold / "model"
     if not (model / "run.json").exists():  # what train.py writes last
-        where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint"]
+        where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint", "--export", "false"]
         _call("train.py", [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
     _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold, processes)
     shutil.rmtree(fold / "cache", ignore_errors=True)
@@ -164,13 +168,17 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         "data_dir": str(layout.root.resolve()),
         "images": sorted(image.file_name for image in layout.images),
     }
+    if options.stage_before:
+        asked["stage_before"] = str(Path(options.stage_before).resolve())
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if begun.get("asked") == asked:
         return Plan(**begun["plan"])
     if begun and any(path.parent.glob("fold*/model")):
         differ = ", ".join(name for name, value in asked.items() if begun["asked"].get(name) != value)
         raise ConfigError(f"{path.parent} was begun with other {differ}: give the same, or another --output_dir.")
-    if options.folds_by == "author":
+    if options.stage_before:
+        plan = _plan_before(options, asked)
+    elif options.folds_by == "author":
         plan = author_folds(layout, options.fold_column)
     else:
         plan = grouped_folds(layout, options.folds, options.split_seed, options.twin_threshold)
@@ -178,6 +186,28 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         shutil.rmtree(stale)
     write_json({"asked": asked, "plan": vars(plan)}, path)
     return plan
+
+
+def _plan_before(options: argparse.Namespace, asked: dict[str, Any]) -> Plan:
+    """The plan of the stage before, whose models never saw what a fold tests."""
+    before = read_json(Path(options.stage_before) / _PLAN)
+    if not before:
+        raise ConfigError(
+            f"--stage_before {options.stage_before}: no folder of brain_mri.crossval ({_PLAN} is missing)."
+        )
+    if differ := [name for name in ("data_dir", "images", "folds_by", "folds") if before["asked"][name] != asked[name]]:
+        raise ConfigError(f"--stage_before {options.stage_before}: its folds were made with other {', '.join(differ)}.")
+    return Plan(**before["plan"])
+
+
+def _stage_before(folder: str | None, number: int) -> list[str]:
+    """The option that starts fold `number` from the stage before."""
+    if not folder:
+        return []
+    model = Path(folder) / f"fold{number}" / "model"
+    if not (model / "run.json").is_file():
+        raise ConfigError(f"--stage_before {folder}: its fold {number} is not trained yet; finish it first.")
+    return ["--model", str(model.resolve())]
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
@@ -196,6 +226,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--folds_by", choices=["grouped", "author"], default="grouped", help="make folds, or read --fold_column")
     add("--fold_column", default="official_fold", help="column of patients.csv with the author's folds, 1, 2, ...")
     add("--only", type=int, nargs="+", metavar="FOLD", help="run these folds now; default: all that are not finished")
+    add("--stage_before", metavar="FOLDER", help="an --output_dir whose models each fold goes on from; same folds")
     add("--processes", type=int, default=1, help="of each training; the recipe's batch is divided among them")
     add("--split_seed", type=int, default=DataArguments.split_seed, help="seed of the folds and held-out splits")
     add("--twin_threshold", type=float, default=DataArguments.twin_threshold, help="correlation of near-duplicates")
@@ -237,11 +268,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     about["data"] = {"name": layout.root.resolve().name, "fingerprint": layout.fingerprint()}
     for number in options.only or plan.sizes:
         if not _results(folder, number).exists():
-            fold = folder / f"fold{number}"
+            fold, begin = folder / f"fold{number}", _stage_before(options.stage_before, number)
             fold.mkdir(parents=True, exist_ok=True)
             print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")
-            run_fold(fold, options.config, train_options, options.processes)
+            run_fold(fold, options.config, [*train_options, *begin], options.processes)
         write_json(about | summarise(folder, plan), folder / SUMMARY)
     print(f"\n{format_table(summarise(folder, plan), plan)}\n\nwritten to {folder / SUMMARY}")
 

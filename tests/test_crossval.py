@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,8 +68,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (fold / "model").mkdir()
             (fold / "model" / "run.json").write_text("{}")
         else:
-            (fold / "model" / "run.json").unlink()
-            (fold / "model").rmdir()
+            shutil.rmtree(fold / "model")
             _write_results(fold.parent, int(fold.name[-1]), 0.9)
 
     monkeypatch.setattr(crossval, "_call", pretend)
@@ -152,6 +152,21 @@ def test_several_processes_share_the_batch_of_one(tmp_path: Path, monkeypatch: p
         crossval.run_fold(tmp_path / "fold1", _CONFIG, [], processes=3)
 
 
+def test_a_later_stage_goes_on_from_the_same_folds_models(calls: list[str], phantoms: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    on = ["--stage_before", str(first)]
+    with pytest.raises(ConfigError, match=r"no folder of brain_mri\.crossval \(plan\.json is missing\)"):
+        main(_words(phantoms, second, *on))
+    main(_words(phantoms, first, "--only", "1", "--split_seed", "7"))
+    with pytest.raises(ConfigError, match="its fold 2 is not trained yet"):
+        main(_words(phantoms, second, *on))
+    assert calls[-2:] == ["train.py fold1", "evaluate_model.py fold1"]
+    plans = [json.loads((folder / "plan.json").read_text())["plan"] for folder in (first, second)]
+    assert plans[0] == plans[1], "the seed that dealt the folds counts, not today's"
+    with pytest.raises(ConfigError, match="its folds were made with other folds"):
+        main([*_words(phantoms, tmp_path / "third", *on), "--folds", "4"])
+
+
 def test_a_failed_fold_names_its_log_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.py").write_text("import sys\nsys.exit('error: the disk is full')\n")
     (tmp_path / "fold1").mkdir()
@@ -185,6 +200,7 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(
     measured = {*crossval.METRICS, "pointing_game", "mass_inside"}  # the phantoms have boxes
     assert set(summary["metrics"]) == measured and len(summary["label_names"]) == 4
     assert not (tmp_path / "fold1" / "cache").exists()
+    assert not (tmp_path / "fold1" / "model" / "onnx").exists(), "of a model that nobody will be served"
 
     log = (tmp_path / "fold1" / "log.txt").read_bytes()
     main(words)
