@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
+import select
 import sys
 from collections.abc import Callable
 
 USER_ERROR_EXIT_CODE = 2
 LOST_PROCESS_EXIT_CODE = 1
+CUT_OFF_EXIT_CODE = 141  # what a shell shows of a command that SIGPIPE ended
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 _LOST_PROCESS = (
@@ -37,10 +40,15 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 
     So do a full disk, and, with exit code 1, the loss of another process of the same run: the cause stands in that
-    one's output.
+    one's output. Where nobody reads the output any more (`... | head`) it ends without a word, as other commands do.
     """
     try:
         main()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _output_is_cut_off():
+            raise
+        sys.exit(CUT_OFF_EXIT_CODE)
     except BrainMRIError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
@@ -55,6 +63,16 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         print(f"error: {_LOST_PROCESS.format(reason=_reason(error))}", file=sys.stderr)
         sys.exit(LOST_PROCESS_EXIT_CODE)
+
+
+def _output_is_cut_off() -> bool:
+    """Whether the pipe that stdout writes into is closed at its other end; what is left to say then goes nowhere."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)  # errors alone
+    if not watched.poll(0):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain once more as it ends
+    return True
 
 
 def _of_a_lost_process(error: RuntimeError) -> bool:
