@@ -53,7 +53,7 @@ quality: $(VENV)/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: $(VENV)/.installed  ## let ruff format and mend
+format: $(VENV)/.installed  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

@@ -366,7 +366,7 @@ def test_a_model_of_several_stages_names_them_all_and_says_what_the_earlier_ones
     assert ModelCard(text).data.base_model == "timm/some_net.in1k"
     assert "of the stage before" in section(text, "Evidence maps")
     assert "Fitted in the stage before" in section(text, "Calibration")
-    assert table_row(text, "Test")[0] == "not defined"
+    assert table_row(text, "Test")[0] == "not measured"
 
 
 def test_the_evidence_is_said_as_measured_and_where(bare: Path) -> None:
@@ -391,11 +391,17 @@ def test_the_guard_is_said_as_measured(bare: Path) -> None:
     save(bare, guard={"acceptance": 0.99}, results=full_results() | {"guard": {"accepted": 0.9847}})
     said = section(write_card(bare).read_text(), "What is no brain MRI")
     assert "accepts 99% of the validation images" in said and "98.47%" in said and "Kind" not in said
-    kinds = {"photograph_grey": {"n": 41, "accepted": 0.0244, "auroc": 0.9931}}
+    kinds = {"photograph_grey": {"n": 41, "accepted": 2 / 41, "auroc": 0.9931}}
+    kinds["ct_drawn"] = {"n": 9, "accepted": 1 / 9, "auroc": 0.9}
     measured = {"impostors": {"n": 412, "sources": 120, "accepted": 0.0073, "auroc": 0.9976}, "kinds": kinds}
+    measured |= {"test": {"n": 120, "accepted": 0.9939}, "brains_elsewhere": {"n": 22, "accepted": 20}}
     (bare / "evaluation" / "guard.json").write_text(json.dumps(measured))
     said = section(write_card(bare).read_text(), "What is no brain MRI")
-    assert table_row(said, "photograph grey") == ["41", "2.4%", "0.9931"]
+    assert table_row(said, "photograph grey") == ["41", "4.9%", "0.9931"]
+    assert (
+        "Of the 41 real ones among them it accepts 2;" in said and "Of 22 slices of brain MRI from elsewhere it" in said
+    )
+    assert "Of the test images it accepts 99.39%" in said and "98.47%" not in said, "of the file that is served"
     assert "412 pictures" in said and "120 sources" in said and "0.73%" in said and "0.9976" in said
 
 
