@@ -56,6 +56,7 @@ def main() -> None:
     trainer.train(checkpoint)
 
     model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
+    finishing.discard_products(folder)
     validation = splits["validation"]
     if data_args.train_on_validation:
         stages.carry_over(model_args.model, folder)

@@ -220,9 +220,12 @@ def parse(
     if first is not None:
         from_file = _yaml_options(Path(first), known) if positional == "config" else [f"--{positional}", first]
     parsed: list[Any]
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        args=from_file + argv, return_remaining_strings=True, look_for_args_file=False
-    )
+    try:
+        *parsed, unknown = parser.parse_args_into_dataclasses(
+            args=from_file + argv, return_remaining_strings=True, look_for_args_file=False
+        )
+    except ValueError as error:  # of TrainingArguments, whose options contradict each other
+        raise ConfigError(" ".join(str(error).split())) from error
     flags = [word for word in unknown if word.startswith("-")] or unknown
     if flags:
         raise ConfigError(_unknown(flags[0].lstrip("-").split("=")[0], known, "on the command line"))

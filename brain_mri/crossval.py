@@ -29,6 +29,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
+from brain_mri import locks
 from brain_mri.arguments import DataArguments
 from brain_mri.errors import BrainMRIError, ConfigError, run_command
 from brain_mri.files import read_json, write_json
@@ -41,7 +42,10 @@ logger = logging.getLogger(__name__)
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
 _EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
 _PLAN = "plan.json"
-_BATCH, _TRAINERS_BATCH = "--per_device_train_batch_size", 8
+_HELD_OUT_BY = {  # options of train.py that decide which images validation holds
+    name: getattr(DataArguments, name) for name in ("split_seed", "twin_threshold", "validation_fraction")
+}
+_BATCH, _TRAINERS_BATCH = "per_device_train_batch_size", 8
 _SCRIPTS = Path(__file__).resolve().parents[1]
 
 
@@ -70,13 +74,11 @@ def _divided_batch(config: str, options: Sequence[str], processes: int) -> list[
     """The option that keeps the global batch of one process."""
     if processes == 1:
         return []
-    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
-    recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    parser.add_argument(_BATCH, type=int, default=recipe.get(_BATCH.lstrip("-"), _TRAINERS_BATCH))
-    (batch,) = vars(parser.parse_known_args(options)[0]).values()
+    recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+    batch = _value(options, _BATCH, recipe.get(_BATCH, _TRAINERS_BATCH))
     if batch % processes:
         raise ConfigError(f"--processes {processes}: a batch of {batch} can't be divided among them.")
-    return [_BATCH, str(batch // processes)]
+    return [f"--{_BATCH}", str(batch // processes)]
 
 
 def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None:
@@ -170,11 +172,14 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
     }
     if options.stage_before:
         asked["stage_before"] = str(Path(options.stage_before).resolve())
+    else:
+        _check_start_model(asked["recipe"], train_options)
     begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if begun.get("asked") == asked:
         return Plan(**begun["plan"])
     if begun and any(path.parent.glob("fold*/model")):
-        differ = ", ".join(name for name, value in asked.items() if begun["asked"].get(name) != value)
+        names = asked | begun["asked"]
+        differ = ", ".join(name for name in names if begun["asked"].get(name) != asked.get(name))
         raise ConfigError(f"{path.parent} was begun with other {differ}: give the same, or another --output_dir.")
     if options.stage_before:
         plan = _plan_before(options, asked)
@@ -195,9 +200,35 @@ def _plan_before(options: argparse.Namespace, asked: dict[str, Any]) -> Plan:
         raise ConfigError(
             f"--stage_before {options.stage_before}: no folder of brain_mri.crossval ({_PLAN} is missing)."
         )
-    if differ := [name for name in ("data_dir", "images", "folds_by", "folds") if before["asked"][name] != asked[name]]:
+    differ = [
+        name
+        for name in ("data_dir", "images", "folds_by", "folds", "fold_column")
+        if before["asked"][name] != asked[name]
+    ]
+    # or the images that a fold's first stage trained on would be held out in its second, to calibrate on
+    for name, default in _HELD_OUT_BY.items():
+        given = [_value(option, name, default) for option in (before["asked"]["train_options"], asked["train_options"])]
+        differ += [name] if given[0] != given[1] else []
+    if differ:
         raise ConfigError(f"--stage_before {options.stage_before}: its folds were made with other {', '.join(differ)}.")
     return Plan(**before["plan"])
+
+
+def _value(words: Sequence[str], name: str, default: Any) -> Any:
+    """What the option `name` is among the words of a command line."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument(f"--{name}", dest="value", type=type(default), default=default)
+    return parser.parse_known_args(words)[0].value
+
+
+def _check_start_model(recipe: str, train_options: Sequence[str]) -> None:
+    """Raise a `ConfigError` if the folds would go on from a model of ours, which has seen what they test."""
+    model = _value(train_options, "model", str((yaml.safe_load(recipe) or {}).get("model", "")))
+    if model and (Path(model) / "run.json").is_file():
+        raise ConfigError(
+            f"{model} was trained here, on images that the folds test: give --stage_before, the folder of its own "
+            "cross-validation, or --model, weights from elsewhere."
+        )
 
 
 def _stage_before(folder: str | None, number: int) -> list[str]:
@@ -260,7 +291,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check_start()
     layout, folder = scan_folder(options.data_dir), Path(options.output_dir)
     layout.check()
-    plan = settle_plan(options, train_options, layout)
+    with locks.waiting(folder):  # for another start, with other folds, that plans at the same moment
+        plan = settle_plan(options, train_options, layout)
     if unknown := sorted(set(options.only or ()) - set(plan.sizes)):
         raise ConfigError(f"--only {unknown[0]}: the folds are {', '.join(map(str, plan.sizes))}.")
     print(_describe(plan), flush=True)

@@ -96,12 +96,14 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
 
 def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
-    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"})
+    # labels are the layout's; a metadata.csv that lies about is no table of ours
+    options = {"drop_labels": True, "drop_metadata": True}
+    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"}, **options)
     images = {str(image.path.resolve()): image for image in layout.images}
     parts = []
     for split in loaded.values():
         split = split.cast_column("image", Image(decode=False))
-        rows = _map(split.select_columns("image"), args, preprocessing)  # one class alone comes without labels
+        rows = _map(split, args, preprocessing)
         known = [images.get(str(Path(path).resolve())) for path in rows["path"]]
         keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
         parts.append(rows.select(keep) if len(keep) < len(known) else rows)
@@ -134,6 +136,9 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
         named = zip(side_column(split, "file_name"), rows["path"], strict=True)
         columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
         parts.append(rows)
+    if len(set(columns["file_name"])) < len(columns["file_name"]):  # Parquet keeps names without their folders
+        counted = enumerate(zip(columns["split"], columns["file_name"], strict=True))
+        columns["file_name"] = [f"{split}/{i}/{name}" for i, (split, name) in counted]
     rows = concatenate_datasets(parts)
     unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
     problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
@@ -144,15 +149,19 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
 def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) -> Dataset:
     key = f"{dataset._fingerprint}-{preprocessing.key}-{_CACHE_VERSION}"
     workers = args.preprocessing_workers if len(dataset) >= 500 else None  # starting processes takes longer below
-    return dataset.map(
-        _prepare,
-        fn_kwargs={"preprocessing": preprocessing},
-        remove_columns=dataset.column_names,
-        new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
-        num_proc=workers,
-        writer_batch_size=200,
-        desc="Reading images",
-    )
+    threads = torch.get_num_threads()
+    try:
+        return dataset.map(
+            _prepare,
+            fn_kwargs={"preprocessing": preprocessing},
+            remove_columns=dataset.column_names,
+            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+            num_proc=workers,
+            writer_batch_size=200,
+            desc="Reading images",
+        )
+    finally:
+        torch.set_num_threads(threads)  # without workers it was this process that `_prepare` left with one
 
 
 def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:

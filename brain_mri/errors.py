@@ -52,17 +52,17 @@ def run_command(main: Callable[[], None]) -> None:
     except BrainMRIError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        where = f" at {error.filename}" if error.filename else ""
-        print(f"error: the disk is full{where}: make room, then give the command again.", file=sys.stderr)
-        sys.exit(USER_ERROR_EXIT_CODE)
     except RuntimeError as error:
         if not _of_a_lost_process(error):
             raise
         print(f"error: {_LOST_PROCESS.format(reason=_reason(error))}", file=sys.stderr)
         sys.exit(LOST_PROCESS_EXIT_CODE)
+    except Exception as error:
+        if getattr(error, "errno", None) not in DISK_FULL and "No space left" not in str(error):  # safetensors' words
+            raise
+        where = f" at {name}" if (name := getattr(error, "filename", None)) else ""
+        print(f"error: the disk is full{where}: make room, then give the command again.", file=sys.stderr)
+        sys.exit(USER_ERROR_EXIT_CODE)
 
 
 def _output_is_cut_off() -> bool:

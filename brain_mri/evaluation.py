@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 CALIBRATION = "calibration.json"
 EVIDENCE = "evidence.json"
 _SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
+_SAME_DATA_OPTIONS = ("streaming", "data_revision")
 
 
 @dataclass(frozen=True)
@@ -92,10 +93,13 @@ def run_record(model_dir: str) -> dict[str, Any]:
 
 
 def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
-    """The data arguments with the training run's own split options, so that its held-out images are found again."""
-    return replace(
-        data_args, **{name: record["data"][name] for name in _SPLIT_OPTIONS if name in record.get("data", {})}
-    )
+    """The data arguments with the training run's own split options, so that its held-out images are found again.
+
+    Of the data that it streamed, the train split isn't read here either.
+    """
+    before = record.get("data", {})
+    names = _SPLIT_OPTIONS + (_SAME_DATA_OPTIONS if before.get("data_dir") == data_args.data_dir else ())
+    return replace(data_args, **{name: before[name] for name in names if name in before})
 
 
 def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
@@ -111,8 +115,13 @@ def images_to_judge(images: PreparedImages, data_args: DataArguments, record: di
         return rows.select(chosen), "the test split"
     if record.get("data_fingerprint") == fingerprint(images):
         return split_images(images, data_args)["test"], "the test images that training held out"
+    if record.get("data", {}).get("data_dir") == data_args.data_dir:
+        raise DataError(
+            f"{data_args.data_dir} has changed since the training, so the images that it held out can't be told any "
+            "more: give the folder as it was, or one of images that were not trained on."
+        )
     if given == {WHOLE}:
-        return images.rows, "all images of a folder that the model was not trained on"
+        return images.rows, "all images of another folder than that of the training"
     raise DataError(f"{data_args.data_dir} has no test split: add a test/ folder beside {sorted(given)}.")
 
 
@@ -159,6 +168,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
         batch_size=batch_size,
         collate_fn=Collator(preprocessing.size),
     )
+    accelerator.native_amp = False  # `pipeline` answers in float32, whatever the launch was configured for
     plain = OnePass(model).eval()
     one_pass = accelerator.prepare_model(plain, evaluation_mode=accelerator.is_fsdp2)
     loader = accelerator.prepare(loader)

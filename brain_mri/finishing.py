@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,8 +17,8 @@ from brain_mri import calibration
 from brain_mri.decisions import softmax
 from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
 from brain_mri.export import batches, export_onnx, quantize
-from brain_mri.files import write_json
-from brain_mri.guard import Guard, joined, widths_of
+from brain_mri.files import sha256, write_json
+from brain_mri.guard import SETTINGS, STATISTICS, Guard, joined, widths_of
 from brain_mri.models import at_output_stride, fold_temperature
 from brain_mri.onnx_model import FLOAT32_FILE, OnnxModel, served_file
 from brain_mri.scores import quick_scores
@@ -25,6 +26,7 @@ from brain_mri.transforms import Preprocessing
 
 logger = logging.getLogger(__name__)
 
+RUN = "run.json"  # written last
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
 _COVERAGE = 0.95  # of the prediction sets
 _KEPT_ACCURACY = 0.99  # of what is not referred to a human
@@ -123,8 +125,26 @@ def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
         write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
 
 
-def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
-    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings."""
+def discard_products(folder: Path) -> None:
+    """Remove what an earlier training left in the folder to be served or read, before it is made anew or left out."""
     if PartialState().is_main_process:
-        model.save_pretrained(folder)
-        preprocessing.processor.save_pretrained(folder)
+        shutil.rmtree(folder / "onnx", ignore_errors=True)
+        for name in (RUN, CALIBRATION, EVIDENCE, "export.json", SETTINGS, STATISTICS):
+            (folder / name).unlink(missing_ok=True)
+
+
+def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings.
+
+    The figures in `evaluation/` go if they are of other weights than these.
+    """
+    if not PartialState().is_main_process:
+        return
+    weights, before = folder / "model.safetensors", ""
+    if weights.is_file():
+        before = sha256(weights)
+    model.save_pretrained(folder)
+    preprocessing.processor.save_pretrained(folder)
+    if before and (folder / "evaluation").is_dir() and sha256(weights) != before:
+        shutil.rmtree(folder / "evaluation")
+        logger.info("%s was of the weights before: removed; evaluate again.", folder / "evaluation")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -92,7 +93,7 @@ class FolderLayout:
         for name, row in self.side_table("boxes.csv", columns):
             try:
                 x, y, w, h = (float(row[c]) for c in columns)
-            except (KeyError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise DataError(
                     f"boxes.csv: the row of {name!r} needs the four numbers {', '.join(columns)}."
                 ) from error
@@ -118,19 +119,20 @@ class FolderLayout:
             table = folder / name
             if not table.is_file():
                 continue
-            with table.open(newline="", encoding="utf-8-sig") as lines:
-                reader = csv.DictReader(lines)
-                columns = set(reader.fieldnames or ())
-                if "file_name" not in columns or not columns & set(any_of):
-                    raise DataError(f"{table}: needs the columns file_name and {' or '.join(any_of)}.")
-                prefix = "" if folder == self.root else f"{folder.name}/"
-                for row in reader:
-                    file_name = prefix + row["file_name"].replace("\\", "/")
-                    if file_name not in known:
-                        raise DataError(
-                            f"{table}: {row['file_name']!r} is not an image of this folder; mend the table."
-                        )
-                    yield file_name, row
+            try:
+                content = table.read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise DataError(f"{table}: is not in UTF-8; save it so.") from error
+            reader = csv.DictReader(io.StringIO(content, newline=""))
+            columns = set(reader.fieldnames or ())
+            if "file_name" not in columns or not columns & set(any_of):
+                raise DataError(f"{table}: needs the columns file_name and {' or '.join(any_of)}.")
+            prefix = "" if folder == self.root else f"{folder.name}/"
+            for row in reader:
+                file_name = prefix + (row["file_name"] or "").replace("\\", "/")
+                if file_name not in known:
+                    raise DataError(f"{table}: {row['file_name']!r} is not an image of this folder; mend the table.")
+                yield file_name, row
 
 
 def fingerprint_of(file_names: Iterable[str], digests: Iterable[str], labels: Iterable[int]) -> str:

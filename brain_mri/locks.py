@@ -8,6 +8,8 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -16,6 +18,7 @@ from brain_mri.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 LOCK = "run.lock"
+_TURN = ".turn.lock"
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 _held: dict[Path, IO[str]] = {}
@@ -41,6 +44,22 @@ def hold(folder: str | Path) -> None:
     file.write(f"{os.getpid()} on {platform.node()}")
     file.flush()
     atexit.register(_release, folder, os.getpid())
+
+
+@contextmanager
+def waiting(folder: str | Path) -> Iterator[None]:
+    """Keep other processes out of such a block for the same folder; they wait for their turn. Nothing on Windows."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / _TURN).open("a") as file:
+        with suppress(OSError):  # a file system that knows no locks
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
 
 
 def _opened(folder: Path) -> IO[str] | None:

@@ -104,9 +104,16 @@ def keep(model: Path, target: Path) -> None:
     """Copy the records of a model folder, without weights, pictures and paths of this machine: small enough for git.
 
     Raises:
-        DataError: the model was not trained here, or not evaluated.
+        DataError: the model was not trained here, or not evaluated; or `target` holds more than such records, which
+            would be lost.
     """
     _row(model)
+    if others := [path.name for path in target.rglob("*") if path.is_file() and path.suffix != ".json"]:
+        raise DataError(
+            f"--keep {target}: it holds {others[0]}, which is no record: name a folder for this model alone."
+        )
+    if any((folder / "run.json").is_file() for folder in target.glob("*/")):
+        raise DataError(f"--keep {target}: it holds the records of other models: name a folder in it.")
     shutil.rmtree(target, ignore_errors=True)
     wanted = [model / name for name in _RECORDS] + sorted((model / "evaluation").glob("*.json"))
     for path in wanted:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
+from optuna.samplers import TPESampler
 from transformers import PreTrainedModel, TrainingArguments
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
@@ -62,8 +64,11 @@ def search(
         n_trials=recipe.search_trials,
         direction="minimize" if key.endswith(("loss", "nll")) else "maximize",
         compute_objective=lambda scores: scores[key],
+        sampler=TPESampler(seed=args.seed),  # a run that is resumed searches again, and has to find the same
     )
-    found = dict(best.hyperparameters)
-    logger.info("best of %d trials: %s %.4f with %s", recipe.search_trials, key, best.objective, found)
+    # optuna runs in the first process only; the others are told
+    (found,) = broadcast_object_list([dict(best.hyperparameters) if best else None])
+    if best:
+        logger.info("best of %d trials: %s %.4f with %s", recipe.search_trials, key, best.objective, found)
     model_args = replace(model_args, drop_rate=found.pop("drop_rate"))
     return model_args, replace(args, **found)

@@ -51,7 +51,7 @@ def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed
         DataError: a class has too few groups to be on both sides.
     """
     label_ids, group_ids = np.asarray(labels), np.asarray(groups)
-    share = Fraction(fraction).limit_denominator(20)
+    share = Fraction(fraction).limit_denominator(20) if fraction >= 0.05 else Fraction(1, round(1 / fraction))
     fewest = min(len(np.unique(group_ids[label_ids == label])) for label in np.unique(label_ids))
     if fewest < 2:
         raise DataError("a class has only one patient or cluster of near-duplicates: too few to hold any of it out.")

@@ -54,8 +54,9 @@ def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
 class MRITrainer(Trainer):
     """`transformers.Trainer` on uint8 pixels.
 
-    Batches arrive as the collator stacked them, (batch, 3, H, W) uint8; what is random about a training batch is drawn
-    from (seed, step, process), never from a global state, so that a resumed run draws the same.
+    Batches arrive as the collator stacked them, (batch, 3, H, W) uint8; how a training batch is changed is drawn from
+    (seed, step, process), so that a resumed run draws the same. Dropout draws from torch's global state, which Trainer
+    keeps in its checkpoints.
     """
 
     loss_is_scaled_for_ga = False  # the loss here is the mean of a micro-batch
@@ -101,10 +102,12 @@ class MRITrainer(Trainer):
         smoothing, theta = 0.0, None
         if model.training:
             hold_frozen_statistics(model)
-            pixels, theta = self.augmentation(pixels, self._generator(), self._training_size())
+            generator = self._generator()
+            pixels, theta = self.augmentation(pixels, generator, self._training_size())
             smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
-                pixels, targets = self.mix(pixels, targets)
+                with _numpy_seeded(generator):
+                    pixels, targets = self.mix(pixels, targets)
                 smoothing = 0.0  # it is in the mixed targets
         pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
         mixed_precision = model.training and self.dtype is not None
@@ -230,7 +233,7 @@ class MRITrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
-        if self.ema is not None and output_dir is not None:
+        if self.ema is not None and output_dir is not None and self.args.should_save:  # called in every process
             averaged = {name: value.contiguous() for name, value in self.ema.module.state_dict().items()}
             save_file(averaged, Path(output_dir) / _EMA_FILE)
 
@@ -239,6 +242,17 @@ class MRITrainer(Trainer):
         super()._load_best_model()
         if self.ema is not None:
             self.model.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / _EMA_FILE))
+
+
+@contextmanager
+def _numpy_seeded(generator: torch.Generator) -> Iterator[None]:
+    """Numpy's global state, which timm's mixup draws from, seeded from `generator` for a while."""
+    kept = np.random.get_state()
+    np.random.seed(int(torch.randint(2**31, (), generator=generator)))
+    try:
+        yield
+    finally:
+        np.random.set_state(kept)
 
 
 class _AverageWeights(TrainerCallback):
@@ -268,6 +282,8 @@ def build_trainer(
     model_init: Callable[..., PreTrainedModel] | None = None,
 ) -> MRITrainer:
     """A trainer on `splits["train"]`, judged on `splits["validation"]`; the test split stays out of its sight."""
+    args.remove_unused_columns = False  # the columns are chosen here, and the model's forward knows none of them
+    _check(recipe, args, len(splits["train"]))
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -287,6 +303,27 @@ def build_trainer(
         preprocessing=preprocessing,
         label_ids=list(splits["train"]["label"]),
     )
+
+
+def _check(recipe: RecipeArguments, args: TrainingArguments, images: int) -> None:
+    """What transformers would fail on, or do otherwise than asked, without naming the option.
+
+    Raises:
+        ConfigError: two options contradict each other, or the machine or the data one of them.
+    """
+    if args.n_gpu > 1:
+        raise ConfigError(
+            f"{args.n_gpu} GPUs and one process: start `accelerate launch --multi_gpu --num_processes {args.n_gpu} "
+            "train.py ...`, or choose one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    if recipe.early_stopping_patience and args.metric_for_best_model is None:
+        raise ConfigError("--early_stopping_patience needs --metric_for_best_model, macro_f1 for instance.")
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and images < batch:
+        raise ConfigError(
+            f"{images} training images are less than one batch of {batch}, and --dataloader_drop_last leaves out what "
+            "is no whole batch: lower --per_device_train_batch_size."
+        )
 
 
 def _any_box(rows: Dataset) -> bool:

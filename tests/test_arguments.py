@@ -64,6 +64,12 @@ def test_an_impossible_value_is_refused_by_name(option: str, value: str) -> None
         parse(_ALL, ["--output_dir", "o", option, value])
 
 
+def test_options_that_contradict_each_other_are_one_sentence() -> None:
+    with pytest.raises(ConfigError, match=r"(?i)eval") as caught:
+        parse(_ALL, ["--output_dir", "o", "--eval_strategy", "no", "--load_best_model_at_end", "true"])
+    assert "\n" not in str(caught.value)
+
+
 def test_a_bare_resume_means_the_last_checkpoint() -> None:
     training = parse(_ALL, ["--output_dir", "o", "--resume_from_checkpoint"])[3]
     assert training.resume_from_checkpoint == "last"

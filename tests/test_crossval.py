@@ -158,13 +158,28 @@ def test_a_later_stage_goes_on_from_the_same_folds_models(calls: list[str], phan
     with pytest.raises(ConfigError, match=r"no folder of brain_mri\.crossval \(plan\.json is missing\)"):
         main(_words(phantoms, second, *on))
     main(_words(phantoms, first, "--only", "1", "--split_seed", "7"))
+    with pytest.raises(ConfigError, match="its folds were made with other split_seed"):
+        main(_words(phantoms, second, *on))
+    on += ["--split_seed", "7"]
     with pytest.raises(ConfigError, match="its fold 2 is not trained yet"):
         main(_words(phantoms, second, *on))
     assert calls[-2:] == ["train.py fold1", "evaluate_model.py fold1"]
     plans = [json.loads((folder / "plan.json").read_text())["plan"] for folder in (first, second)]
-    assert plans[0] == plans[1], "the seed that dealt the folds counts, not today's"
+    assert plans[0] == plans[1]
+    with pytest.raises(ConfigError, match="was begun with other stage_before"):
+        main(_words(phantoms, second, "--split_seed", "7"))
     with pytest.raises(ConfigError, match="its folds were made with other folds"):
         main([*_words(phantoms, tmp_path / "third", *on), "--folds", "4"])
+
+
+def test_a_model_that_has_seen_the_folds_is_no_beginning_of_theirs(
+    calls: list[str], phantoms: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="on images that the folds test: give --stage_before"):
+        main(_words(phantoms, tmp_path / "folds", "--model", str(tmp_path / "model")))
+    assert not calls
 
 
 def test_a_failed_fold_names_its_log_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

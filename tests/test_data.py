@@ -7,6 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import ViTImageProcessor
 
@@ -116,6 +117,41 @@ def test_a_dataset_as_the_hub_stores_it_gives_the_same_pixels(
     assert hub.label_names == folder.label_names
     assert Counter(hub.rows["split"]) == Counter(folder.rows["split"])
     assert sorted(hub.rows["pixels"]) == sorted(folder.rows["pixels"])
+
+
+def test_images_of_a_hub_dataset_that_share_a_name_stay_apart(
+    phantoms: Path, tmp_path: Path, preprocessing: Preprocessing
+) -> None:
+    """Parquet keeps `0.png`, not `glioma/0.png`, and such names recur in every class and split."""
+    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=list(LABELS))})
+    for split in ("train", "test"):
+        of_class = {label: sorted((phantoms / split / label).iterdir()) for label in LABELS}
+        images = [
+            {"bytes": p.read_bytes(), "path": f"{i}.png"} for paths in of_class.values() for i, p in enumerate(paths)
+        ]
+        labels = [label for label, paths in of_class.items() for _ in paths]
+        rows = datasets.Dataset.from_dict({"image": images, "label": labels}, features=kinds)
+        rows.to_parquet(tmp_path / f"{split}-00000-of-00001.parquet")
+    assert len(set(_prepare(tmp_path, preprocessing).rows["file_name"])) == 72
+
+
+def test_reading_images_leaves_torch_its_threads(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:
+    shutil.copytree(phantoms, tmp_path / "new")  # its own paths, so read anew
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        _prepare(tmp_path / "new", preprocessing)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_table_among_the_images_is_no_business_of_ours(
+    phantoms: Path, tmp_path: Path, preprocessing: Preprocessing
+) -> None:
+    shutil.copytree(phantoms, tmp_path / "more")
+    (tmp_path / "more" / "train" / "glioma" / "metadata.csv").write_text("anything,at,all\n1,2,3\n")
+    assert len(_prepare(tmp_path / "more", preprocessing)) == 72
 
 
 def test_what_is_neither_a_folder_nor_on_the_hub_is_said(preprocessing: Preprocessing) -> None:

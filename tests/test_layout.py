@@ -101,11 +101,14 @@ def test_patients_and_boxes_are_read_from_beside_the_splits(tmp_path: Path) -> N
         ("patients.csv", "file_name,patient_group\ntrain/a/9.png,P1\n", "'train/a/9.png' is not an image"),
         ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,50,50,9,9\n", "fractions of the image"),
         ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,x,0,0,0\n", "needs the four numbers"),
+        ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,0.5\n", "needs the four numbers"),
+        ("patients.csv", "patient_group,file_name\nP1\n", "is not an image"),
+        ("patients.csv", "file_name,patient_group\ntrain/a/0.png,M\udcfcller\n", "is not in UTF-8"),
     ],
 )
 def test_a_wrong_side_table_is_named(tmp_path: Path, table: str, content: str, message: str) -> None:
     _tree(tmp_path, "train/a", "train/b")
-    (tmp_path / table).write_text(content)
+    (tmp_path / table).write_bytes(content.encode(errors="surrogateescape"))
     layout = scan_folder(tmp_path)
     with pytest.raises(DataError, match=message):
         layout.patient_groups() if table == "patients.csv" else layout.boxes()

@@ -41,3 +41,9 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     assert cells[-1].startswith("12 epochs, ")
     assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
     assert not list((tmp_path / "kept").rglob("*.safetensors"))
+    with pytest.raises(DataError, match="no record: name a folder for this model alone"):
+        keep(model, model)
+    keep(model, tmp_path / "all" / "tiny")
+    with pytest.raises(DataError, match="records of other models"):
+        keep(model, tmp_path / "all")
+    assert (model / "model.safetensors").is_file() and (tmp_path / "kept" / "run.json").is_file()

@@ -64,6 +64,24 @@ def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -
     assert "bm-layer" not in healthy and "This does not mean that there is none" in _plain(healthy)
 
 
+def test_an_upload_may_be_called_anything(judge: service.Service) -> None:
+    for number, name in enumerate(("..", ".", "", "/", "\U0001f9e0" * 200 + ".png")):
+        grey(0.375).save(judge.uploads / f"{number}.png")
+        files = [{"path": str(judge.uploads / f"{number}.png"), "orig_name": name}]
+        assert len(judge.read([*files, {"path": str(judge.uploads / "0.png"), "orig_name": "b.png"}]).images) == 2
+
+
+def test_the_sweeper_outlives_an_upload_that_is_renamed_under_its_hands(
+    judge: service.Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (judge.uploads / "old.png").write_bytes(b"")
+    listed = [(str(judge.uploads / "gone"), [], ["b.png"]), (str(judge.uploads), [], ["renamed.png", "old.png"])]
+    monkeypatch.setattr(service.os, "walk", lambda *_, **__: listed)
+    judge.keep = -1  # everything is old
+    judge.sweep()
+    assert not (judge.uploads / "old.png").exists()
+
+
 def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
     answer = judge.classifier.predict(grey(0.375))
     layer = np.asarray(pictures.evidence_layer(answer, "meningioma"), dtype=np.float64)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import DatasetDict
+from safetensors import SafetensorError
 from small_training import StopAt, small_trainer
 from transformers import TrainerCallback, TrainingArguments
 
@@ -209,9 +210,16 @@ def test_a_disk_that_fills_up_anywhere_ends_in_one_sentence(capsys: pytest.Captu
         with open("/dev/full", "w", buffering=1) as full:  # a device of Linux that is always full
             full.write("one line\n")
 
+    def weights() -> None:  # safetensors' own words of a full disk, which are no OSError
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
     with pytest.raises(SystemExit) as ended:
         run_command(write)
     assert ended.value.code == USER_ERROR_EXIT_CODE
     assert capsys.readouterr().err.startswith("error: the disk is full")
     with pytest.raises(FileNotFoundError):
         run_command(lambda: print(Path("/no/such/file").read_text()))
+    with pytest.raises(SystemExit) as ended:
+        run_command(weights)
+    assert ended.value.code == USER_ERROR_EXIT_CODE
+    assert capsys.readouterr().err.startswith("error: the disk is full")

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from small_training import MODEL, StopAt, small_trainer
+from transformers import TrainingArguments
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.errors import ConfigError
 from brain_mri.labels import LABELS
 from brain_mri.search import search
+from brain_mri.training import _numpy_seeded
 from brain_mri.transforms import Preprocessing
 
 _RICH = RecipeArguments(ema_decay=0.9, mixup=0.2, cutmix=0.5, class_weights="balanced", backbone_lr_scale=0.5)
@@ -116,6 +119,41 @@ def test_the_search_fills_in_what_it_found(tmp_path: Path, splits: DatasetDict, 
     assert found.per_device_train_batch_size in (16, 32, 64)
     assert found.learning_rate != args.learning_rate and model_args.drop_rate != MODEL.drop_rate
     assert found.output_dir == args.output_dir and found.save_strategy == args.save_strategy
+
+
+def test_what_the_trainer_would_stumble_over_is_said_beforehand(
+    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match="needs --metric_for_best_model"):
+        small_trainer(tmp_path, splits, preprocessing, RecipeArguments(early_stopping_patience=2))
+    large = {"dataloader_drop_last": True, "per_device_train_batch_size": 1000}
+    with pytest.raises(ConfigError, match="less than one batch of 1000"):
+        small_trainer(tmp_path, splits, preprocessing, **large)
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(ConfigError, match="2 GPUs and one process: start `accelerate launch"):
+        small_trainer(tmp_path, splits, preprocessing)
+
+
+def test_of_several_processes_only_the_writer_keeps_the_average(
+    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers calls `_save` in every process; the others wrote into a folder that might not be there yet."""
+    trainer = small_trainer(tmp_path, splits, preprocessing, RecipeArguments(ema_decay=0.9), max_steps=1)
+    trainer.train()
+    monkeypatch.setattr(TrainingArguments, "should_save", False)
+    trainer._save(str(tmp_path / "nowhere"))
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_mixup_draws_from_the_step_and_not_from_a_global_state() -> None:
+    drawn = []
+    for seed in (1, 2):
+        np.random.seed(seed)
+        kept = np.random.get_state()[1].copy()
+        with _numpy_seeded(torch.Generator().manual_seed(7)):
+            drawn.append(np.random.beta(0.2, 0.2, 5))
+        assert np.array_equal(np.random.get_state()[1], kept)
+    assert np.array_equal(*drawn)
 
 
 def test_fp16_is_refused_with_the_way_out(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ Answer = Prediction | VolumePrediction
 HEALTHY = "no_tumor"
 
 _ROOT = Path(__file__).resolve().parents[2]
+_NAME_BYTES = 200  # of an upload's name; a file system takes 255
 # What "About" shows. Never the pictures that show data: worst_mistakes.png, evidence samples.
 _ABOUT = ["*.json", "evaluation/*.json", "training_curves.png"]
 _ABOUT += [f"evaluation/{name}.png" for name in ("confusion_matrix", "roc", "reliability", "referral")]
@@ -148,7 +150,9 @@ class Service:
         if not path.is_relative_to(self.uploads):
             raise ImageError("only files that were uploaded here are read: upload the file first.")
         file = described
-        name = printable(PurePosixPath(str(file.get("orig_name") or path.name).replace("\\", "/")).name) or "file"
+        name = printable(PurePosixPath(str(file.get("orig_name") or path.name).replace("\\", "/")).name)
+        name = name.encode()[-_NAME_BYTES:].decode(errors="ignore")  # the end, which has the suffix
+        name = "file" if name in ("", ".", "..") else name
         if not path.is_file():
             raise ExpiredError(name)
         return path, name.replace("\0", "?")
@@ -170,10 +174,12 @@ class Service:
         oldest = time.time() - self.keep
         for folder, _, names in os.walk(self.uploads, topdown=False):
             for path in (Path(folder, name) for name in names):
-                if path.lstat().st_ctime < oldest:
-                    path.unlink(missing_ok=True)
-            if Path(folder) != self.uploads and Path(folder).stat().st_ctime < oldest and not os.listdir(folder):
-                shutil.rmtree(folder, ignore_errors=True)
+                with suppress(FileNotFoundError):  # an upload that was finished, and so renamed, in the meantime
+                    if path.lstat().st_ctime < oldest:
+                        path.unlink()
+            with suppress(FileNotFoundError):
+                if Path(folder) != self.uploads and Path(folder).stat().st_ctime < oldest and not os.listdir(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _about_folder(model: str) -> Path:
