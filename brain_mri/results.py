@@ -21,8 +21,8 @@ from brain_mri.release import without_paths
 
 _RECORDS = ("config.json", "run.json", "calibration.json", "evidence.json", "guard.json", "export.json")
 _HEAD = (
-    "model", "official test", "no twin in training", "patients never seen", "ECE", "evidence on the tumour",
-    "weights", "ms a slice", "training",
+    "model", "official test", "without near-duplicates", "patients never seen", "ECE", "heat map's peak on the tumour",
+    "parameters", "ms a slice", "training",
 )  # fmt: skip
 
 
