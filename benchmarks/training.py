@@ -83,8 +83,11 @@ class _Maker:
         self.model_args, self.recipe, self.args, self.preprocessing, self.label_names = parts
 
     def _model(self) -> object:
+        import torch
+
         from brain_mri.models import build_config, build_model
 
+        torch._dynamo.reset()  # a graph compiled for a network without hooks would serve the next, which has one
         return build_model(build_config(self.model_args), self.model_args, self.label_names).train()
 
     def loop(self, splits: object) -> Speed:
