@@ -45,6 +45,7 @@ EXAMPLES: list[Path] = _load["EXAMPLES"]
 NAME = "ZEBRAFINCH"  # the patient of all that is sent: to be found nowhere afterwards
 _KEEP = 20  # seconds an upload is kept; short, so that its end can be waited for
 _GROWTH = 0.10
+_PATIENCE = 120  # seconds for the last requests to be answered
 _SETTLED = 120  # seconds until memory is judged: before, what is used for the first time is still being loaded
 _OUTSIDE = ["/etc/passwd", "/proc/self/environ", "/proc/self/maps", "../../../../etc/passwd", "..%2f..%2fetc%2fpasswd"]
 _OUTSIDE += ["%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/etc/passwd%00.png", "file:///etc/passwd", "....//....//etc/passwd"]
@@ -238,7 +239,11 @@ async def measure(server: Server, users: int, seconds: float, seed: int) -> Seen
                 seen.memory.append((now - started, server.resident_megabytes()))
                 await asyncio.sleep(1)
 
-        await asyncio.gather(watch(), *(crowd.user(until) for _ in range(users)))
+        everybody = asyncio.gather(watch(), *(crowd.user(until) for _ in range(users)))
+        try:
+            await asyncio.wait_for(everybody, seconds + _PATIENCE)
+        except TimeoutError:
+            seen.wrong[f"some clients waited {_PATIENCE} s after the end and got no answer"] += 1
     return seen
 
 

@@ -5,6 +5,7 @@ import asyncio
 import json
 import re
 import runpy
+import socket
 import subprocess
 import sys
 import time
@@ -132,6 +133,11 @@ def test_what_cannot_be_read_gets_a_sentence(client: Client, tmp_path: Path, con
     assert re.fullmatch(r"slice.png: [^\n]+\.", str(caught.value)) and "Traceback" not in str(caught.value)
 
 
+_BROKEN_OFF = (
+    "POST /gradio_api/upload HTTP/1.1\r\nHost: {host}\r\nContent-Length: 900000\r\n"
+    "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    '--b\r\nContent-Disposition: form-data; name="files"; filename="a.dcm"\r\n\r\n'
+)
 _META = {"meta": {"_type": "gradio.FileData"}}
 
 
@@ -162,6 +168,32 @@ def test_requests_that_no_page_sends_get_neither_a_traceback_nor_a_path(server: 
     assert all("send the file first" in one for one in said)
     logged = server.log.read_text()[before:]
     assert not [word for word in ("Traceback", "passwd", str(ROOT), "/tmp") if word in logged + "".join(said)], logged
+
+
+@pytest.mark.slow
+def test_the_two_thousandth_visitor_stops_the_page_for_nobody(server: Server, client: Client) -> None:
+    """gradio forgets the first of 2,000 sessions, and on a request of it that waits, its loop ends for everybody."""
+    config = httpx.get(f"{server.url}/config").json()
+    number = next(one["id"] for one in config["dependencies"] if one["api_name"] == "classify")
+    before = len(server.log.read_text())
+    with httpx.Client(base_url=server.url) as http:
+        for session in ("first", *map(str, range(1999)), *["first"] * 20, *(f"late {i}" for i in range(20))):
+            asked = {"data": [None], "fn_index": number, "session_hash": session}
+            http.post("/gradio_api/queue/join", json=asked).raise_for_status()
+    assert client.predict(api_name="/about_model")["labels"] == list(LABELS)
+    assert "upload the file first" in _call(server.url, "classify", None)
+    assert "Traceback" not in server.log.read_text()[before:]
+
+
+def test_an_upload_that_is_broken_off_and_an_input_that_is_missing_leave_no_traceback(server: Server) -> None:
+    before = len(server.log.read_text())
+    host, port = server.url.removeprefix("http://").split(":")
+    for _ in range(3):
+        with socket.create_connection((host, int(port))) as sending:
+            sending.sendall(_BROKEN_OFF.format(host=host).encode() + bytes(5000))
+    assert "an input is missing" in _call(server.url, "classify")
+    logged = server.log.read_text()[before:]
+    assert not [word for word in ("Traceback", "ClientDisconnect", str(ROOT)) if word in logged], logged
 
 
 def test_only_the_documented_endpoints_are_public_and_typed(server: Server, client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Requests that no page sends: gradio would answer them with a traceback in the log, or with a path of the server."""
+"""Requests that no page sends, which gradio would answer with a traceback, a path of the server, or never again."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
+from starlette.requests import ClientDisconnect
 
 from page.startup import gr
 
 _GRADIOS_CHECK = gr.processing_utils._check_allowed
+_GRADIOS_COUNT = gr.blocks.Blocks.validate_inputs
+_GRADIOS_SEND = gr.queueing.Queue.send_message
 
 
 def _not_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
@@ -21,9 +24,29 @@ def _not_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
         raise gr.Error("no such upload: send the file first.", print_exception=False) from None
 
 
+def _counted(blocks: Any, *given: Any) -> None:
+    """Gradio's check that no input is missing; its own message is a traceback in the log."""
+    try:
+        _GRADIOS_COUNT(blocks, *given)
+    except ValueError:
+        raise gr.Error("an input is missing: /info says what this endpoint takes.", print_exception=False) from None
+
+
+def _sent(queue: Any, event: Any, message: Any) -> None:
+    """Gradio's message to a session, unless it has forgotten it: it keeps the newest 2,000.
+
+    Gradio 6.31 fails with a KeyError on telling a waiting request of a forgotten session its place, and that ends the
+    loop that starts everybody's requests, for good.
+    """
+    if event.session_hash in queue.pending_messages_per_session:
+        _GRADIOS_SEND(queue, event, message)
+
+
 def refuse_quietly() -> None:
-    """Let files that were not uploaded be refused in a sentence without a path, and without a traceback."""
+    """Let such requests be refused in a sentence without path or traceback, and let all others be answered on."""
     gr.processing_utils._check_allowed = _not_uploaded
+    gr.blocks.Blocks.validate_inputs = _counted
+    gr.queueing.Queue.send_message = _sent
 
 
 async def _absent(request: Request, error: Exception) -> JSONResponse:
@@ -32,5 +55,15 @@ async def _absent(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"detail": "no such endpoint"}, 404)
 
 
-# For `launch(app_kwargs=...)`: an unknown name or number of an endpoint is 404, not 500.
-APP: dict[str, Any] = {"exception_handlers": {KeyError: _absent, gr.route_utils.FnIndexInferError: _absent}}
+async def _broken_off(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the upload was broken off"}, 400)
+
+
+# For `launch(app_kwargs=...)`: an unknown name or number of an endpoint is 404, not 500; who goes away is no error.
+APP: dict[str, Any] = {
+    "exception_handlers": {
+        KeyError: _absent,
+        gr.route_utils.FnIndexInferError: _absent,
+        ClientDisconnect: _broken_off,
+    }
+}
