@@ -172,7 +172,7 @@ def test_requests_that_no_page_sends_get_neither_a_traceback_nor_a_path(server: 
 
 @pytest.mark.slow
 def test_the_two_thousandth_visitor_stops_the_page_for_nobody(server: Server, client: Client) -> None:
-    """gradio forgets the first of 2,000 sessions, and on a request of it that waits, its loop ends for everybody."""
+    """gradio forgets the oldest of many sessions, and on a request of it that waits, its loop ends for everybody."""
     config = httpx.get(f"{server.url}/config").json()
     number = next(one["id"] for one in config["dependencies"] if one["api_name"] == "classify")
     before = len(server.log.read_text())

@@ -13,7 +13,10 @@ from page.startup import gr
 
 _GRADIOS_CHECK = gr.processing_utils._check_allowed
 _GRADIOS_COUNT = gr.blocks.Blocks.validate_inputs
+_GRADIOS_QUEUE = gr.queueing.Queue.__init__
 _GRADIOS_SEND = gr.queueing.Queue.send_message
+_SESSIONS = 500  # whose answers are kept until they are fetched
+_UNREAD = 20  # messages of a session
 
 
 def _not_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
@@ -32,20 +35,31 @@ def _counted(blocks: Any, *given: Any) -> None:
         raise gr.Error("an input is missing: /info says what this endpoint takes.", print_exception=False) from None
 
 
-def _sent(queue: Any, event: Any, message: Any) -> None:
-    """Gradio's message to a session, unless it has forgotten it: it keeps the newest 2,000.
+def _begun(queue: Any, *given: Any, **options: Any) -> None:
+    """Gradio's queue, with less room for what nobody fetches: 2,000 answers with their pictures are a gigabyte."""
+    _GRADIOS_QUEUE(queue, *given, **options)
+    queue.pending_messages_per_session.max_size = _SESSIONS
 
-    Gradio 6.31 fails with a KeyError on telling a waiting request of a forgotten session its place, and that ends the
-    loop that starts everybody's requests, for good.
+
+def _sent(queue: Any, event: Any, message: Any) -> None:
+    """Gradio's message to a session, unless the session is forgotten, or is told its place and hasn't read the last.
+
+    Gradio 6.31 forgets the oldest session when it has too many, then fails with a KeyError on telling a waiting request
+    of it its place, and that ends the loop that starts everybody's requests, for good.
     """
-    if event.session_hash in queue.pending_messages_per_session:
-        _GRADIOS_SEND(queue, event, message)
+    waiting = queue.pending_messages_per_session.get(event.session_hash)
+    if waiting is None:
+        return
+    if isinstance(message, gr.server_messages.EstimationMessage) and waiting.qsize() > _UNREAD:
+        return
+    _GRADIOS_SEND(queue, event, message)
 
 
 def refuse_quietly() -> None:
     """Let such requests be refused in a sentence without path or traceback, and let all others be answered on."""
     gr.processing_utils._check_allowed = _not_uploaded
     gr.blocks.Blocks.validate_inputs = _counted
+    gr.queueing.Queue.__init__ = _begun
     gr.queueing.Queue.send_message = _sent
 
 
