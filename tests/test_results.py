@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,16 @@ _KEPT = [path for path in (_ROOT / "release", *sorted((_ROOT / "results").glob("
 
 def test_the_readme_s_table_is_what_the_records_say() -> None:
     assert table(_KEPT) in (_ROOT / "README.md").read_text(encoding="utf-8"), "paste the output of `make results`"
+
+
+def test_the_speeds_on_the_first_page_are_those_of_the_benchmarks() -> None:
+    readme, measured = ((_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "BENCHMARKS.md"))
+    named = re.findall(r"\*\*It is fast.*?\n\n|- Speed on CPUs:.*?\n\n", readme, re.DOTALL)
+    assert len(named) == 2
+    speeds = re.findall(r"([\d.]+)(?= ms| s\b| MB| images/s|\))", "".join(named))
+    assert len(speeds) > 9
+    for speed in speeds:
+        assert re.search(rf"(?<![\d.]){re.escape(speed)}(?![\d.])", measured), f"{speed}: not in BENCHMARKS.md"
 
 
 def test_the_records_in_git_hold_no_weights_no_pictures_and_no_place() -> None:
