@@ -44,6 +44,7 @@ def write_split(words: Sequence[str], folder: Path) -> Path:
 
     from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
     from brain_mri.data import prepare_images, split_images
+    from brain_mri.folds import lay_out
     from brain_mri.layout import scan_folder
     from brain_mri.models import build_config, build_processor
     from brain_mri.transforms import Preprocessing
@@ -53,28 +54,11 @@ def write_split(words: Sequence[str], folder: Path) -> Path:
     images = prepare_images(data_args, Preprocessing.of(build_processor(build_config(model_args), model_args)))
     splits = split_images(images, data_args)
     layout = scan_folder(str(data_args.data_dir))
-    paths = {image.file_name: image for image in layout.images}
-    moved: dict[str, str] = {}
-    for split, rows in splits.items():
-        for name in rows["file_name"]:
-            image = paths[name]
-            target = folder / "data" / split / image.label / f"{len(moved)}{image.path.suffix}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(image.path.resolve())
-            moved[name] = target.relative_to(folder / "data").as_posix()
-    _tables(layout, moved, folder / "data")
-    return folder / "data"
-
-
-def _tables(layout: object, moved: dict[str, str], folder: Path) -> None:
-    """patients.csv and boxes.csv of the linked images."""
-    patients = [f"{moved[name]},{group}" for name, group in layout.patient_groups().items() if name in moved]
-    boxes = [f"{moved[n]},{','.join(map(repr, b))}" for n, b in layout.boxes().items() if n in moved]
-    if patients:
-        (folder / "patients.csv").write_text("\n".join(["file_name,patient_group", *patients]) + "\n")
-    if boxes:
-        header = "file_name,center_x,center_y,width,height"
-        (folder / "boxes.csv").write_text("\n".join([header, *boxes]) + "\n")
+    split_of = {name: split for split, rows in splits.items() for name in rows["file_name"]}
+    names = {}
+    for number, image in enumerate(layout.images):
+        names[image.file_name] = f"{split_of[image.file_name]}/{image.label}/{number}{image.path.suffix}"
+    return lay_out(layout, names, folder / "data")
 
 
 def plain(words: Sequence[str], data: Path, epochs: int, seed: int) -> None:

@@ -132,12 +132,22 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
             summary["metrics"][name] = {"mean": statistics.fmean(values), **spread, "values": values}
             if len(values) == 1 and "low" in (only := sources[0][name]):
                 summary["metrics"][name] |= {"low": only["low"], "high": only["high"]}  # the fold's own interval
+    summary["folds"] = [_fold(*one) for one in zip(finished, scores, maps, strict=True)]
     confusion = np.sum([fold["confusion_matrix"] for fold in scores], axis=0)
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
     first = json.loads((folder / f"fold{finished[0]}" / "model" / "run.json").read_text(encoding="utf-8"))
     summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
     return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
+
+
+def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str, Any]:
+    """One fold: accuracy with its interval, the share found of each class, the pointing game where there are boxes."""
+    confusion = np.asarray(scores["confusion_matrix"])
+    found = (confusion.diagonal() / confusion.sum(axis=1)).tolist()
+    pointing = {"pointing_game": maps["pointing_game"]} if "pointing_game" in maps else {}
+    sensitivity = dict(zip(scores["label_names"], found, strict=True))
+    return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **pointing}
 
 
 def _results(folder: Path, number: int) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import torch
 from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
 
 from brain_mri.arguments import DataArguments
-from brain_mri.duplicates import near_duplicate_pairs, thumbnail
+from brain_mri.duplicates import Pairs, near_duplicate_pairs, thumbnail
 from brain_mri.errors import DataError, ImageError
 from brain_mri.images import read_image
-from brain_mri.layout import WHOLE, FolderLayout, fingerprint_of, raise_problems, scan_folder, split_of
+from brain_mri.layout import WHOLE, FolderLayout, ImageFile, fingerprint_of, raise_problems, scan_folder, split_of
 from brain_mri.leakage import AuditTable
 from brain_mri.loading import load_splits, read_schema, side_column
 from brain_mri.shortcut import FEATURES, features_of
@@ -45,6 +45,7 @@ class PreparedImages:
 
     rows: Dataset
     label_names: tuple[str, ...]
+    _pairs: dict[float, Pairs] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,13 +60,19 @@ class PreparedImages:
     def audit_table(self, splits: Sequence[str]) -> AuditTable:
         """What `leakage.audit` reads; `splits` names the split of each row."""
         return AuditTable(
-            file_names=list(self.rows["file_name"]),
+            file_names=self.rows["file_name"][:],  # a slice is read at once, an iteration row by row
             splits=list(splits),
-            labels=[self.label_names[label] for label in self.rows["label"]],
-            digests=list(self.rows["digest"]),
+            labels=[self.label_names[label] for label in self.rows["label"][:]],
+            digests=self.rows["digest"][:],
             thumbnails=self.thumbnails,
-            patient_groups=list(self.rows["patient_group"]),
+            patient_groups=self.rows["patient_group"][:],
         )
+
+    def near_duplicates(self, threshold: float) -> Pairs:
+        """`duplicates.near_duplicate_pairs` of all rows, searched once for the splits and the audit alike."""
+        if threshold not in self._pairs:
+            self._pairs[threshold] = near_duplicate_pairs(self.thumbnails, threshold)
+        return self._pairs[threshold]
 
 
 def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
@@ -100,15 +107,16 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
     options = {"drop_labels": True, "drop_metadata": True}
     loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"}, **options)
     images = {str(image.path.resolve()): image for image in layout.images}
-    parts = []
+    parts: list[Dataset] = []
+    found: list[ImageFile] = []
     for split in loaded.values():
         split = split.cast_column("image", Image(decode=False))
         rows = _map(split, args, preprocessing)
-        known = [images.get(str(Path(path).resolve())) for path in rows["path"]]
+        known = [images.get(str(Path(path).resolve())) for path in rows["path"][:]]
         keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
         parts.append(rows.select(keep) if len(keep) < len(known) else rows)
+        found += [image for image in known if image is not None]
     rows = concatenate_datasets(parts)
-    found = [images[str(Path(path).resolve())] for path in rows["path"]]
     raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
     groups, boxes = layout.patient_groups(), layout.boxes()
     columns: dict[str, list[Any]] = {
@@ -129,11 +137,11 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     for name, split in loaded.items():
         columns["patient_group"] += side_column(split, "patient_group")
         columns["box"] += [list(box or _NO_BOX) for box in side_column(split, "box")]
-        columns["label"] += [ids[label] for label in split[label_column]]
+        columns["label"] += [ids[label] for label in split[label_column][:]]
         columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
         encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
         rows = _map(encoded, args, preprocessing)
-        named = zip(side_column(split, "file_name"), rows["path"], strict=True)
+        named = zip(side_column(split, "file_name"), rows["path"][:], strict=True)
         columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
         parts.append(rows)
     if len(set(columns["file_name"])) < len(columns["file_name"]):  # Parquet keeps names without their folders
@@ -183,7 +191,7 @@ def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any
 
 
 def _problems(rows: Dataset, names: Sequence[str]) -> list[str]:
-    return [f"{name}: {problem}" for name, problem in zip(names, rows["problem"], strict=True) if problem]
+    return [f"{name}: {problem}" for name, problem in zip(names, rows["problem"][:], strict=True) if problem]
 
 
 def _with_columns(rows: Dataset, columns: dict[str, list[Any]]) -> Dataset:
@@ -199,7 +207,7 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
     What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
     `train_on_validation` the validation images stand in train as well; with `streaming` there is no train split here.
     """
-    given = np.array(images.rows["split"])
+    given = np.array(images.rows["split"][:])
     indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
     if args.streaming:
         return DatasetDict({split: images.rows.select(indices[split]) for split in ("validation", "test")})
@@ -220,17 +228,17 @@ def _hold_out(
     images: PreparedImages, pool: np.ndarray[Any, Any], fraction: float, args: DataArguments
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     rows = images.rows.select(pool)
-    pairs = near_duplicate_pairs(images.thumbnails[pool], args.twin_threshold)
-    groups = merge_groups(list(rows["patient_group"]), pairs.first, pairs.second)
-    kept, held = hold_out(list(rows["label"]), groups, fraction, args.split_seed)
+    pairs = images.near_duplicates(args.twin_threshold).among(pool, len(images))
+    groups = merge_groups(rows["patient_group"][:], pairs.first, pairs.second)
+    kept, held = hold_out(rows["label"][:], groups, fraction, args.split_seed)
     return pool[kept], pool[held]
 
 
 def boxed_images(rows: Dataset) -> int:
     """How many images of a split have a tumour box."""
-    return int((~np.isnan(np.asarray(rows["box"])[:, 0])).sum()) if len(rows) else 0
+    return int((~np.isnan(np.asarray(rows["box"][:])[:, 0])).sum()) if len(rows) else 0
 
 
 def fingerprint(images: PreparedImages) -> str:
     """A hash of which images are there (names, contents, labels), for `run.json`; independent of their order."""
-    return fingerprint_of(images.rows["file_name"], images.rows["digest"], images.rows["label"])
+    return fingerprint_of(*(images.rows[name][:] for name in ("file_name", "digest", "label")))

@@ -7,7 +7,7 @@ Two images are near-duplicates (twins) where their thumbnails correlate in one o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,22 @@ class Pairs:
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self.first)
+
+    def select(self, kept: NDArray[Any]) -> Pairs:
+        """Those that a mask of shape (pairs,), or indices, name."""
+        return Pairs(self.first[kept], self.second[kept], self.similarity[kept], self.orientation[kept])
+
+    def among(self, chosen: Ints, n: int) -> Pairs:
+        """The pairs of which both images are chosen, numbered by their places there.
+
+        Args:
+            chosen: ascending indices of images, int64.
+            n: of how many images.
+        """
+        place = np.full(n, -1, np.int64)
+        place[chosen] = np.arange(len(chosen))
+        first, second = place[self.first], place[self.second]
+        return replace(self, first=first, second=second).select((first >= 0) & (second >= 0))
 
 
 def thumbnail(image: Image.Image) -> Bytes:

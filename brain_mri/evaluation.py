@@ -108,10 +108,10 @@ def images_to_judge(images: PreparedImages, data_args: DataArguments, record: di
     Returns:
         The rows, and in words which they are.
     """
-    given = set(images.rows["split"])
+    given = set(images.rows["split"][:])
     if "test" in given:
         rows = images.rows
-        chosen = [i for i, split in enumerate(rows["split"]) if split == "test"]
+        chosen = [i for i, split in enumerate(rows["split"][:]) if split == "test"]
         return rows.select(chosen), "the test split"
     if record.get("data_fingerprint") == fingerprint(images):
         return split_images(images, data_args)["test"], "the test images that training held out"
@@ -137,7 +137,7 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
             f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike."
         )
     ids = [int(known[name]) for name in label_names]
-    return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"]])
+    return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
 
 
 def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:
@@ -156,7 +156,7 @@ def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path,
 
 def answers(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> Answers:
     """The probabilities with the names and patients of their images, to be stored."""
-    names, groups = tuple(rows["file_name"]), tuple(rows["patient_group"])
+    names, groups = tuple(rows["file_name"][:]), tuple(rows["patient_group"][:])
     return Answers(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))
 
 
@@ -194,8 +194,8 @@ def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Seque
     """`localization` of the predictions' maps, for the rows that have a box; {} without maps or boxes."""
     if predictions.evidence is None:
         return {}
-    groups = list(rows["patient_group"])
-    return localization(predictions.evidence, predictions.labels, list(rows["box"]), label_names, groups)
+    groups = rows["patient_group"][:]
+    return localization(predictions.evidence, predictions.labels, rows["box"][:], label_names, groups)
 
 
 def label_names_of(model: PreTrainedModel) -> list[str]:

@@ -127,7 +127,7 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
     The ranges of activations come from some of `rows`, the validation images; the accuracy is that on all of them.
     """
     whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
-    truth, expected = np.asarray(rows["label"]), _labels(OnnxModel(whole), rows, preprocessing)
+    truth, expected = np.asarray(rows["label"][:]), _labels(OnnxModel(whole), rows, preprocessing)
     accuracy = float((expected == truth).mean())
     with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
         prepared, small = Path(scratch) / "prepared.onnx", Path(scratch) / "int8.onnx"

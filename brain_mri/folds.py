@@ -6,7 +6,7 @@ import csv
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,20 @@ def build_fold(layout: FolderLayout, plan: Plan, number: int, folder: Path) -> P
     """
     if folder.exists():
         return folder
+    names = {image.file_name: _name_in_fold(image, plan.fold_of[image.file_name] == number) for image in layout.images}
+    return lay_out(layout, names, folder)
+
+
+def lay_out(layout: FolderLayout, names: Mapping[str, str], folder: Path) -> Path:
+    """Write a folder's images as another folder, by links under other names, with its `patients.csv` and `boxes.csv`.
+
+    Args:
+        layout: of the folder.
+        names: `{file_name: name in the new folder}`, of all images.
+        folder: which appears whole, or not at all.
+    """
     unfinished = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(unfinished, ignore_errors=True)
-    names = {image.file_name: _name_in_fold(image, plan.fold_of[image.file_name] == number) for image in layout.images}
     linked: set[Path] = set()
     for image in layout.images:
         target = unfinished / names[image.file_name]

@@ -76,6 +76,12 @@ def read_image(source: str | Path | bytes | Image.Image, name: str | None = None
     raise unrecognised(head, label)
 
 
+def is_grey(image: Image.Image) -> bool:
+    """Whether a picture in mode RGB has three equal channels, as nearly every slice."""
+    red, green, blue = (channel.tobytes() for channel in image.split())
+    return red == green == blue
+
+
 def _read_picture(content: bytes, label: str) -> Image.Image:
     if content.startswith(b"\xff\xd8"):
         check_jpeg(content, label)

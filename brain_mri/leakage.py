@@ -60,11 +60,16 @@ class AuditTable:
         return len(self.file_names)
 
 
-def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
+def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None = None) -> dict[str, Any]:
     """Count what leaks within and between splits; the result is ready for `json.dumps`.
 
     A twin of an image is a byte-identical file, or one whose thumbnail correlates by `threshold` in any of the eight
     orientations. "train/test" below stands for each pair of splits, a split paired with itself included.
+
+    Args:
+        table: the images.
+        threshold: correlation in (0, 1].
+        pairs: the near-duplicates at that threshold, where they have been searched already.
 
     Returns:
         `images` and `threshold`: n and the correlation used.
@@ -84,9 +89,9 @@ def audit(table: AuditTable, threshold: float = THRESHOLD) -> dict[str, Any]:
     Raises:
         ConfigError: `threshold` is not in (0, 1].
     """
-    pairs = near_duplicate_pairs(table.thumbnails, threshold)
+    pairs = near_duplicate_pairs(table.thumbnails, threshold) if pairs is None else pairs
     digests = np.asarray(table.digests)
-    identical = _select(pairs, digests[pairs.first] == digests[pairs.second])
+    identical = pairs.select(digests[pairs.first] == digests[pairs.second])
     groups = clusters(len(table), pairs)
     sizes = np.bincount(groups, minlength=1)
     return {
@@ -176,10 +181,6 @@ def _read(file: tuple[str, str]) -> tuple[str, bytes, str]:
         return "", b"", f"{name}: can't be read ({error.strerror})."
 
 
-def _select(pairs: Pairs, kept: NDArray[Any]) -> Pairs:
-    return Pairs(pairs.first[kept], pairs.second[kept], pairs.similarity[kept], pairs.orientation[kept])
-
-
 def _split_counts(table: AuditTable) -> dict[str, Any]:
     counts = Counter(zip(table.splits, table.labels, strict=True))
     labels = sorted(set(table.labels))
@@ -199,7 +200,7 @@ def _per_splits(table: AuditTable, pairs: Pairs, orientations: bool = False) -> 
     for one, other in _split_pairs(table):
         forward = (splits[pairs.first] == one) & (splits[pairs.second] == other)
         backward = (splits[pairs.first] == other) & (splits[pairs.second] == one)
-        found = _select(pairs, forward | backward)
+        found = pairs.select(forward | backward)
         linked = np.union1d(found.first, found.second)
         images = {split: int((splits[linked] == split).sum()) for split in dict.fromkeys((one, other))}
         report[f"{one}/{other}"] = {"pairs": len(found), "images": images}
@@ -218,7 +219,7 @@ def _orientation_counts(pairs: Pairs) -> dict[str, Any]:
 
 def _different_labels(table: AuditTable, pairs: Pairs) -> list[dict[str, Any]]:
     labels = np.asarray(table.labels)
-    wrong = _select(pairs, labels[pairs.first] != labels[pairs.second])
+    wrong = pairs.select(labels[pairs.first] != labels[pairs.second])
     return [_describe(table, wrong, k) for k in np.argsort(-wrong.similarity, kind="stable")]
 
 
@@ -265,7 +266,7 @@ def _worst_pairs(table: AuditTable, pairs: Pairs, groups: NDArray[np.int64]) -> 
     """Different labels first, then across splits, then the most alike; one of each cluster, so that none fills it."""
     labels, splits = np.asarray(table.labels), np.asarray(table.splits)
     same_label, same_split = (column[pairs.first] == column[pairs.second] for column in (labels, splits))
-    ranked = _select(pairs, np.lexsort((-pairs.similarity, same_split, same_label)))
+    ranked = pairs.select(np.lexsort((-pairs.similarity, same_split, same_label)))
     best = np.sort(np.unique(groups[ranked.first], return_index=True)[1])[:_MOST_SHOWN]
     return [_describe(table, ranked, int(k)) for k in best]
 

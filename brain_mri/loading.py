@@ -77,7 +77,7 @@ def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str,
 
 def side_column(rows: Dataset, name: str) -> list[Any]:
     """A column that a dataset may lack: `brain_mri.shards` writes it, others do not."""
-    return list(rows[name]) if name in rows.column_names else [None] * len(rows)
+    return rows[name][:] if name in rows.column_names else [None] * len(rows)
 
 
 def _only(features: Any, kind: type, source: str | None) -> str:

@@ -41,7 +41,7 @@ def figures(
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
-    kept = [i for i, name in enumerate(rows["file_name"]) if name not in twins]
+    kept = [i for i, name in enumerate(rows["file_name"][:]) if name not in twins]
     if 0 < len(kept) < len(rows):
         result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
     if record := read_json(Path(model_dir) / CALIBRATION):
@@ -58,18 +58,18 @@ def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) 
 
     `label_names` are those of `rows`. {} where nothing else is there to fit on.
     """
-    judged = set(rows["file_name"])
-    others = [i for i, name in enumerate(images.rows["file_name"]) if name not in judged]
+    judged = set(rows["file_name"][:])
+    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in judged]
     if not others:
         return {}
     train = images.rows.select(others)
-    features = [np.asarray(part["shortcut"], dtype=np.float64) for part in (train, rows)]
-    labels = [[images.label_names[i] for i in train["label"]], [label_names[i] for i in rows["label"]]]
+    features = [np.asarray(part["shortcut"][:], dtype=np.float64) for part in (train, rows)]
+    labels = [[images.label_names[i] for i in train["label"][:]], [label_names[i] for i in rows["label"][:]]]
     return shortcut_accuracy(features[0], labels[0], features[1], labels[1])
 
 
 def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    return score(predictions.probabilities, predictions.labels, label_names, groups=list(rows["patient_group"]))
+    return score(predictions.probabilities, predictions.labels, label_names, groups=rows["patient_group"][:])
 
 
 def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str], kept: Sequence[int]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The table of results, from the records that training and evaluation left. No torch.
 
-    python -m brain_mri.results release results/*        the README's table, as Markdown
+    python -m brain_mri.results release results/*                               the README's table, as Markdown
+    python -m brain_mri.results --folds release/evaluation/patient_wise.json    that of the folds of patients
 
 A figure that a folder does not hold is a dash: it was not measured.
 """
@@ -72,9 +73,33 @@ def _folds(folds: Record | None) -> str:
     if folds is None:
         return "-"
     accuracy = folds["metrics"]["accuracy"]
-    done = len(accuracy["values"])
-    spread = f" ± {100 * accuracy['sd']:.2f}" if "sd" in accuracy else ""
-    return f"{accuracy['mean']:.2%}{spread} ({done} of {folds['n_folds']} folds)"
+    return f"{_spread(accuracy, 2)} ({len(accuracy['values'])} of {folds['n_folds']} folds)"
+
+
+def fold_table(folds: Record) -> str:
+    """A row for each fold of patients, and one of all.
+
+    Args:
+        folds: `patient_wise.json`, as `brain_mri.crossval` writes it.
+    """
+    labels = folds["label_names"]
+    head = ["fold", "slices", "accuracy", *(f"{label} found" for label in labels)]
+    boxed = all("pointing_game" in fold for fold in folds["folds"])
+    rows = [head + ["map's peak on the tumour"] * boxed, ["---:"] * (len(head) + boxed)]
+    for fold in folds["folds"]:
+        found = [f"{fold['sensitivity'][label]:.1%}" for label in labels]
+        peak = [f"{fold['pointing_game']['value']:.1%}"] if boxed else []
+        rows.append([str(fold["fold"]), f"{fold['n']:,}", _percent(fold["accuracy"]), *found, *peak])
+    matrix = folds["pooled"]["confusion_matrix"]
+    found = [f"{row[i] / sum(row):.1%}" for i, row in enumerate(matrix)]
+    rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
+    rows[-1] += [_spread(folds["metrics"]["pointing_game"], 1)] if boxed else []
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _spread(metric: Record, digits: int) -> str:
+    """Mean over the folds, and their standard deviation in points."""
+    return f"{metric['mean']:.{digits}%}" + (f" ± {100 * metric['sd']:.{digits}f}" if "sd" in metric else "")
 
 
 def _evidence(records: ModelRecords) -> str:
@@ -128,9 +153,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m brain_mri.results", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folders", nargs="+", type=Path, help="model folders, or folders of their records")
+    parser.add_argument("folders", nargs="*", type=Path, help="model folders, or folders of their records")
+    parser.add_argument("--folds", type=Path, metavar="FILE", help="print the table of this patient_wise.json instead")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the records of the one model named here")
     options = parser.parse_args(argv)
+    if options.folds:
+        print(fold_table(read_json(options.folds)))
+        return
+    if not options.folders:
+        raise DataError("which models? Give their folders, or --folds and a patient_wise.json.")
     if options.keep:
         keep(options.folders[0], options.keep)
     print(table([options.keep] if options.keep else options.folders))

@@ -87,7 +87,7 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | None:
 
 def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Images per split and class."""
-    counts = {split: Counter(rows["label"]) for split, rows in splits.items()}
+    counts = {split: Counter(rows["label"][:]) for split, rows in splits.items()}
     return {s: {name: counts[s][i] for i, name in enumerate(label_names)} for s in counts}
 
 
@@ -103,8 +103,9 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
     if not PartialState().is_main_process:
         return
-    names = {name: split for split, rows in splits.items() for name in rows["file_name"]}
-    found = audit(images.audit_table([names[name] for name in images.rows["file_name"]]), threshold)
+    names = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
+    table = images.audit_table([names[name] for name in images.rows["file_name"][:]])
+    found = audit(table, threshold, images.near_duplicates(threshold))
     write_json(found, folder / "audit.json")
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
 

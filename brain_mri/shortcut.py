@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brain_mri.errors import DataError, ImageError
-from brain_mri.images import read_image
+from brain_mri.images import is_grey, read_image
 
 Floats = NDArray[np.float64]
 
@@ -121,6 +121,8 @@ def _intensities(image: Image.Image) -> Floats:
 
 
 def _saturation(image: Image.Image) -> float:
+    if is_grey(image):
+        return 0.0
     red, green, blue = image.split()
     largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
     smallest = ImageChops.darker(ImageChops.darker(red, green), blue)

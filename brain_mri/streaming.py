@@ -130,7 +130,7 @@ def _say_how(stream: StreamedSplit, shards: int, images: PreparedImages) -> None
             "which shuffles, or raise --shuffle_buffer.",
             division.buffer,
         )
-    held_out = {group for group in images.rows["patient_group"] if group}
+    held_out = {group for group in images.rows["patient_group"][:] if group}
     if shared := held_out & set(stream.sides.get("patient_group", [])):
         logger.warning("%d patients of the train split are in validation or test too", len(shared))
 

@@ -301,7 +301,7 @@ def build_trainer(
         callbacks=callbacks,
         recipe=recipe,
         preprocessing=preprocessing,
-        label_ids=list(splits["train"]["label"]),
+        label_ids=splits["train"]["label"][:],
     )
 
 

@@ -56,6 +56,14 @@ def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return folder
 
 
+@pytest.fixture
+def model(guided_model: Path, tmp_path: Path) -> Path:
+    """A copy of that folder's published part, which a test may change."""
+    from brain_mri.release import copy_published
+
+    return copy_published(guided_model, tmp_path / "model")[0].parent
+
+
 @pytest.fixture(scope="session")
 def preprocessing() -> Preprocessing:
     """That of the network of `small_training`."""

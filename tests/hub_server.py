@@ -32,8 +32,8 @@ class _Handler(BaseHTTPRequestHandler):
     hub: TinyHub
     is_storage = False
 
-    def log_message(self, format: str, *args: Any) -> None:  # the log is `TinyHub.log`
-        pass
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing on stderr, where http.server would write: the log is `TinyHub.log`."""
 
     def _answer(self) -> None:
         parts = urlsplit(self.path)

@@ -129,6 +129,16 @@ def test_signatures_keep_their_value_when_turned_and_only_shrink_distances() -> 
     assert np.all(np.linalg.norm(reduced[:, None] - reduced[None], axis=2) <= short + 1e-5)
 
 
+def test_the_pairs_among_some_images_are_those_found_there() -> None:
+    thumbnails = smooth_thumbnails(40, seed=3)
+    thumbnails[20:] = thumbnails[:20]
+    chosen = np.sort(np.random.default_rng(0).permutation(40)[:25])
+    known, searched = near_duplicate_pairs(thumbnails).among(chosen, 40), near_duplicate_pairs(thumbnails[chosen])
+    assert len(searched) > 3
+    for name in ("first", "second", "similarity", "orientation"):
+        assert np.array_equal(getattr(known, name), getattr(searched, name))
+
+
 def test_clusters_join_a_chain_of_twins() -> None:
     pairs = Pairs(np.array([0, 1, 4]), np.array([1, 2, 5]), np.ones(3, np.float32), np.zeros(3, np.int64))
     assert clusters(6, pairs).tolist() == [0, 0, 0, 1, 2, 2]

@@ -66,12 +66,6 @@ def _answer(code: str, environment: dict[str, str], *words: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.fixture
-def model(guided_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny trained model that a test may change."""
-    return copy_published(guided_model, tmp_path / "model")[0].parent
-
-
 @dataclass(frozen=True)
 class Published:
     hub: TinyHub

@@ -12,18 +12,11 @@ from huggingface_hub import constants
 
 from brain_mri.errors import ConfigError
 from brain_mri.hub import Destination, publish
-from brain_mri.release import copy_published
 
 # huggingface_hub's own call of its HTTP library
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
 _TOKEN, _MODEL, _SPACE = "hf_owner", "me/brain", "me/page"
-
-
-@pytest.fixture
-def model(guided_model: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny trained model that a test may change."""
-    return copy_published(guided_model, tmp_path / "model")[0].parent
 
 
 def _refusal(hub: TinyHub, model: Path, destination: Destination) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from brain_mri.errors import DataError
-from brain_mri.results import keep, table
+from brain_mri.files import read_json
+from brain_mri.results import fold_table, keep, table
 
 _ROOT = Path(__file__).parents[1]
 _KEPT = [path for path in (_ROOT / "release", *sorted((_ROOT / "results").glob("*"))) if path.is_dir()]
@@ -16,6 +17,16 @@ _KEPT = [path for path in (_ROOT / "release", *sorted((_ROOT / "results").glob("
 
 def test_the_readme_s_table_is_what_the_records_say() -> None:
     assert table(_KEPT) in (_ROOT / "README.md").read_text(encoding="utf-8"), "paste the output of `make results`"
+
+
+def test_the_readme_s_folds_are_those_of_the_records() -> None:
+    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
+    assert fold_table(read_json(_ROOT / "release/evaluation/patient_wise.json")) in readme
+    unguided = read_json(_ROOT / "results/efficientnet/evaluation/patient_wise_unguided.json")["folds"][0]
+    for figure in (unguided["accuracy"], unguided["pointing_game"]):
+        shown = "{value:.1%} ({low:.1f} to {high:.1f})"
+        low, high = (100 * figure[end] for end in ("low", "high"))
+        assert shown.format(value=figure["value"], low=low, high=high) in " ".join(readme.split())
 
 
 def test_the_speeds_on_the_first_page_are_those_of_the_benchmarks() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,13 @@ def test_the_same_generator_gives_the_same_batch_and_another_does_not() -> None:
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert not torch.equal(first[0], first[1]), "each image of a batch is augmented on its own"
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("size", [(31, 77), (512, 512), (1100, 300)])
+def test_the_short_way_gives_the_processor_s_pixels_to_the_bit(size: tuple[int, int], grey: bool) -> None:
+    short = Preprocessing.of(TimmWrapperImageProcessor(_TIMM))
+    assert short.plain
+    assert np.array_equal(
+        short.pixels(_picture(*size, grey)), replace(short, plain=False).pixels(_picture(*size, grey))
+    )
