@@ -1,6 +1,6 @@
 """What several models say together: the mean of their calibrated probabilities, against the first of them. No torch.
 
-    python -m brain_mri.ensemble outputs/efficientnet outputs/resnet50 [...]
+    python -m brain_mri.ensemble outputs/efficientnet outputs/resnet50 [...] [--json FILE]
 
 Reads the `evaluation/predictions.csv` that evaluate_model.py left in each folder; no model is run again. The gain is
 paired: both are judged on the same resamples of patients, so that what is hard for both cancels out.
@@ -13,11 +13,13 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from brain_mri.errors import ConfigError, DataError, run_command
+from brain_mri.files import write_json
 from brain_mri.scores import mean_score, score
 
 PREDICTIONS = "predictions.csv"
@@ -100,23 +102,38 @@ def gain(ensemble: Answers, single: Answers) -> dict[str, float]:
     return mean_score(ensemble.correct - single.correct, single.groups)
 
 
-def report(folders: Sequence[Path]) -> str:
-    """A table of the models, of their mean, and whether that beats the first by more than its interval."""
+def compare(folders: Sequence[Path]) -> dict[str, Any]:
+    """Judge the models, and their mean against the first.
+
+    Returns:
+        `n` images, `models`: `{name: {"accuracy", "expected_calibration_error"}}`, the last of them the `mean`, and
+        `gain` of the mean over the first, in accuracy; each figure with its value and, of 2 groups or more, interval.
+    """
     members = [Answers.load(folder / "evaluation" / PREDICTIONS) for folder in folders]
     together = mean_of(members)
-    lines = ["| model | accuracy | ECE |", "| --- | ---: | ---: |"]
-    for name, answers in [*((f"`{f.name}`", m) for f, m in zip(folders, members, strict=True)), ("mean", together)]:
+    models = {}
+    for name, answers in zip([*(folder.name for folder in folders), "mean"], [*members, together], strict=True):
         figures = score(answers.probabilities, answers.labels, answers.label_names, answers.groups)
-        accuracy, error = figures["accuracy"], figures["expected_calibration_error"]
-        low, high = (accuracy.get(end, accuracy["value"]) for end in ("low", "high"))
-        lines.append(f"| {name} | {accuracy['value']:.2%} ({low:.2%} to {high:.2%}) | {error['value']:.4f} |")
-    more = gain(together, members[0])
-    low, high = more.get("low", more["value"]), more.get("high", more["value"])
-    verdict = "beats" if low > 0 else "does not beat"
-    points = f"{100 * more['value']:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
-    return "\n".join(
-        [*lines, "", f"The mean {verdict} `{folders[0].name}`: {points} on {len(members[0].labels)} images."]
-    )
+        models[name] = {key: figures[key] for key in ("accuracy", "expected_calibration_error")}
+    return {"n": len(together.labels), "models": models, "gain": gain(together, members[0])}
+
+
+def report(found: dict[str, Any]) -> str:
+    """What `compare` found: a table, and whether the mean beats the first by more than its interval."""
+    lines = ["| model | accuracy | ECE |", "| --- | ---: | ---: |"]
+    for name, figures in found["models"].items():
+        value, low, high = _with_ends(figures["accuracy"])
+        error = figures["expected_calibration_error"]["value"]
+        lines.append(f"| {name} | {value:.2%} ({low:.2%} to {high:.2%}) | {error:.4f} |")
+    value, low, high = _with_ends(found["gain"])
+    verdict = f"The mean {'beats' if low > 0 else 'does not beat'} {next(iter(found['models']))}"
+    points = f"{100 * value:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
+    return "\n".join([*lines, "", f"{verdict}: {points} on {found['n']} images."])
+
+
+def _with_ends(figure: dict[str, float]) -> tuple[float, float, float]:
+    value = figure["value"]
+    return value, figure.get("low", value), figure.get("high", value)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -125,10 +142,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         prog="python -m brain_mri.ensemble", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folders", nargs="+", type=Path, help="model folders; the first is the one to beat")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was found there as well")
     options = parser.parse_args(argv)
     if len(options.folders) < 2:
         raise ConfigError("one model is no ensemble: name two folders or more.")
-    print(report(options.folders))
+    if len({folder.name for folder in options.folders}) < len(options.folders):
+        raise ConfigError("two of the folders have the same name: give each model its own.")
+    found = compare(options.folders)
+    if options.json:
+        write_json(found, options.json)
+    print(report(found))
 
 
 if __name__ == "__main__":

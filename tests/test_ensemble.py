@@ -7,6 +7,7 @@ import pytest
 
 from brain_mri.ensemble import Answers, gain, main, mean_of
 from brain_mri.errors import ConfigError, DataError
+from brain_mri.files import read_json
 from brain_mri.labels import LABELS
 
 _N = 60
@@ -47,9 +48,12 @@ def test_models_judged_on_different_images_are_not_mixed(tmp_path: Path, capsys:
         mean_of([one, Answers(other.file_names[::-1], other.groups, other.labels, other.probabilities, LABELS)])
     with pytest.raises(ConfigError, match="two folders"):
         main([str(tmp_path / "one")])
+    with pytest.raises(ConfigError, match="same name"):
+        main([str(tmp_path / "one"), str(tmp_path / "again" / "one")])
     with pytest.raises(DataError, match=r"run evaluate_model\.py"):
         main([str(tmp_path / "one"), str(tmp_path / "other")])
     other.save(tmp_path / "other" / "evaluation" / "predictions.csv")
-    main([str(tmp_path / "one"), str(tmp_path / "other")])
+    main([str(tmp_path / "one"), str(tmp_path / "other"), "--json", str(tmp_path / "found.json")])
+    assert list(read_json(tmp_path / "found.json")["models"]) == ["one", "other", "mean"]
     printed = capsys.readouterr().out
-    assert "| `one` |" in printed and "| mean |" in printed and f"on {_N} images" in printed
+    assert "| one |" in printed and "| mean |" in printed and f"on {_N} images" in printed

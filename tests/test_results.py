@@ -29,6 +29,13 @@ def test_the_readme_s_folds_are_those_of_the_records() -> None:
         assert shown.format(value=figure["value"], low=low, high=high) in " ".join(readme.split())
 
 
+def test_the_readme_s_ensemble_is_that_of_the_record() -> None:
+    less = read_json(_ROOT / "release/evaluation/ensemble.json")["gain"]
+    value, nearest, furthest = (-100 * less[name] for name in ("value", "high", "low"))
+    readme = " ".join((_ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{value:.2f} points below `release` ({furthest:.2f} to {nearest:.2f}, paired" in readme
+
+
 def test_the_speeds_on_the_first_page_are_those_of_the_benchmarks() -> None:
     readme, measured = ((_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "BENCHMARKS.md"))
     named = re.findall(r"\*\*It is fast.*?\n\n|- Speed on CPUs:.*?\n\n", readme, re.DOTALL)
