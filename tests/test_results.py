@@ -22,6 +22,10 @@ def test_the_readme_s_table_is_what_the_records_say() -> None:
 def test_the_readme_s_folds_are_those_of_the_records() -> None:
     readme = (_ROOT / "README.md").read_text(encoding="utf-8")
     assert fold_table(read_json(_ROOT / "release/evaluation/patient_wise.json")) in readme
+    tried = read_json(_ROOT / "results/efficientnet_full_size/evaluation/patient_wise_balanced.json")
+    second, third = (f"{fold['accuracy']['value']:.2%}" for fold in tried["folds"])
+    together = f"{tried['metrics']['accuracy']['mean']:.2%}"
+    assert f"Fold 2 rises to {second}, fold 3 falls to {third}: together {together}" in " ".join(readme.split())
     unguided = read_json(_ROOT / "results/efficientnet/evaluation/patient_wise_unguided.json")["folds"][0]
     for figure in (unguided["accuracy"], unguided["pointing_game"]):
         shown = "{value:.1%} ({low:.1f} to {high:.1f})"
