@@ -144,7 +144,7 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
 def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str, Any]:
     """One fold: accuracy with its interval, the share found of each class, the pointing game where there are boxes."""
     confusion = np.asarray(scores["confusion_matrix"])
-    found = (confusion.diagonal() / confusion.sum(axis=1)).tolist()
+    found = [row[i] / row.sum() if row.any() else None for i, row in enumerate(confusion)]  # a fold may lack a class
     pointing = {"pointing_game": maps["pointing_game"]} if "pointing_game" in maps else {}
     sensitivity = dict(zip(scores["label_names"], found, strict=True))
     return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **pointing}

@@ -81,20 +81,29 @@ def fold_table(folds: Record) -> str:
 
     Args:
         folds: `patient_wise.json`, as `brain_mri.crossval` writes it.
+
+    Raises:
+        DataError: it holds no finished fold.
     """
+    if not folds.get("folds"):
+        raise DataError("no finished fold is recorded there: let `python -m brain_mri.crossval` write it (anew).")
     labels = folds["label_names"]
     head = ["fold", "slices", "accuracy", *(f"{label} found" for label in labels)]
     boxed = all("pointing_game" in fold for fold in folds["folds"])
     rows = [head + ["map's peak on the tumour"] * boxed, ["---:"] * (len(head) + boxed)]
     for fold in folds["folds"]:
-        found = [f"{fold['sensitivity'][label]:.1%}" for label in labels]
+        found = [_share(fold["sensitivity"][label]) for label in labels]
         peak = [f"{fold['pointing_game']['value']:.1%}"] if boxed else []
         rows.append([str(fold["fold"]), f"{fold['n']:,}", _percent(fold["accuracy"]), *found, *peak])
     matrix = folds["pooled"]["confusion_matrix"]
-    found = [f"{row[i] / sum(row):.1%}" for i, row in enumerate(matrix)]
+    found = [_share(row[i] / sum(row) if sum(row) else None) for i, row in enumerate(matrix)]
     rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
     rows[-1] += [_spread(folds["metrics"]["pointing_game"], 1)] if boxed else []
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
 
 
 def _spread(metric: Record, digits: int) -> str:

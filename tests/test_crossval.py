@@ -47,6 +47,8 @@ def test_the_summary_is_of_the_finished_folds_with_the_sample_deviation(tmp_path
     assert "macro_f1" not in two["metrics"], "a figure that one fold lacks has no mean over folds"
     assert two["pooled"] == {"accuracy": 16 / 20, "confusion_matrix": [[10, 0], [4, 6]]}
     assert [fold["fold"] for fold in two["folds"]] == [1, 3] and "pointing_game" not in two["folds"][0]
+    lacking = {"n": 2, "label_names": ["no", "yes"], "confusion_matrix": [[1, 1], [0, 0]], "accuracy": {"value": 0.5}}
+    assert crossval._fold(1, lacking, {})["sensitivity"] == {"no": 0.5, "yes": None}, "no image, no share"
     assert two["folds"][1]["sensitivity"] == {"no": 1.0, "yes": 2 / 5} and two["folds"][1]["accuracy"] == {"value": 0.7}
     table = crossval.format_table(two, plan).splitlines()
     assert [line.split()[0] for line in table] == ["fold", "1", "3", "mean"] and "0.8000 +- 0.1414" in table[-1]

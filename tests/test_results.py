@@ -33,6 +33,16 @@ def test_the_readme_s_folds_are_those_of_the_records() -> None:
         assert shown.format(value=figure["value"], low=low, high=high) in " ".join(readme.split())
 
 
+def test_a_class_that_no_fold_has_is_a_dash_and_a_record_without_folds_an_error() -> None:
+    one = {"fold": 1, "n": 4, "accuracy": {"value": 0.75}, "sensitivity": {"glioma": 0.75, "pituitary": None}}
+    pooled = {"accuracy": 0.75, "confusion_matrix": [[3, 1], [0, 0]]}
+    folds = {"folds": [one], "label_names": ["glioma", "pituitary"], "n": 4, "pooled": pooled}
+    folds["metrics"] = {"accuracy": {"mean": 0.75, "values": [0.75]}}
+    assert fold_table(folds).splitlines()[-1] == "| all | 4 | 75.00% | 75.0% | - |"
+    with pytest.raises(DataError, match="no finished fold"):
+        fold_table({})
+
+
 def test_the_readme_s_ensemble_is_that_of_the_record() -> None:
     less = read_json(_ROOT / "release/evaluation/ensemble.json")["gain"]
     value, nearest, furthest = (-100 * less[name] for name in ("value", "high", "low"))
