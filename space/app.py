@@ -48,7 +48,8 @@ def build(service: Service) -> gr.Blocks:
     with demo:
         _page(service, texts(first))
         for endpoint in endpoints(service):
-            gr.api(endpoint, concurrency_limit=AT_ONCE, concurrency_id="judging")
+            # documented by gradio, and forgotten in its __all__
+            gr.api(endpoint, concurrency_limit=AT_ONCE, concurrency_id="judging")  # type: ignore[attr-defined]
     for code in others:
         with demo.route(texts(code)["language"], f"/{code}"):
             _page(service, texts(code))

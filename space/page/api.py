@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import BrainMRIError
@@ -119,7 +119,7 @@ def _reason(verdict: Verdict) -> str | None:
 def _one(service: Service, prediction: Prediction) -> Answer:
     verdict, said = service.verdict(prediction), prediction.as_dict()
     named, known = verdict == "answer", verdict != "stranger"
-    return {
+    answer = {
         **said,
         "label": said["label"] if named else None,
         "score": said["score"] if named else None,
@@ -128,12 +128,13 @@ def _one(service: Service, prediction: Prediction) -> Answer:
         "prediction_set": said["prediction_set"] if known else None,
         "notice": texts()("notice"),
     }
+    return cast(Answer, answer)
 
 
 def _several(service: Service, volume: VolumePrediction) -> VolumeAnswer:
     verdict, said = service.verdict(volume), volume.as_dict()
     named, known = verdict == "answer", verdict != "stranger"
-    return {
+    answer = {
         **said,
         "label": said["label"] if named else None,
         "score": said["score"] if named else None,
@@ -142,3 +143,4 @@ def _several(service: Service, volume: VolumePrediction) -> VolumeAnswer:
         "slices": [_one(service, prediction) for prediction in volume.slices],
         "notice": texts()("notice"),
     }
+    return cast(VolumeAnswer, answer)
