@@ -82,7 +82,8 @@ def zip_members(file: BinaryIO, label: str) -> Iterator[list[Member]]:
     with parsing(label, "zip file"):
         archive = zipfile.ZipFile(file)
     with archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
+        # not by `is_dir`, which fails on a name of no letters
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         for info in infos:
             _check_member(info, label)
         yield _chosen(
