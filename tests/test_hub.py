@@ -266,7 +266,7 @@ def test_a_publisher_killed_in_the_middle_of_an_upload_leaves_the_old_revision_a
     process = subprocess.Popen(
         [sys.executable, "-m", "brain_mri.hub", "publish", str(model), "--model", _MODEL],
         cwd=_ROOT,
-        env=_environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN),
+        env=_environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN, TMPDIR=str(tmp_path)),  # it can't tidy up
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
