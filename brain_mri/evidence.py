@@ -167,7 +167,7 @@ def _final_pooling(model: PreTrainedModel) -> nn.Module | None:
     training = model.training
     try:
         with torch.no_grad():
-            logits = model.eval()(pixel_values=_test_picture(model)).logits
+            logits = model.eval()(pixel_values=sample_picture(input_size(model)).to(model.device)).logits
     finally:
         hook.remove()
         model.train(training)
@@ -178,9 +178,9 @@ def _final_pooling(model: PreTrainedModel) -> nn.Module | None:
     return poolings[-1] if torch.allclose(added_up, logits, atol=_TOLERANCE) else None
 
 
-def _test_picture(model: PreTrainedModel) -> Tensor:
-    side = input_size(model)
-    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0)).to(model.device)
+def sample_picture(side: int) -> Tensor:
+    """Noise of shape (1, 3, side, side), always the same: to see whether two ways give the same."""
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def input_size(model: PreTrainedModel) -> int:

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+import copy
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 from datasets import Dataset
 
+from brain_mri import evaluation
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data import PreparedImages, prepare_images
 from brain_mri.errors import DataError
 from brain_mri.evaluation import images_to_judge, load_model, predict, run_record, trained_split_options
+from brain_mri.evidence import OnePass
+from brain_mri.transforms import unpack
 
 
 def test_the_split_of_the_training_is_found_again_and_a_stream_is_judged_as_one() -> None:
@@ -45,6 +50,29 @@ def test_what_is_judged_is_float32_whatever_the_launch_was_configured_for(
         assert np.array_equal(predict(model, rows, preprocessing).logits, expected)
     finally:
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_on_a_cpu_small_batches_go_through_a_folded_network(
+    guided_model: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, preprocessing = load_model(EvaluationArguments(str(guided_model)))
+    rows = prepare_images(DataArguments(str(phantoms)), preprocessing).rows.select(range(20))
+    before, batches = copy.deepcopy(model.state_dict()), []
+
+    class Watched(OnePass):
+        def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in self.modules())
+            batches.append(len(pixel_values))
+            return super().forward(pixel_values)
+
+    monkeypatch.setattr(evaluation, "OnePass", Watched)
+    found = predict(model, rows, preprocessing).logits
+    assert batches == [8, 8, 4]
+    pixels = torch.from_numpy(np.stack([unpack(data, preprocessing.size) for data in rows["pixels"][:]]))
+    with torch.no_grad():
+        expected = model(pixel_values=preprocessing.normalize(pixels)).logits.numpy()
+    assert np.allclose(found, expected, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
 def test_a_model_without_a_record_has_none(tmp_path: Path, guided_model: Path) -> None:

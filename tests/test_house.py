@@ -36,7 +36,7 @@ _FLOORS = (
     {"data", "folds"},
     {"streaming"},
     {"models", "optim"},
-    {"metrics", "calibration", "scores", "plots", "evidence"},
+    {"metrics", "calibration", "scores", "plots", "evidence", "folding"},
     {"localization", "ensemble"},
     {"training", "evaluation", "export"},
     {"model_records", "card"},
