@@ -14,9 +14,9 @@ import torch
 from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
 
 from brain_mri.arguments import DataArguments
-from brain_mri.duplicates import Pairs, near_duplicate_pairs, thumbnail
+from brain_mri.duplicates import SIDE, Pairs, near_duplicate_pairs, thumbnail
 from brain_mri.errors import DataError, ImageError
-from brain_mri.images import read_image
+from brain_mri.images import one_channel, read_image
 from brain_mri.layout import WHOLE, FolderLayout, ImageFile, fingerprint_of, raise_problems, scan_folder, split_of
 from brain_mri.leakage import AuditTable
 from brain_mri.loading import load_splits, read_schema, side_column
@@ -29,6 +29,20 @@ logger = logging.getLogger(__name__)
 _CACHE_VERSION = 2  # raise it when `_prepare` gives something else for the same image
 _NO_BOX = (float("nan"),) * 4
 _SPLITS = ("train", "validation", "test")
+
+
+class MappedThumbnails:
+    """The thumbnails of prepared rows as `duplicates.Thumbnails`: they stay on disk, and slices of them are read."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self._rows = rows.select_columns("thumbnail").with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        column = self._rows[chosen]["thumbnail"].to_pylist()
+        return np.frombuffer(b"".join(column), dtype=np.uint8).reshape(len(column), SIDE, SIDE)
 
 
 @dataclass
@@ -51,11 +65,9 @@ class PreparedImages:
         return len(self.rows)
 
     @property
-    def thumbnails(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """All thumbnails, uint8 of shape (n, S, S)."""
-        column = self.rows.with_format("arrow")["thumbnail"][:].to_pylist()
-        side = int(len(column[0]) ** 0.5)
-        return np.frombuffer(b"".join(column), dtype=np.uint8).reshape(len(column), side, side)
+    def thumbnails(self) -> MappedThumbnails:
+        """All thumbnails, uint8 of shape (n, S, S), read as they are asked for."""
+        return MappedThumbnails(self.rows)
 
     def audit_table(self, splits: Sequence[str]) -> AuditTable:
         """What `leakage.audit` reads; `splits` names the split of each row."""
@@ -180,7 +192,7 @@ def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any
     result["shortcut"] = [0.0] * len(FEATURES)
     torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
     try:
-        image = read_image(data, name="")
+        image = one_channel(read_image(data, name=""))  # found out once for all that follows
     except ImageError as error:
         return result | {"problem": str(error).removeprefix(": ")}
     return result | {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ from brain_mri.errors import ConfigError
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Ints = NDArray[np.int64]
 
 SIDE = 48
@@ -39,8 +40,19 @@ _AIR = 0.1  # of the typical brightness; what is darker does not count as head
 _LOW_FREQUENCIES = 24
 _DIMENSIONS = 48
 _ROUNDING = 1e-5
+_HALF_ROUNDING = 1.1e-3  # signatures are kept in half precision: each, at most 1 long, moves by at most 2^-11 of that
 _CHUNK = 1024
 _COLUMNS = 8192
+
+
+class Thumbnails(Protocol):
+    """An array (n, S, S) of uint8, or what gives slices of one without holding it all in memory."""
+
+    def __len__(self) -> int:
+        """Return n."""
+
+    def __getitem__(self, chosen: Any) -> Bytes:
+        """Return a slice of the images, or those of an array of indices."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +151,7 @@ def orient(thumbnails: NDArray[Any], orientation: int) -> NDArray[Any]:
     return turned[..., ::-1] if orientation % 2 else turned
 
 
-def near_duplicate_pairs(thumbnails: Bytes, threshold: float = THRESHOLD) -> Pairs:
+def near_duplicate_pairs(thumbnails: Thumbnails, threshold: float = THRESHOLD) -> Pairs:
     """Find every pair of thumbnails that correlates by at least `threshold` in one of the eight orientations.
 
     Exact, although few pairs are compared in full: for unit vectors a and b, `corr >= t` means
@@ -148,10 +160,11 @@ def near_duplicate_pairs(thumbnails: Bytes, threshold: float = THRESHOLD) -> Pai
     what it returns is verified by the full correlation. The radius search itself compares all signatures, by matrix
     products at about 4 ns a pair: at the dozens of dimensions that tell heads apart, the boxes of a k-d tree nearly all
     touch. Up to 100,000 images it takes a small part of the time that reading them does (`benchmarks/leakage.py`).
-    Memory is linear in the images and in the pairs found.
+    Memory is linear in the images, about 2 KB for each besides the thumbnails, and in the pairs found.
 
     Args:
-        thumbnails: uint8 of shape (n, S, S). Those of one colour are twins of each other and of nothing else.
+        thumbnails: uint8 of shape (n, S, S), read a thousand at a time. Those of one colour are twins of each other and
+            of nothing else.
         threshold: correlation in (0, 1].
 
     Raises:
@@ -187,19 +200,23 @@ def _units(thumbnails: Bytes) -> Floats:
     return centred
 
 
-def _signatures(thumbnails: Bytes) -> Floats:
+def _signatures(thumbnails: Thumbnails) -> Halves:
     """Describe thumbnails by numbers that keep their value in all eight orientations and only shrink distances.
 
     Mirroring a picture multiplies its DCT coefficient C[p, q] by (-1)^q, turning it upside down by (-1)^p, and
     transposing swaps C[p, q] with C[q, p]. So these do not change: C[p, q] + C[q, p] for p and q even, the magnitudes
     of C[p, q] + C[q, p] and C[p, q] - C[q, p] for p and q both even or both odd, and the length of
     (C[p, q], C[q, p]) otherwise. The DCT is orthonormal, and a magnitude or length changes by no more than its
-    vector: for any orientation g, |signature(a) - signature(b)| <= |a - g b|.
+    vector: for any orientation g, |signature(a) - signature(b)| <= |a - g b|, to half precision (`_HALF_ROUNDING`).
 
     Returns:
-        float32 of shape (n, _LOW_FREQUENCIES^2 - the number of lengths).
+        float16 of shape (n, _LOW_FREQUENCIES^2 - the number of lengths).
     """
-    return np.concatenate([_signature_chunk(thumbnails[i : i + _CHUNK]) for i in range(0, len(thumbnails), _CHUNK)])
+    first = _signature_chunk(thumbnails[:1])
+    signatures = np.empty((len(thumbnails), first.shape[1]), np.float16)
+    for part in _parts(len(thumbnails)):
+        signatures[part] = _signature_chunk(thumbnails[part])
+    return signatures
 
 
 def _signature_chunk(thumbnails: Bytes) -> Floats:
@@ -215,20 +232,31 @@ def _signature_chunk(thumbnails: Bytes) -> Floats:
     return np.concatenate([diagonal, total, difference, np.hypot(upper, lower)[:, ~same]], axis=1)
 
 
-def _principal_components(points: Floats) -> Floats:
+def _principal_components(points: Halves) -> Floats:
     """Rotate points so that the first axes carry the most variance, and keep these: distances can only shrink."""
-    centred = points - points.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    kept: Floats = centred @ axes[:, ::-1][:, :_DIMENSIONS]
+    mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
+    spread = np.zeros((points.shape[1], points.shape[1]), np.float32)
+    for part in _parts(len(points)):
+        centred = points[part] - mean
+        spread += centred.T @ centred
+    axes = np.linalg.eigh(spread)[1][:, ::-1][:, :_DIMENSIONS]
+    kept = np.empty((len(points), axes.shape[1]), np.float32)
+    for part in _parts(len(points)):
+        kept[part] = (points[part] - mean) @ axes
     return kept
 
 
-def _candidates(thumbnails: Bytes, threshold: float) -> Iterator[tuple[Ints, Ints]]:
+def _parts(n: int) -> Iterator[slice]:
+    """Slices that together cover `range(n)`: what lies in memory in single precision at a time."""
+    return (slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
+
+
+def _candidates(thumbnails: Thumbnails, threshold: float) -> Iterator[tuple[Ints, Ints]]:
     """Yield chunks of pairs (first, second) that hold every pair at `threshold`, and others."""
     if len(thumbnails) < 2:
         return
     signatures = _signatures(thumbnails)
-    radius = np.sqrt(2.0 * (1.0 - threshold)) + _ROUNDING
+    radius = np.sqrt(2.0 * (1.0 - threshold)) + _HALF_ROUNDING
     for first, second in _radius_search(_principal_components(signatures), radius):
         yield _within(signatures, first, second, radius)
 
@@ -254,21 +282,20 @@ def _radius_search(points: Floats, radius: float) -> Iterator[tuple[Ints, Ints]]
             yield np.minimum(one_end, other_end), np.maximum(one_end, other_end)
 
 
-def _within(points: Floats, first: Ints, second: Ints, radius: float) -> tuple[Ints, Ints]:
+def _within(points: Halves, first: Ints, second: Ints, radius: float) -> tuple[Ints, Ints]:
     """Keep the pairs of points at most `radius` apart."""
     kept = np.zeros(len(first), bool)
-    for start in range(0, len(first), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        kept[part] = np.square(points[first[part]] - points[second[part]]).sum(axis=1) <= radius**2
+    for part in _parts(len(first)):
+        apart = points[first[part]].astype(np.float32) - points[second[part]]
+        kept[part] = np.square(apart).sum(axis=1) <= radius**2
     return first[kept], second[kept]
 
 
-def _verify(thumbnails: Bytes, candidates: tuple[Ints, Ints], threshold: float) -> Pairs:
+def _verify(thumbnails: Thumbnails, candidates: tuple[Ints, Ints], threshold: float) -> Pairs:
     """Keep of the candidates those whose correlation in the best orientation is at least `threshold`."""
     first, second = candidates
     similarity, orientation = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
-    for start in range(0, len(first), _CHUNK):
-        part = slice(start, start + _CHUNK)
+    for part in _parts(len(first)):
         a, b = _units(thumbnails[first[part]]), _units(thumbnails[second[part]])
         scores = np.stack([np.einsum("nij,nij->n", a, orient(b, k)) for k in range(len(ORIENTATIONS))])
         similarity[part], orientation[part] = scores.max(axis=0), scores.argmax(axis=0)

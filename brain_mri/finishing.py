@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 RUN = "run.json"  # written last
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
+_GUARD_HELD_OUT = 4000  # of validation at most: the threshold leaves 40 of them beyond, so that memory has an end
 _COVERAGE = 0.95  # of the prediction sets
 _KEPT_ACCURACY = 0.99  # of what is not referred to a human
 
@@ -97,25 +99,38 @@ def judge_evidence(predictions: Predictions, validation: Dataset, label_names: S
 
 
 def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    """Describe the embeddings of training images, and set the guard's threshold on those of the validation images.
+    """Describe the embeddings of training images, and set the guard's threshold on those of validation images.
 
     They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
     MRI may look like, and the float32 embeddings lie within.
     """
     if not PartialState().is_main_process:
         return
-    held_out_names = set(validation["file_name"])  # which train holds too after --train_on_validation
-    train = train.select([i for i, name in enumerate(train["file_name"]) if name not in held_out_names])
-    chosen = np.unique(np.linspace(0, len(train) - 1, min(_GUARD_IMAGES, len(train))).round().astype(int))
+    held_out_names = set(validation["file_name"][:])  # which train holds too after --train_on_validation
+    train = train.select([i for i, name in enumerate(train["file_name"][:]) if name not in held_out_names])
+    train, validation = _spread(train, _GUARD_IMAGES), _spread(validation, _GUARD_HELD_OUT)
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
-    known, held_out = (
-        [served.run(batch) for batch in batches(rows, preprocessing)] for rows in (train.select(chosen), validation)
-    )
-    embeddings, of_validation = (
-        np.concatenate([joined(outputs) for outputs in passes]) for passes in (known, held_out)
-    )
-    labels = train.select(chosen)["label"]
-    Guard.fit(embeddings, labels, of_validation, widths=widths_of(known[0])).save(folder)
+    known, widths = _embeddings(served, train, preprocessing)
+    held_out, _ = _embeddings(served, validation, preprocessing)
+    Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+
+
+def _embeddings(
+    served: OnnxModel, rows: Dataset, preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
+    """What the guard reads of each row, (n, d), and how many of the d values each of its parts has."""
+    found: list[npt.NDArray[np.float32]] = []
+    widths: tuple[int, ...] = ()
+    for batch in batches(rows, preprocessing):
+        outputs = served.run(batch)
+        found.append(joined(outputs))
+        widths = widths_of(outputs)
+    return np.concatenate(found), widths
+
+
+def _spread(rows: Dataset, most: int) -> Dataset:
+    """At most so many of the rows, evenly spread."""
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
 
 
 def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

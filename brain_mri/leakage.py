@@ -23,7 +23,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brain_mri.duplicates import ORIENTATIONS, SIDE, THRESHOLD, Pairs, clusters, near_duplicate_pairs, thumbnail
+from brain_mri.duplicates import (
+    ORIENTATIONS,
+    SIDE,
+    THRESHOLD,
+    Pairs,
+    Thumbnails,
+    clusters,
+    near_duplicate_pairs,
+    thumbnail,
+)
 from brain_mri.errors import ConfigError, ImageError, run_command
 from brain_mri.images import read_image
 from brain_mri.layout import WHOLE, FolderLayout, raise_problems, scan_folder
@@ -52,7 +61,7 @@ class AuditTable:
     splits: list[str]
     labels: list[str]
     digests: list[str]
-    thumbnails: NDArray[np.uint8]
+    thumbnails: Thumbnails
     patient_groups: list[str | None]
 
     def __len__(self) -> int:

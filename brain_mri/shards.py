@@ -22,7 +22,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
-from brain_mri.duplicates import THRESHOLD, near_duplicate_pairs
+from brain_mri.duplicates import THRESHOLD, Pairs, near_duplicate_pairs
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.layout import WHOLE, FolderLayout, ImageFile, scan_folder
 from brain_mri.leakage import AuditTable, audit, audit_folder, headline
@@ -70,8 +70,8 @@ def write_shards(
     report, table = audit_folder(folder)
     layout = scan_folder(folder)
     if validation_fraction is not None:
-        table = _with_validation(table, validation_fraction)
-        report = audit(table)
+        table, pairs = _with_validation(table, validation_fraction)
+        report = audit(table, THRESHOLD, pairs)
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "data").mkdir(parents=True)
@@ -88,8 +88,8 @@ def write_shards(
     return report
 
 
-def _with_validation(table: AuditTable, fraction: float) -> AuditTable:
-    """The same images, some of train in a validation split."""
+def _with_validation(table: AuditTable, fraction: float) -> tuple[AuditTable, Pairs]:
+    """The same images, some of train in a validation split; and the near-duplicates among all of them."""
     if not 0 < fraction <= 0.5:
         raise ConfigError(f"--validation_fraction {fraction}: give a share above 0 and at most 0.5.")
     if "validation" in table.splits:
@@ -97,12 +97,13 @@ def _with_validation(table: AuditTable, fraction: float) -> AuditTable:
     splits = np.array([*table.splits], dtype="<U10")  # as long as "validation"
     splits[splits == WHOLE] = "train"
     pool = np.flatnonzero(splits == "train")
-    pairs = near_duplicate_pairs(table.thumbnails[pool], THRESHOLD)
-    groups = merge_groups([table.patient_groups[i] for i in pool], pairs.first, pairs.second)
+    pairs = near_duplicate_pairs(table.thumbnails, THRESHOLD)
+    within = pairs.among(pool, len(table))
+    groups = merge_groups([table.patient_groups[i] for i in pool], within.first, within.second)
     labels = np.unique([table.labels[i] for i in pool], return_inverse=True)[1]
     _, held = hold_out(labels, groups, fraction, _SEED)
     splits[pool[held]] = "validation"
-    return replace(table, splits=splits.tolist())
+    return replace(table, splits=splits.tolist()), pairs
 
 
 def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, folder: Path, shard_bytes: int) -> None:

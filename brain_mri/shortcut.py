@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from brain_mri.errors import DataError, ImageError
-from brain_mri.images import is_grey, read_image
+from brain_mri.images import one_channel, read_image
 
 Floats = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def trivial_features(source: str | Path | bytes) -> Floats:
 
 
 def features_of(image: Image.Image, content: bytes) -> Floats:
-    """`trivial_features` of a picture that has been read already, in mode RGB, and its file's bytes."""
+    """`trivial_features` of a picture that has been read already, in mode RGB or L, and its file's bytes."""
     pixels = image.width * image.height
     return np.concatenate([_geometry(image), _intensities(image), _file_features(content, pixels)])
 
@@ -121,7 +121,7 @@ def _intensities(image: Image.Image) -> Floats:
 
 
 def _saturation(image: Image.Image) -> float:
-    if is_grey(image):
+    if (image := one_channel(image)).mode == "L":
         return 0.0
     red, green, blue = image.split()
     largest = ImageChops.lighter(ImageChops.lighter(red, green), blue)

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.errors import ConfigError
-from brain_mri.images import is_grey
+from brain_mri.images import one_channel
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -88,7 +88,7 @@ class Preprocessing:
         """Resize a picture as the processor does; returns uint8 of shape (3, size, size)."""
         if self.plain:
             return self._resized(image)
-        values = self.processor(image, return_tensors="pt")["pixel_values"][0]
+        values = self.processor(image.convert("RGB"), return_tensors="pt")["pixel_values"][0]
         mean, std = (torch.tensor(v)[:, None, None] for v in (self.mean, self.std))
         levels: Pixels = ((values * std + mean) * 255).round().clamp(0, 255).to(torch.uint8).numpy()
         return levels
@@ -96,8 +96,8 @@ class Preprocessing:
     def _resized(self, image: Image.Image) -> Pixels:
         """By Pillow; one channel for all three where they are equal, as in nearly every slice: a third of the time."""
         size = (self.size, self.size)
-        if is_grey(image := image.convert("RGB")):
-            return np.repeat(np.asarray(image.getchannel(0).resize(size, self.resample))[None], 3, axis=0)
+        if (image := one_channel(image)).mode == "L":
+            return np.repeat(np.asarray(image.resize(size, self.resample))[None], 3, axis=0)
         return np.array(image.resize(size, self.resample)).transpose(2, 0, 1)
 
     def normalize(self, pixels: Tensor) -> Tensor:

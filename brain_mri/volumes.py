@@ -14,7 +14,7 @@ from PIL import Image
 
 from brain_mri.archives import Member, folder_members, zip_members
 from brain_mri.errors import ImageError
-from brain_mri.images import read_image
+from brain_mri.images import one_channel, read_image
 from brain_mri.sources import (
     MAX_DICOM_BYTES,
     MAX_PICTURE_BYTES,
@@ -124,9 +124,7 @@ def _base(label: str) -> str:
 
 def _compact(image: Image.Image) -> Bytes:
     """Keep one channel of a picture whose three are equal."""
-    pixels = np.asarray(image)
-    red, green, blue = (pixels[:, :, channel] for channel in range(3))
-    return red.copy() if np.array_equal(red, green) and np.array_equal(red, blue) else pixels
+    return np.asarray(one_channel(image))
 
 
 def _archive(members: list[Member], label: str) -> Slices:

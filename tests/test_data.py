@@ -13,6 +13,7 @@ from transformers import ViTImageProcessor
 
 from brain_mri.arguments import DataArguments
 from brain_mri.data import PreparedImages, fingerprint, prepare_images, split_images
+from brain_mri.duplicates import thumbnail
 from brain_mri.errors import DataError
 from brain_mri.labels import LABELS
 from brain_mri.transforms import Preprocessing, unpack
@@ -36,6 +37,20 @@ def test_phantoms_become_rows_with_labels_patients_and_pixels(phantoms: Path, pr
         assert row["patient_group"]
         expected = preprocessing.pixels(Image.open(phantoms / row["file_name"]).convert("RGB"))
         assert np.array_equal(unpack(row["pixels"], 32), expected)
+
+
+def test_thumbnails_are_read_by_slices_and_by_indices_as_if_all_were_in_memory(
+    phantoms: Path, preprocessing: Preprocessing
+) -> None:
+    images = _prepare(phantoms, preprocessing)
+    files = [phantoms / name for name in images.rows["file_name"][:]]
+    expected = np.stack([thumbnail(Image.open(file).convert("RGB")) for file in files])
+    some = np.array([70, 3, 3, 41])
+    assert len(images.thumbnails) == len(expected)
+    assert not isinstance(images.thumbnails, np.ndarray), "all of them would lie in memory"
+    assert np.array_equal(images.thumbnails[:], expected)
+    assert np.array_equal(images.thumbnails[60:2000], expected[60:])
+    assert np.array_equal(images.thumbnails[some], expected[some])
 
 
 def test_the_validation_split_keeps_patients_whole(phantoms: Path, preprocessing: Preprocessing) -> None:

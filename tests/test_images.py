@@ -14,7 +14,7 @@ from pydicom.data import get_testdata_file
 from transformers.image_utils import load_image
 
 from brain_mri.errors import ImageError
-from brain_mri.images import read_image
+from brain_mri.images import one_channel, read_image
 from brain_mri.volumes import read_slices
 
 
@@ -84,6 +84,16 @@ def test_8_bits_stored_in_16_come_back_as_they_were() -> None:
     for stored in (grey.astype(np.uint16), grey.astype(np.uint16) * 257, grey.astype(np.int32)):
         assert np.array_equal(np.asarray(read_image(Image.fromarray(stored)))[:, :, 0], grey)
     assert np.array_equal(np.asarray(read_image(Image.fromarray(grey / np.float32(255))))[:, :, 0], grey)
+
+
+def test_a_grey_picture_is_one_channel_of_the_same_values_and_a_coloured_one_stays() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    grey, coloured = Image.fromarray(noise[:, :, 0]), Image.fromarray(noise)
+    nearly = grey.convert("RGB")
+    nearly.putpixel((47, 63), (9, 9, 10))
+    assert one_channel(grey.convert("RGB")).tobytes() == grey.tobytes() == grey.convert("RGB").convert("L").tobytes()
+    for picture in (coloured, nearly):
+        assert one_channel(picture).mode == "RGB" and one_channel(picture).tobytes() == picture.tobytes()
 
 
 def test_values_that_are_no_numbers_are_black() -> None:

@@ -119,3 +119,10 @@ def test_the_short_way_gives_the_processor_s_pixels_to_the_bit(size: tuple[int, 
     assert np.array_equal(
         short.pixels(_picture(*size, grey)), replace(short, plain=False).pixels(_picture(*size, grey))
     )
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_picture_known_to_be_grey_gives_the_pixels_of_its_three_channels(plain: bool) -> None:
+    way = replace(Preprocessing.of(TimmWrapperImageProcessor(_TIMM)), plain=plain)
+    picture = _picture(77, 91, grey=True).convert("L")
+    assert np.array_equal(way.pixels(picture), way.pixels(picture.convert("RGB")))
