@@ -187,7 +187,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
             # gather_for_metrics drops what pads the last batch to equal shares
             outputs = accelerator.gather_for_metrics((batch["labels"], *one_pass(pixel_values)))
             # copied: torch's own blocks, kept, stop what lies between them from being used again: 100 KB an image
-            gathered.append([np.array(output.cpu()) for output in outputs])
+            gathered.append([output.cpu().numpy().copy() for output in outputs])
     labels, *outputs = (np.concatenate(column) for column in zip(*gathered, strict=True))
     named = dict(zip(plain.output_names, outputs, strict=True))
     return Predictions(named["logits"], labels, joined(named), named.get("evidence"))
