@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json)    ## the page at http://127.0.0.1:7860
 	MODEL_ID=$(if $(SHIPPED),release,$(QUICK)/model) $(BIN)/python space/app.py
 
-quickstart:      ## train the small CNN on synthetic phantoms, judge it, classify one slice: about a minute
+quickstart:      ## train the small CNN on synthetic phantoms, judge it, classify one slice: one to two minutes
 	rm -rf $(QUICK)
 	$(MAKE) $(QUICK)/model/evaluation/results.json
 	$(BIN)/python -m brain_mri.demo $(QUICK)/model $(QUICK)/phantoms/test

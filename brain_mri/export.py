@@ -178,12 +178,16 @@ class _Slices(CalibrationDataReader):  # type: ignore[misc]
     """Real slices, evenly spread over the rows, as onnxruntime's calibrator asks for them."""
 
     def __init__(self, rows: Dataset, preprocessing: Preprocessing) -> None:
-        chosen = np.linspace(0, len(rows) - 1, min(_CALIBRATION_IMAGES, len(rows))).round().astype(int)
-        self._batches = batches(rows.select(np.unique(chosen)), preprocessing, _CALIBRATION_BATCH)
+        self._batches = batches(evenly_spread(rows, _CALIBRATION_IMAGES), preprocessing, _CALIBRATION_BATCH)
 
     def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         batch = next(self._batches, None)
         return None if batch is None else {"pixel_values": batch}
+
+
+def evenly_spread(rows: Dataset, most: int) -> Dataset:
+    """At most so many of the rows, evenly spread, the first and the last among them."""
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
 
 
 def batches(rows: Dataset, preprocessing: Preprocessing, size: int = 32) -> Iterator[npt.NDArray[np.float32]]:

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from brain_mri import calibration
 from brain_mri.decisions import softmax
 from brain_mri.evaluation import CALIBRATION, EVIDENCE, Predictions, calibration_scores, evidence_figures, predict
-from brain_mri.export import batches, export_onnx, quantize
+from brain_mri.export import batches, evenly_spread, export_onnx, quantize
 from brain_mri.files import sha256, write_json
 from brain_mri.guard import SETTINGS, STATISTICS, Guard, joined, widths_of
 from brain_mri.models import at_output_stride, fold_temperature
@@ -108,7 +108,7 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
         return
     held_out_names = set(validation["file_name"][:])  # which train holds too after --train_on_validation
     train = train.select([i for i, name in enumerate(train["file_name"][:]) if name not in held_out_names])
-    train, validation = _spread(train, _GUARD_IMAGES), _spread(validation, _GUARD_HELD_OUT)
+    train, validation = evenly_spread(train, _GUARD_IMAGES), evenly_spread(validation, _GUARD_HELD_OUT)
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
     known, widths = _embeddings(served, train, preprocessing)
     held_out, _ = _embeddings(served, validation, preprocessing)
@@ -126,11 +126,6 @@ def _embeddings(
         found.append(joined(outputs))
         widths = widths_of(outputs)
     return np.concatenate(found), widths
-
-
-def _spread(rows: Dataset, most: int) -> Dataset:
-    """At most so many of the rows, evenly spread."""
-    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
 
 
 def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

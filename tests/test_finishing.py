@@ -9,7 +9,8 @@ from datasets import Dataset
 
 from brain_mri.arguments import EvaluationArguments
 from brain_mri.evaluation import load_model
-from brain_mri.finishing import _spread, discard_products, save_model
+from brain_mri.export import evenly_spread
+from brain_mri.finishing import discard_products, save_model
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def test_what_an_earlier_training_left_to_be_served_goes_before_another_one_s_is
 
 def test_of_many_images_the_guard_is_fitted_on_some_that_are_evenly_spread() -> None:
     rows = Dataset.from_dict({"number": list(range(11))})
-    assert _spread(rows, 20)["number"][:] == list(range(11))
-    assert _spread(rows, 3)["number"][:] == [0, 5, 10]
+    assert evenly_spread(rows, 20)["number"][:] == list(range(11))
+    assert evenly_spread(rows, 3)["number"][:] == [0, 5, 10]
 
 
 def test_figures_stay_with_the_weights_that_they_are_of(folder: Path) -> None:
