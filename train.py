@@ -23,7 +23,7 @@ from brain_mri.hardware import join_launch, same_in_all_processes
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
 from brain_mri.streaming import keep_record, known_images, open_stream
-from brain_mri.training import build_trainer
+from brain_mri.training_setup import build_trainer
 from brain_mri.transforms import Preprocessing
 
 

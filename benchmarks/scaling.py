@@ -163,7 +163,7 @@ def worker(folder: Path, steps: int, words: Sequence[str]) -> None:
     from brain_mri.models import build_config, build_model, build_processor
     from brain_mri.phantom import write_phantoms
     from brain_mri.run import set_up_console
-    from brain_mri.training import build_trainer
+    from brain_mri.training_setup import build_trainer
     from brain_mri.transforms import Preprocessing
 
     join_launch()

@@ -95,7 +95,7 @@ class _Maker:
         """train.py's own: its trainer on its prepared pixels."""
         from transformers import TrainerCallback
 
-        from brain_mri.training import build_trainer
+        from brain_mri.training_setup import build_trainer
 
         moments: list[float] = []
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.models import build_config, build_model
-from brain_mri.training import build_trainer
+from brain_mri.training_setup import build_trainer
 from brain_mri.transforms import Preprocessing
 
 if TYPE_CHECKING:

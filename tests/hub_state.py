@@ -124,3 +124,10 @@ def run_python(words: list[str], environment: dict[str, str]) -> subprocess.Comp
     return subprocess.run(
         [sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
+
+
+def json_answer(code: str, environment: dict[str, str], *words: str) -> Any:
+    """The JSON that a fresh Python prints last."""
+    done = run_python(["-c", code, *words], environment)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])

@@ -12,7 +12,8 @@ from transformers import TrainerCallback, TrainingArguments
 from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.labels import LABELS
 from brain_mri.models import build_config, build_model
-from brain_mri.training import MRITrainer, build_trainer
+from brain_mri.training import MRITrainer
+from brain_mri.training_setup import build_trainer
 from brain_mri.transforms import Preprocessing
 
 MODEL = ModelArguments(

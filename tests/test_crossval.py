@@ -9,55 +9,16 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
+from fold_records import write_results
 
 from brain_mri import crossval
-from brain_mri.crossval import SUMMARY, main, summarise
+from brain_mri.crossval import SUMMARY, main
 from brain_mri.errors import BrainMRIError, ConfigError, DataError
-from brain_mri.folds import Plan
+from brain_mri.fold_scores import METRICS
 
 _CONFIG = str(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
-
-
-def _write_results(folder: Path, number: int, accuracy: float, **more: float) -> None:
-    scores: dict[str, Any] = {name: {"value": value} for name, value in {"accuracy": accuracy, **more}.items()}
-    scores |= {"n": 10, "label_names": ["no", "yes"], "confusion_matrix": [[5, 0], [number, 5 - number]]}
-    model = folder / f"fold{number}" / "model"
-    (model / "evaluation").mkdir(parents=True)
-    (model / "evaluation" / "results.json").write_text(json.dumps({"scores": scores}))
-    (model / "run.json").write_text(json.dumps({"recipe": {"rotation": 15.0}}))
-
-
-def test_the_summary_is_of_the_finished_folds_with_the_sample_deviation(tmp_path: Path) -> None:
-    plan = Plan({"a": 1, "b": 2, "c": 3}, 3, 1, 0)
-    assert summarise(tmp_path, plan) == {"n_folds": 3, "finished": [], "metrics": {}}
-    _write_results(tmp_path, 1, 0.9, macro_f1=0.8)
-    one = summarise(tmp_path, plan)
-    assert one["metrics"] == {
-        "accuracy": {"mean": 0.9, "values": [0.9]},
-        "macro_f1": {"mean": 0.8, "values": [0.8]},
-    }
-    _write_results(tmp_path, 3, 0.7)
-    two = summarise(tmp_path, plan)
-    assert two["finished"] == [1, 3] and two["n"] == 20 and two["n_folds"] == 3 and two["guided"] is False
-    assert two["metrics"]["accuracy"]["sd"] == pytest.approx(np.std([0.9, 0.7], ddof=1))
-    assert "macro_f1" not in two["metrics"], "a figure that one fold lacks has no mean over folds"
-    assert two["pooled"] == {"accuracy": 16 / 20, "confusion_matrix": [[10, 0], [4, 6]]}
-    assert [fold["fold"] for fold in two["folds"]] == [1, 3] and "pointing_game" not in two["folds"][0]
-    lacking = {"n": 2, "label_names": ["no", "yes"], "confusion_matrix": [[1, 1], [0, 0]], "accuracy": {"value": 0.5}}
-    assert crossval._fold(1, lacking, {})["sensitivity"] == {"no": 0.5, "yes": None}, "no image, no share"
-    assert two["folds"][1]["sensitivity"] == {"no": 1.0, "yes": 2 / 5} and two["folds"][1]["accuracy"] == {"value": 0.7}
-    table = crossval.format_table(two, plan).splitlines()
-    assert [line.split()[0] for line in table] == ["fold", "1", "3", "mean"] and "0.8000 +- 0.1414" in table[-1]
-
-
-def test_a_recipe_with_guidance_is_said_to_be_guided(tmp_path: Path) -> None:
-    _write_results(tmp_path, 1, 0.9)
-    (tmp_path / "fold1" / "model" / "run.json").write_text(json.dumps({"recipe": {"guidance": 0.3}, "boxed_images": 7}))
-    assert summarise(tmp_path, Plan({"a": 1, "b": 2}, 2, 1, 0))["guided"] is True
 
 
 @pytest.fixture
@@ -73,7 +34,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             (fold / "model" / "run.json").write_text("{}")
         else:
             shutil.rmtree(fold / "model")
-            _write_results(fold.parent, int(fold.name[-1]), 0.9)
+            write_results(fold.parent, int(fold.name[-1]), 0.9)
 
     monkeypatch.setattr(crossval, "_call", pretend)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -216,7 +177,7 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(
     with (tmp_path / "fold1" / "data" / "patients.csv").open() as lines:
         tested = [row for row in csv.DictReader(lines) if row["file_name"].startswith("test/")]
     assert summary["finished"] == [1] and summary["n"] == len(tested) and "sd" not in summary["metrics"]["accuracy"]
-    measured = {*crossval.METRICS, "pointing_game", "mass_inside"}  # the phantoms have boxes
+    measured = {*METRICS, "pointing_game", "mass_inside"}  # the phantoms have boxes
     assert set(summary["metrics"]) == measured and len(summary["label_names"]) == 4
     assert not (tmp_path / "fold1" / "cache").exists()
     assert not (tmp_path / "fold1" / "model" / "onnx").exists(), "of a model that nobody will be served"

@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -12,21 +8,18 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from hub_server import tiny_hub
-from hub_state import TinyHub, run_python
+from hub_state import TinyHub, json_answer, run_python
 from hub_state import fresh_environment as _environment
-from huggingface_hub import constants
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from transformers import TrainingArguments
 
 from brain_mri.cli import main
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.hub import Destination, destination_of, publish, publish_trained
+from brain_mri.hub import Destination, publish
 from brain_mri.hub_space import package_part, stage_space
 from brain_mri.inference import BrainMRIClassifier
 from brain_mri.release import copy_published
@@ -57,13 +50,6 @@ def refuse(event, details):
 sys.addaudithook(refuse)
 runpy.run_module("brain_mri.hub", run_name="__main__")
 """
-
-
-def _answer(code: str, environment: dict[str, str], *words: str) -> Any:
-    """The JSON that a fresh Python prints last."""
-    done = run_python(["-c", code, *words], environment)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 @dataclass(frozen=True)
@@ -139,7 +125,7 @@ def test_a_fresh_process_classifies_with_plain_pipeline_from_the_hub(published: 
         "import json, sys; from transformers import pipeline\n"
         "print(json.dumps(pipeline('image-classification', model=sys.argv[1])(sys.argv[2])))"
     )
-    answers = _answer(code, published.reader(), _MODEL, slice_path)
+    answers = json_answer(code, published.reader(), _MODEL, slice_path)
     local = BrainMRIClassifier.from_pretrained(published.model, precision="fp32").predict(slice_path)
     assert answers[0]["label"] == max(local.probabilities, key=local.probabilities.__getitem__)
     assert {a["label"]: a["score"] for a in answers} == pytest.approx(local.probabilities, abs=1e-3)
@@ -152,7 +138,7 @@ def test_a_fresh_process_without_torch_classifies_with_the_classifier_from_the_h
         "import json; from brain_mri.inference import BrainMRIClassifier\n"
         "print(json.dumps(BrainMRIClassifier.from_pretrained(sys.argv[1]).predict(sys.argv[2]).as_dict()))"
     )
-    answer = _answer(code, published.reader(), _MODEL, slice_path)
+    answer = json_answer(code, published.reader(), _MODEL, slice_path)
     local = BrainMRIClassifier.from_pretrained(published.model).predict(slice_path).as_dict()
     assert answer["label"] == local["label"] and answer["is_brain_mri"] == local["is_brain_mri"]
     assert answer["probabilities"] == pytest.approx(local["probabilities"], abs=1e-6)
@@ -167,7 +153,7 @@ def test_the_spaces_part_of_the_package_imports_without_torch_and_without_the_re
         "names = [p.stem for p in pathlib.Path(sys.argv[1], 'brain_mri').glob('*.py') if p.stem != '__init__']\n"
         "print(json.dumps([importlib.import_module(f'brain_mri.{name}').__file__ for name in names]))"
     )
-    loaded = _answer(code, _environment(tmp_path, "http://127.0.0.1:9"), str(tmp_path / "page"))
+    loaded = json_answer(code, _environment(tmp_path, "http://127.0.0.1:9"), str(tmp_path / "page"))
     assert len(loaded) == len(parts) - 1 and all(Path(f).is_relative_to(tmp_path / "page") for f in loaded)
 
 
@@ -225,64 +211,6 @@ def test_a_file_that_the_model_no_longer_has_is_taken_away_and_what_others_added
     assert "NOTES.md" in hub.content("space", _SPACE) and "brain_mri/old.py" not in hub.content("space", _SPACE)
 
 
-def _change(model: Path) -> None:
-    """A model as after another training: new small and large files."""
-    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes() + b"\0")
-    record = json.loads((model / "run.json").read_text())
-    (model / "run.json").write_text(json.dumps(record | {"seconds": record["seconds"] + 1}))
-
-
-def _published_then_changed(hub: TinyHub, model: Path) -> dict[str, bytes]:
-    """The files of the published revision, which those on disk are no longer."""
-    publish(model, Destination(_MODEL))
-    published = hub.content("model", _MODEL)
-    _change(model)
-    return published
-
-
-def test_a_connection_cut_in_the_middle_of_the_commit_leaves_the_old_revision_and_a_rerun_completes(
-    hub: TinyHub, at: Callable[..., None], model: Path
-) -> None:
-    at(hub.url)
-    old = _published_then_changed(hub, model)
-    hub.faults = {r"POST /api/models/me/brain/commit/main": "drop"}
-    with pytest.raises(ConfigError, match=r"broke off .* run the same command again"):
-        publish(model, Destination(_MODEL))
-    assert hub.content("model", _MODEL) == old and len(hub.commits("model", _MODEL)) == 2
-    hub.faults = {}
-    hub.log.clear()
-    publish(model, Destination(_MODEL))
-    assert not [line for line in hub.log if line.startswith("PUT")]  # the large file is there from the first time
-    weights = (model / "model.safetensors").read_bytes()
-    assert hub.content("model", _MODEL)["model.safetensors"] == weights and len(hub.commits("model", _MODEL)) == 3
-
-
-def test_a_publisher_killed_in_the_middle_of_an_upload_leaves_the_old_revision_and_a_rerun_completes(
-    hub: TinyHub, at: Callable[..., None], model: Path, tmp_path: Path
-) -> None:
-    at(hub.url)
-    old = _published_then_changed(hub, model)
-    hub.faults = {r"PUT /lfs/.*": "hang"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "brain_mri.hub", "publish", str(model), "--model", _MODEL],
-        cwd=_ROOT,
-        env=_environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN, TMPDIR=str(tmp_path)),  # it can't tidy up
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        assert hub.held.wait(120)
-    finally:
-        process.kill()
-    assert process.wait(30) == -signal.SIGKILL
-    hub.released.set()
-    assert hub.content("model", _MODEL) == old
-    hub.faults = {}
-    publish(model, Destination(_MODEL))
-    weights = (model / "model.safetensors").read_bytes()
-    assert hub.content("model", _MODEL)["model.safetensors"] == weights and len(hub.commits("model", _MODEL)) == 3
-
-
 def test_a_private_model_stays_private_and_its_space_is_told_what_it_needs(
     hub: TinyHub, at: Callable[..., None], model: Path
 ) -> None:
@@ -307,89 +235,6 @@ def test_a_dry_run_lists_every_file_with_its_size_and_touches_no_network(model: 
 def test_publish_is_a_command_of_brain_mri(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["publish", str(model), "--model", _MODEL, "--dry_run"])
     assert "model.safetensors" in capsys.readouterr().out
-
-
-def test_push_to_hub_is_checked_before_training_and_taken_from_the_trainer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_TOKEN", _TOKEN)
-
-    def asked(**options: Any) -> TrainingArguments:
-        return TrainingArguments(str(tmp_path), push_to_hub=True, use_cpu=True, **options)
-
-    arguments = asked(hub_model_id=_MODEL, hub_private_repo=True)
-    assert destination_of(arguments) == Destination(_MODEL, private=True)
-    assert arguments.push_to_hub is False  # or the trainer would upload its checkpoints
-    assert destination_of(arguments) is None
-    with pytest.raises(ConfigError, match="--hub_model_id USER/NAME"):
-        destination_of(asked())
-    with pytest.raises(ConfigError, match="shell's history"):
-        destination_of(asked(hub_model_id=_MODEL, hub_token="hf_typed"))
-    with pytest.raises(ConfigError, match="goes to the branch main"):
-        destination_of(asked(hub_model_id=_MODEL, hub_revision="v2"))
-    monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
-    with pytest.raises(ConfigError, match="no token"):
-        destination_of(asked(hub_model_id=_MODEL))
-
-
-def test_a_training_whose_publishing_fails_says_where_the_model_is(
-    hub: TinyHub, at: Callable[..., None], model: Path
-) -> None:
-    at(hub.url, "hf_reader")
-    with pytest.raises(ConfigError, match=rf"may not write .*to publish it: .*hub publish {model} --model {_MODEL}"):
-        publish_trained(model, Destination(_MODEL))
-
-
-@pytest.mark.slow
-def test_train_with_push_to_hub_ends_in_one_commit_without_checkpoints(
-    hub: TinyHub, phantoms: Path, tmp_path: Path
-) -> None:
-    words = ["train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(tmp_path / "out")]
-    words += ["--num_train_epochs", "1", "--image_size", "64", "--preprocessing_workers", "1"]
-    words += ["--push_to_hub", "--hub_model_id", _MODEL]
-    done = run_python(words, _environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN))
-    assert done.returncode == 0, done.stderr
-    assert f"{hub.url}/{_MODEL}: " in done.stdout and _TOKEN not in done.stdout + done.stderr
-    assert hub.commits("model", _MODEL) == ["initial commit", "Publish with brain_mri"]
-    names = set(hub.content("model", _MODEL))
-    assert {"model.safetensors", "README.md"} <= names and {"onnx/model.onnx", "onnx/model_quantized.onnx"} & names
-    assert not [name for name in names if "checkpoint" in name]
-
-
-@pytest.mark.slow
-def test_evaluate_and_the_model_index_say_of_the_published_model_what_evaluate_model_says(
-    hub: TinyHub, at: Callable[..., None], guided_model: Path, phantoms: Path, tmp_path: Path
-) -> None:
-    model = tmp_path / "judged"
-    shutil.copytree(guided_model, model)
-    words = ["evaluate_model.py", str(model), "--data_dir", str(phantoms), "--preprocessing_workers", "1"]
-    done = run_python(words, os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, done.stderr
-    results = json.loads((model / "evaluation" / "results.json").read_text())
-    at(hub.url)
-    publish(model, Destination(_MODEL))
-    code = """
-import json, sys
-from datasets import ClassLabel, Dataset, Features, Image
-from evaluate import evaluator
-from huggingface_hub import ModelCard
-from pathlib import Path
-from brain_mri.labels import LABELS
-from brain_mri.metrics import load_metric
-paths = sorted(Path(sys.argv[2]).glob("test/*/*.png"))
-columns = {"image": [str(p) for p in paths], "label": [p.parent.name for p in paths]}
-data = Dataset.from_dict(columns, Features({"image": Image(), "label": ClassLabel(names=list(LABELS))}))
-one_hot = {name: [float(i == k) for k in range(len(LABELS))] for i, name in enumerate(LABELS)}
-judge, metric = evaluator("image-classification"), load_metric("accuracy")
-found = judge.compute(sys.argv[1], data, metric=metric, label_mapping=one_hot)
-index = [[r.metric_type, r.dataset_config, r.metric_value] for r in ModelCard.load(sys.argv[1]).data.eval_results]
-print(json.dumps([found["accuracy"], len(data), index]))
-"""
-    environment = _environment(tmp_path / "home", hub.url, HF_DATASETS_CACHE=str(tmp_path / "datasets"))
-    accuracy, images, index = _answer(code, environment, _MODEL, str(phantoms))
-    assert images == results["scores"]["n"] and accuracy == pytest.approx(results["scores"]["accuracy"]["value"])
-    assert ["accuracy", "test", results["scores"]["accuracy"]["value"]] in index
 
 
 @pytest.mark.slow
