@@ -3,8 +3,9 @@
     python benchmarks/inference.py MODEL_FOLDER --data_dir FOLDER [--images 200] [--threads 2] [--json out.json]
 
 All ways answer every file in turn, in one process, so that what else the machine does falls on all alike; the order
-changes from file to file. FOLDER is one that train.py takes; its test images are used, evenly spread. Cold start is a
-new process from its start to its first answer; memory is that process's peak.
+changes from file to file. Then each is given all files in one list, three times in turn. FOLDER is one that train.py
+takes; its test images are used, evenly spread. Cold start is a new process from its start to its first answer; memory
+is that process's peak.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, served_file
 
 _WARM_UP = 5
 _COLD_STARTS = 3
+_LISTS = 3
+_PIPELINE_BATCH = 8
 _COLD = {
     "pipeline": "from transformers import pipeline\n"
     "pipeline('image-classification', model={model!r}, device='cpu')({image!r})",
@@ -46,8 +50,15 @@ def _images(data_dir: str, count: int) -> list[ImageFile]:
     return [test[i] for i in np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))]
 
 
-def _ways(model: str, threads: int) -> dict[str, Callable[[str], dict[str, float]]]:
-    """Each way as a function from a file to `{label: probability}`."""
+@dataclass(frozen=True)
+class _Way:
+    """`answer` of a file is `{label: probability}`; `all_of` asks for a list of files at once."""
+
+    answer: Callable[[str], dict[str, float]]
+    all_of: Callable[[list[str]], object]
+
+
+def _ways(model: str, threads: int) -> dict[str, _Way]:
     torch.set_num_threads(threads)
     classify = pipeline("image-classification", model=model, device="cpu")
     labels = len(classify.model.config.id2label)
@@ -55,18 +66,17 @@ def _ways(model: str, threads: int) -> dict[str, Callable[[str], dict[str, float
     def eager(path: str) -> dict[str, float]:
         return {answer["label"]: answer["score"] for answer in classify(path, top_k=labels)}
 
-    def onnx(precision: str) -> Callable[[str], dict[str, float]]:
+    def onnx(precision: str) -> _Way:
         classifier = BrainMRIClassifier.from_pretrained(model, precision=precision, threads=threads)
-        return lambda path: classifier.predict(path).probabilities
+        return _Way(lambda path: classifier.predict(path).probabilities, classifier.predict)
 
     served = {"ONNX float32": ("fp32", FLOAT32_FILE), "ONNX int8": ("int8", INT8_FILE)}
     there = {name: onnx(precision) for name, (precision, file) in served.items() if (Path(model) / file).is_file()}
-    return {"pipeline, eager": eager, **there}
+    return {"pipeline, eager": _Way(eager, lambda paths: classify(paths, batch_size=_PIPELINE_BATCH)), **there}
 
 
-def measure(model: str, images: Sequence[ImageFile], threads: int) -> dict[str, Any]:
+def measure(ways: dict[str, _Way], images: Sequence[ImageFile]) -> dict[str, Any]:
     """Milliseconds of every answer, and how far the answers agree with pipeline's."""
-    ways = _ways(model, threads)
     names = list(ways)
     milliseconds: dict[str, list[float]] = {name: [] for name in names}
     answers: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -74,7 +84,7 @@ def measure(model: str, images: Sequence[ImageFile], threads: int) -> dict[str, 
         for turn in range(len(names)):
             name = names[(number + turn) % len(names)]
             started = time.perf_counter()
-            answer = ways[name](str(image.path))
+            answer = ways[name].answer(str(image.path))
             elapsed = (time.perf_counter() - started) * 1000
             if number >= min(_WARM_UP, len(images)):
                 milliseconds[name].append(elapsed)
@@ -103,6 +113,18 @@ def _summary(
         "accuracy": float(np.mean([label == image.label for label, image in zip(said, images, strict=True)])),
         "largest_log_probability_difference": float(max(apart)),
     }
+
+
+def throughput(ways: dict[str, _Way], images: Sequence[ImageFile]) -> dict[str, list[float]]:
+    """Images a second when all are given in one list, once per turn."""
+    paths = [str(image.path) for image in images]
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(_LISTS):
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way.all_of(paths)
+            found[name].append(len(paths) / (time.perf_counter() - started))
+    return found
 
 
 def cold_start(model: str, image: str) -> dict[str, dict[str, float]]:
@@ -134,7 +156,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if served_file(Path(options.model)) is None:
         raise ConfigError(f"{options.model} has no ONNX file: give a folder that train.py left, or a release of it.")
     images = _images(options.data_dir, options.images)
-    found = measure(options.model, images, options.threads)
+    ways = _ways(options.model, options.threads)
+    found, lists = measure(ways, images), throughput(ways, images)
     cold = cold_start(options.model, str(images[0].path))
     print(f"{len(images)} files, {options.threads} threads, {describe()['cpu']}\n")
     print(
@@ -147,12 +170,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             f"{f['accuracy']:>10.4f}{f['largest_log_probability_difference']:>20.2g}"
         )
     print()
+    for name, speeds in lists.items():
+        spread = f"({min(speeds):.1f} to {max(speeds):.1f})"
+        print(f"all in one list, {name:<18}{np.median(speeds):>6.1f} images/s {spread}")
+    print()
     for name, c in cold.items():
         print(f"cold start, {name:<10}{c['seconds']:>6.2f} s{c['megabytes']:>8.0f} MB")
     sizes = {p.name: p.stat().st_size / 1e6 for p in (Path(options.model) / "onnx").glob("*.onnx")}
     print("\n" + "\n".join(f"{name:<24}{size:>6.1f} MB" for name, size in sorted(sizes.items())))
     if options.json:
-        record = {"n": len(images), "threads": options.threads, "hardware": describe(), "answers": found, "cold": cold}
+        record = {"n": len(images), "threads": options.threads, "hardware": describe(), "answers": found}
+        record |= {"images_per_second": lists, "cold": cold}
         Path(options.json).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 

@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, overload
 
@@ -26,7 +27,7 @@ from brain_mri.guard import SETTINGS as GUARD_FILE
 from brain_mri.guard import STATISTICS as GUARD_STATISTICS
 from brain_mri.guard import Guard, joined
 from brain_mri.images import read_image
-from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, Float32, OnnxModel, served_file
+from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, Float32, OnnxModel, served_file, usable_cores
 from brain_mri.volumes import Slices, read_slices
 
 NOTICE = "Research and teaching only, never diagnosis."
@@ -99,13 +100,16 @@ class BrainMRIClassifier:
     @overload
     def predict(self, source: list[Source]) -> list[Prediction]: ...
     def predict(self, source: Source | list[Source]) -> Prediction | list[Prediction]:
-        """Classify a picture (path, bytes or PIL image), or each of a list of them.
+        """Classify a picture (path, bytes or PIL image), or each of a list, as many at a time as there are cores.
 
         Raises:
             ImageError: not a picture that can be read, or too large.
         """
         if isinstance(source, list):
-            return [self.predict(one) for one in source]
+            # one PIL image may be there twice, and two threads can't load it at once
+            read = [read_image(one) if isinstance(one, Image.Image) else one for one in source]
+            with ThreadPoolExecutor(usable_cores()) as threads:
+                return list(threads.map(self.predict, read))
         started = time.perf_counter()
         image = read_image(source)
         name = Path(source).name if isinstance(source, str | Path) else "picture"

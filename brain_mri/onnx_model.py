@@ -15,6 +15,7 @@ import onnxruntime
 from PIL import Image
 
 from brain_mri.errors import ConfigError
+from brain_mri.images import one_channel
 
 FLOAT32_FILE = "onnx/model.onnx"
 INT8_FILE = "onnx/model_quantized.onnx"  # the name that Transformers.js looks for
@@ -82,9 +83,9 @@ class OnnxModel:
 
     def pixel_values(self, image: Image.Image) -> Float32:
         """Resize, rescale and normalise a picture as the model's own image processor does; (3, size, size)."""
-        resized = image.convert("RGB").resize((self.size, self.size), Image.Resampling(self._about["resample"]))
+        resized = one_channel(image).resize((self.size, self.size), Image.Resampling(self._about["resample"]))
         mean, std = self._scale
-        values = np.asarray(resized).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
+        values = np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
         return (values - mean) / std
 
     def run(self, pixel_values: Float32) -> dict[str, Float32]:

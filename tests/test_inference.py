@@ -53,6 +53,20 @@ def test_path_bytes_and_image_are_one_and_a_list_is_several(classifier: BrainMRI
     assert first.name == path.name, "a file's own name, not where it lies"
 
 
+def test_a_list_is_answered_in_its_own_order_and_may_hold_a_picture_twice(
+    classifier: BrainMRIClassifier, slices: list[Path], tmp_path: Path
+) -> None:
+    alone = [classifier.predict(path).probabilities for path in slices]
+    assert [found.probabilities for found in classifier.predict(list(slices))] == alone
+    with Image.open(slices[0]) as lazy:  # not decoded yet; two threads must not do it at once
+        assert [found.probabilities for found in classifier.predict([lazy] * 8)] == [alone[0]] * 8
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(slices[0].read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        classifier.predict([slices[0], broken, slices[1]])
+    assert classifier.predict([]) == []
+
+
 def test_the_prediction_set_and_the_refusals_are_those_of_the_stored_thresholds(
     guided_model: Path, tmp_path: Path, slices: list[Path]
 ) -> None:
