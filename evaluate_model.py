@@ -20,7 +20,7 @@ from brain_mri.ensemble import PREDICTIONS
 from brain_mri.errors import run_command
 from brain_mri.evaluation import CALIBRATION
 from brain_mri.files import read_json, write_json
-from brain_mri.hardware import join_launch
+from brain_mri.hardware import join_launch, keep_freed_memory
 from brain_mri.scores import format_table
 
 
@@ -28,6 +28,7 @@ def main() -> None:
     """Parse, load the model, read the images, predict, judge, draw, write."""
     started = time.time()
     join_launch()
+    keep_freed_memory()
     args, data_args = parse([EvaluationArguments, DataArguments], description=__doc__, positional="model_dir")
     run.set_up_console()
     model, preprocessing = evaluation.load_model(args)

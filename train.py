@@ -19,7 +19,7 @@ from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, 
 from brain_mri.data import prepare_images, split_images
 from brain_mri.errors import run_command
 from brain_mri.evaluation import predict
-from brain_mri.hardware import join_launch, same_in_all_processes
+from brain_mri.hardware import join_launch, keep_freed_memory, same_in_all_processes
 from brain_mri.models import build_config, build_model, build_processor
 from brain_mri.search import search
 from brain_mri.streaming import keep_record, known_images, open_stream
@@ -31,6 +31,7 @@ def main() -> None:
     """Parse, seed, read the data, audit it, build, train, save."""
     started = time.time()
     join_launch()
+    keep_freed_memory()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
     destination = hub.destination_of(training_args)

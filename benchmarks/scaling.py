@@ -159,7 +159,7 @@ def worker(folder: Path, steps: int, words: Sequence[str]) -> None:
 
     from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
     from brain_mri.data import prepare_images, split_images
-    from brain_mri.hardware import join_launch
+    from brain_mri.hardware import join_launch, keep_freed_memory
     from brain_mri.models import build_config, build_model, build_processor
     from brain_mri.phantom import write_phantoms
     from brain_mri.run import set_up_console
@@ -167,6 +167,7 @@ def worker(folder: Path, steps: int, words: Sequence[str]) -> None:
     from brain_mri.transforms import Preprocessing
 
     join_launch()
+    keep_freed_memory()
     data = folder / "phantoms"
     with PartialState().main_process_first():
         if PartialState().is_main_process:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -57,3 +60,28 @@ def test_compiling_without_a_compiler_is_said_before_anything_is_read(monkeypatc
     hardware.check_compiler(torch_compile=False)
     with pytest.raises(ConfigError, match=r"install g\+\+ or give --torch_compile false"):
         hardware.check_compiler(torch_compile=True)
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc" or torch.accelerator.is_available(), reason="another allocator, or a GPU"
+)
+def test_memory_that_a_step_frees_is_kept_for_the_next_unless_the_environment_says_otherwise() -> None:
+    code = """
+import resource, sys, torch
+from brain_mri.hardware import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+def new_pages():
+    torch.ones(16_000_000)  # 64 MB, freed at once
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+first = new_pages()
+print([new_pages() for _ in range(10)][-1] - first)
+"""
+
+    def pages(word: str, **variables: str) -> int:
+        words = [sys.executable, "-c", code, word]
+        return int(subprocess.run(words, env=os.environ | variables, check=True, capture_output=True).stdout)
+
+    default = pages("as it is")
+    assert pages("kept") < default / 10
+    assert pages("kept", MALLOC_ARENA_MAX="2") > default / 2
