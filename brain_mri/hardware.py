@@ -21,7 +21,8 @@ _TWO_PROCESSES = "accelerate launch --config_file configs/accelerate/cpu_two_pro
 _MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # of mpirun, as accelerate reads them
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-_LARGEST = 2**30  # bytes: no tensor of a step is larger
+_LARGEST = 2**31 - 1  # bytes, of one block
+_NEVER = -1
 
 
 def keep_freed_memory() -> None:
@@ -34,7 +35,7 @@ def keep_freed_memory() -> None:
     if platform.libc_ver()[0] == "glibc" and not chosen and not torch.accelerator.is_available():
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-        libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST)
+        libc.mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
 def autocast_dtype(precision: str, device: torch.device, model: nn.Module) -> torch.dtype | None:
