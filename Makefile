@@ -36,11 +36,11 @@ train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DA
 	$(BIN)/accelerate launch train.py configs/$(or $(RECIPE),efficientnet).yaml --data_dir $(DATA)
 
 results: $(VENV)/.installed ## the README's table of results, from the stored records
-	@$(BIN)/python -m brain_mri.results $(wildcard release results/*)
+	@$(BIN)/python -m brain_mri.reporting.tables $(wildcard release results/*)
 
 release: $(VENV)/.installed ## release/ and model_card.md: make release MODEL=<folder> DATA_LICENSE="<licence, authors>"
 	@test -n "$(MODEL)" || { echo "which model? make release MODEL=<the folder that train.py left> DATA_LICENSE=..."; exit 2; }
-	$(BIN)/python -m brain_mri.release $(MODEL) release --card model_card.md --data_license "$(DATA_LICENSE)"
+	$(BIN)/python -m brain_mri.hub.release $(MODEL) release --card model_card.md --data_license "$(DATA_LICENSE)"
 
 test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_MRI_DATA names their folder
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -13,15 +13,27 @@ from pathlib import Path
 
 from accelerate import PartialState
 
-from brain_mri import evaluation, protocols, run
-from brain_mri.arguments import DataArguments, EvaluationArguments, parse
-from brain_mri.data import fingerprint, prepare_images
-from brain_mri.ensemble import PREDICTIONS
+from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.data.prepare import fingerprint, prepare_images
 from brain_mri.errors import run_command
-from brain_mri.evaluation import CALIBRATION
-from brain_mri.files import read_json, write_json
-from brain_mri.hardware import join_launch, keep_freed_memory
-from brain_mri.scores import format_table
+from brain_mri.evaluation import results
+from brain_mri.evaluation.figures import draw, draw_mistakes
+from brain_mri.evaluation.predict import answers, label_names_of, load_model, predict
+from brain_mri.evaluation.results import adopt_patient_wise, write_model_card
+from brain_mri.evaluation.test_images import (
+    images_to_judge,
+    output_files,
+    run_record,
+    trained_split_options,
+    with_model_labels,
+)
+from brain_mri.metrics.scores import format_table
+from brain_mri.model_folder import CALIBRATION, PREDICTIONS
+from brain_mri.utils.argument_parser import parse
+from brain_mri.utils.distributed import join_launch
+from brain_mri.utils.files import read_json, write_json
+from brain_mri.utils.hardware import keep_freed_memory
+from brain_mri.utils.logging import set_up_console
 
 
 def main() -> None:
@@ -30,34 +42,34 @@ def main() -> None:
     join_launch()
     keep_freed_memory()
     args, data_args = parse([EvaluationArguments, DataArguments], description=__doc__, positional="model_dir")
-    run.set_up_console()
-    model, preprocessing = evaluation.load_model(args)
-    record = evaluation.run_record(args.model_dir)
-    data_args = evaluation.trained_split_options(data_args, record)
+    set_up_console()
+    model, preprocessing = load_model(args)
+    record = run_record(args.model_dir)
+    data_args = trained_split_options(data_args, record)
 
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
-        rows, which = evaluation.images_to_judge(images, data_args, record)
-    rows = evaluation.with_model_labels(rows, images.label_names, model)
-    predictions = evaluation.predict(model, rows, preprocessing, args.batch_size)
+        rows, which = images_to_judge(images, data_args, record)
+    rows = with_model_labels(rows, images.label_names, model)
+    predictions = predict(model, rows, preprocessing, args.batch_size)
 
     if PartialState().is_main_process:
-        names = evaluation.label_names_of(model)
+        names = label_names_of(model)
         data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
         is_own = not record or record["data_fingerprint"] == data["fingerprint"]
-        figures = protocols.figures(predictions, rows, names, args.model_dir, audited=is_own)
-        if is_own and (control := protocols.shortcut(images, rows, names)):
+        figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own)
+        if is_own and (control := results.shortcut(images, rows, names)):
             figures["shortcut"] = control
-        folder, results = evaluation.output_files(args, None if is_own else data["name"])
-        evaluation.draw(predictions, figures["scores"], folder, read_json(Path(args.model_dir) / CALIBRATION))
-        evaluation.draw_mistakes(predictions, rows, names, preprocessing.size, folder)
-        evaluation.answers(predictions, rows, names).save(folder / PREDICTIONS)
+        folder, results_file = output_files(args, None if is_own else data["name"])
+        draw(predictions, figures["scores"], folder, read_json(Path(args.model_dir) / CALIBRATION))
+        draw_mistakes(predictions, rows, names, preprocessing.size, folder)
+        answers(predictions, rows, names).save(folder / PREDICTIONS)
         about = {"model": Path(args.model_dir).name, "images": which, "data": data}
         effort = {"seconds": round(time.time() - started, 1), "processes": PartialState().num_processes}
-        write_json(about | effort | figures, results)
-        run.adopt_patient_wise(args.patient_wise, results.parent)
-        run.write_model_card(args.model_dir)
-        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {results}")
+        write_json(about | effort | figures, results_file)
+        adopt_patient_wise(args.patient_wise, results_file.parent)
+        write_model_card(args.model_dir)
+        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {results_file}")
 
 
 if __name__ == "__main__":

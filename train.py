@@ -14,17 +14,21 @@ import time
 from accelerate import PartialState
 from transformers import TrainingArguments
 
-from brain_mri import finishing, hub, run, stages
-from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
-from brain_mri.data import prepare_images, split_images
+from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+from brain_mri.data.prepare import prepare_images, split_images
+from brain_mri.data.streaming import keep_record, known_images, open_stream
+from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import run_command
-from brain_mri.evaluation import predict
-from brain_mri.hardware import join_launch, keep_freed_memory, same_in_all_processes
-from brain_mri.models import build_config, build_model, build_processor
-from brain_mri.search import search
-from brain_mri.streaming import keep_record, known_images, open_stream
-from brain_mri.training_setup import build_trainer
-from brain_mri.transforms import Preprocessing
+from brain_mri.evaluation.predict import predict
+from brain_mri.evaluation.results import write_model_card
+from brain_mri.hub import publish
+from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.training import finalize, lineage, run
+from brain_mri.training.build import build_trainer
+from brain_mri.training.search import search
+from brain_mri.utils.argument_parser import parse
+from brain_mri.utils.distributed import join_launch, same_in_all_processes
+from brain_mri.utils.hardware import keep_freed_memory
 
 
 def main() -> None:
@@ -34,7 +38,7 @@ def main() -> None:
     keep_freed_memory()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     data_args, model_args, recipe, training_args = parse(kinds, description=__doc__)
-    destination = hub.destination_of(training_args)
+    destination = publish.destination_of(training_args)
     folder = run.begin(training_args)
     checkpoint = same_in_all_processes(run.checkpoint_to_resume(training_args))
 
@@ -56,25 +60,25 @@ def main() -> None:
     trainer.add_callback(clock := run.Clock(folder, started))
     trainer.train(checkpoint)
 
-    model = finishing.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
-    finishing.discard_products(folder)
+    model = finalize.refine(trainer.model, splits["validation"], preprocessing, recipe.final_output_stride)
+    finalize.discard_products(folder)
     validation = splits["validation"]
     if data_args.train_on_validation:
-        stages.carry_over(model_args.model, folder)
+        lineage.carry_over(model_args.model, folder)
     else:
         predictions = predict(model, validation, preprocessing)
-        finishing.calibrate(model, predictions, folder)
-        finishing.judge_evidence(predictions, validation, images.label_names, folder)
-    finishing.save_model(model, preprocessing, folder)
+        finalize.calibrate(model, predictions, folder)
+        finalize.judge_evidence(predictions, validation, images.label_names, folder)
+    finalize.save_model(model, preprocessing, folder)
     if recipe.export:
-        finishing.export(model, validation, preprocessing, folder)
-        finishing.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
+        finalize.export(model, validation, preprocessing, folder)
+        finalize.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [data_args, model_args, recipe, training_args], clock.seconds)
-    run.write_model_card(folder)
+    write_model_card(folder)
     run.finish(trainer, folder)
     if destination and PartialState().is_main_process:
-        print(*hub.publish_trained(folder, destination), sep="\n")
+        print(*publish.publish_trained(folder, destination), sep="\n")
 
 
 if __name__ == "__main__":

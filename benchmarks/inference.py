@@ -1,6 +1,6 @@
 """A picture file to an answer: `pipeline` (eager) against the ONNX files with evidence map, prediction set and guard.
 
-    python benchmarks/inference.py MODEL_FOLDER --data_dir FOLDER [--images 200] [--threads 2] [--json out.json]
+    python -m benchmarks.inference MODEL_FOLDER --data_dir FOLDER [--images 200] [--threads 2] [--json out.json]
 
 All ways answer every file in turn, in one process, so that what else the machine does falls on all alike; the order
 changes from file to file. Then each is given all files in one list, three times in turn. FOLDER is one that train.py
@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from transformers import pipeline
 
+from brain_mri.data.image_folder import ImageFile, scan_folder
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.hardware import describe
-from brain_mri.inference import BrainMRIClassifier
-from brain_mri.layout import ImageFile, scan_folder
-from brain_mri.onnx_model import FLOAT32_FILE, INT8_FILE, served_file
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, served_file
+from brain_mri.utils.hardware import describe
 
 _WARM_UP = 5
 _COLD_STARTS = 3
@@ -58,7 +58,8 @@ class _Way:
     all_of: Callable[[list[str]], object]
 
 
-def _ways(model: str, threads: int) -> dict[str, _Way]:
+def ways_to_answer(model: str, threads: int) -> dict[str, _Way]:
+    """The functions to time, by name: `pipeline`, and each ONNX file that the model folder has."""
     torch.set_num_threads(threads)
     classify = pipeline("image-classification", model=model, device="cpu")
     labels = len(classify.model.config.id2label)
@@ -156,7 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if served_file(Path(options.model)) is None:
         raise ConfigError(f"{options.model} has no ONNX file: give a folder that train.py left, or a release of it.")
     images = _images(options.data_dir, options.images)
-    ways = _ways(options.model, options.threads)
+    ways = ways_to_answer(options.model, options.threads)
     found, lists = measure(ways, images), throughput(ways, images)
     cold = cold_start(options.model, str(images[0].path))
     print(f"{len(images)} files, {options.threads} threads, {describe()['cpu']}\n")

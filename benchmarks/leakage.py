@@ -1,6 +1,6 @@
 """How well the leakage audit finds planted copies, and how its search grows.
 
-    python benchmarks/leakage.py [--data_dir DATA_DIR] [--images 400] [--sizes 7000 70000]
+    python -m benchmarks.leakage [--data_dir DATA_DIR] [--images 400] [--sizes 7000 70000]
 
 Recall: copies whose original is found. Precision: share of the found pairs of a copy and an original that belong
 together; the originals are of different patients where known, and no twins of each other. Without --data_dir the
@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scipy.fft import idctn
 
-from brain_mri.duplicates import SIDE, clusters, near_duplicate_pairs, orient, thumbnail
+from brain_mri.data.duplicates import SIDE, clusters, near_duplicate_pairs, orient, thumbnail
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.images import read_image
+from brain_mri.io.images import read_image
 from brain_mri.labels import LABELS
-from brain_mri.layout import scan_folder
-from brain_mri.phantom import draw_phantom
+from brain_mri.phantom.dataset import draw_phantom
 
 Bytes = NDArray[np.uint8]
 

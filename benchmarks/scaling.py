@@ -1,7 +1,7 @@
 """How training scales with processes: measured with one and two on this CPU, computed for 8 GPUs and for two machines.
 
-    python benchmarks/scaling.py measured [configs/small_cnn.yaml] [--steps 20] [any option of train.py]
-    python benchmarks/scaling.py computed [--step_ms 10 30 100] [--intra_gbps 3600] [--inter_gbps 100]
+    python -m benchmarks.scaling measured [configs/small_cnn.yaml] [--steps 20] [any option of train.py]
+    python -m benchmarks.scaling computed [--step_ms 10 30 100] [--intra_gbps 3600] [--inter_gbps 100]
 
 measured: the loop of train.py on synthetic phantoms, random weights, median of the steps after a warm-up; each line is
 a launch of its own, by torchrun. Wants a machine that does nothing else. computed: a ring all-reduce of the gradients
@@ -105,9 +105,10 @@ def _parameters(recipe: str) -> int:
     import torch
     from transformers import AutoModelForImageClassification, TrainingArguments
 
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
+    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
     from brain_mri.labels import LABELS
-    from brain_mri.models import build_config
+    from brain_mri.models.build import build_config
+    from brain_mri.utils.argument_parser import parse
 
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     words = [str(_ROOT / "configs" / f"{recipe}.yaml"), "--pretrained", "false", "--torch_compile", "false"]
@@ -157,14 +158,16 @@ def worker(folder: Path, steps: int, words: Sequence[str]) -> None:
     from accelerate import PartialState
     from transformers import TrainingArguments
 
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
-    from brain_mri.data import prepare_images, split_images
-    from brain_mri.hardware import join_launch, keep_freed_memory
-    from brain_mri.models import build_config, build_model, build_processor
-    from brain_mri.phantom import write_phantoms
-    from brain_mri.run import set_up_console
-    from brain_mri.training_setup import build_trainer
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+    from brain_mri.data.prepare import prepare_images, split_images
+    from brain_mri.data.transforms import Preprocessing
+    from brain_mri.models.build import build_config, build_model, build_processor
+    from brain_mri.phantom.dataset import write_phantoms
+    from brain_mri.training.build import build_trainer
+    from brain_mri.utils.argument_parser import parse
+    from brain_mri.utils.distributed import join_launch
+    from brain_mri.utils.hardware import keep_freed_memory
+    from brain_mri.utils.logging import set_up_console
 
     join_launch()
     keep_freed_memory()

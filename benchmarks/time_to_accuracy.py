@@ -1,6 +1,6 @@
 """How long a trainer waits until train.py is as good as the recipe that everyone copies.
 
-    python benchmarks/time_to_accuracy.py configs/efficientnet_fast.yaml --data_dir FOLDER [--seeds 0 1 2] [--epochs 4]
+    python -m benchmarks.time_to_accuracy configs/efficientnet_fast.yaml --data_dir FOLDER [--seeds 0 1 2] [--epochs 4]
         [--processes 2] [any option of train.py, such as --num_train_epochs 3 --image_size 128]
 
 The plain recipe: the same network and starting weights, torchvision's ImageFolder and transforms, float32, NCHW, eager
@@ -44,12 +44,12 @@ def write_split(words: Sequence[str], folder: Path) -> Path:
     """The three splits as train.py makes them, written out as links, so that both recipes see the same."""
     from transformers import TrainingArguments
 
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
-    from brain_mri.data import prepare_images, split_images
-    from brain_mri.folds import lay_out
-    from brain_mri.layout import scan_folder
-    from brain_mri.models import build_config, build_processor
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+    from brain_mri.data.image_folder import lay_out, scan_folder
+    from brain_mri.data.prepare import prepare_images, split_images
+    from brain_mri.data.transforms import Preprocessing
+    from brain_mri.models.build import build_config, build_processor
+    from brain_mri.utils.argument_parser import parse
 
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     data_args, model_args, _, _ = parse(kinds, argv=[*words, "--output_dir", str(folder / "none")], description="")
@@ -69,9 +69,10 @@ def plain(words: Sequence[str], data: Path, epochs: int, seed: int) -> None:
     from torchvision import datasets, transforms
     from transformers import TrainingArguments
 
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
-    from brain_mri.models import build_config, build_model, build_processor
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+    from brain_mri.data.transforms import Preprocessing
+    from brain_mri.models.build import build_config, build_model, build_processor
+    from brain_mri.utils.argument_parser import parse
 
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
     _, model_args, _, _ = parse(kinds, argv=[*words, "--output_dir", str(data.parent / "plain")], description="")

@@ -1,8 +1,8 @@
 """How near train.py's own loop comes to the ceiling, how long it takes to its first step, how memory grows.
 
-    python benchmarks/training.py throughput configs/resnet50.yaml [--steps 12] [any option of train.py]
-    python benchmarks/training.py startup configs/efficientnet.yaml --data_dir FOLDER [--repeats 3]
-    python benchmarks/training.py memory configs/quickstart.yaml [--images 7000 70000]
+    python -m benchmarks.training throughput configs/resnet50.yaml [--steps 12] [any option of train.py]
+    python -m benchmarks.training startup configs/efficientnet.yaml --data_dir FOLDER [--repeats 3]
+    python -m benchmarks.training memory configs/quickstart.yaml [--images 7000 70000]
 
 throughput: the loop of train.py; the ceiling, which is the same model, number format, compiler and batch on tensors
 that lie in memory already (forward, backward, optimizer step and nothing else), before and after it; and the recipe
@@ -55,12 +55,13 @@ def throughput(words: Sequence[str], steps: int) -> str:
     """The table of the three."""
     from transformers import TrainingArguments
 
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments, parse
-    from brain_mri.data import prepare_images, split_images
-    from brain_mri.hardware import keep_freed_memory
-    from brain_mri.models import build_config, build_processor
-    from brain_mri.phantom import write_phantoms
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+    from brain_mri.data.prepare import prepare_images, split_images
+    from brain_mri.data.transforms import Preprocessing
+    from brain_mri.models.build import build_config, build_processor
+    from brain_mri.phantom.dataset import write_phantoms
+    from brain_mri.utils.argument_parser import parse
+    from brain_mri.utils.hardware import keep_freed_memory
 
     with tempfile.TemporaryDirectory() as folder:
         os.environ["HF_DATASETS_CACHE"] = f"{folder}/cache"
@@ -90,7 +91,7 @@ class _Maker:
     def _model(self) -> object:
         import torch
 
-        from brain_mri.models import build_config, build_model
+        from brain_mri.models.build import build_config, build_model
 
         torch._dynamo.reset()  # a graph compiled for a network without hooks would serve the next, which has one
         return build_model(build_config(self.model_args), self.model_args, self.label_names).train()
@@ -99,7 +100,7 @@ class _Maker:
         """train.py's own: its trainer on its prepared pixels."""
         from transformers import TrainerCallback
 
-        from brain_mri.training_setup import build_trainer
+        from brain_mri.training.build import build_trainer
 
         moments: list[float] = []
 
@@ -116,9 +117,9 @@ class _Maker:
         """Forward, backward and step on one batch that lies in memory, on the device, normalised."""
         import torch
 
-        from brain_mri.hardware import autocast_dtype
-        from brain_mri.models import hold_frozen_statistics
-        from brain_mri.optim import parameter_groups
+        from brain_mri.models.layers import hold_frozen_statistics
+        from brain_mri.training.optim import parameter_groups
+        from brain_mri.utils.hardware import autocast_dtype
 
         device = self.args.device
         layout = torch.channels_last if self.recipe.channels_last else torch.contiguous_format

@@ -7,8 +7,8 @@ import argparse
 from transformers import pipeline
 from transformers.utils import logging as transformers_logging
 
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import DataError, run_command
-from brain_mri.layout import scan_folder
 
 
 def main() -> None:

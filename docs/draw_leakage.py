@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from brain_mri.duplicates import ORIENTATIONS, THRESHOLD, orient, thumbnail
-from brain_mri.layout import scan_folder
+from brain_mri.data.duplicates import ORIENTATIONS, THRESHOLD, orient, thumbnail
+from brain_mri.data.image_folder import scan_folder
 
 _EDGES = np.array([0.0, 0.80, 0.85, 0.90, 0.93, 0.96, THRESHOLD, 0.99, 0.995, 0.999, 1.0])
 

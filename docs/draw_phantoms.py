@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from brain_mri.labels import LABELS
-from brain_mri.phantom import PLANES, draw_phantom
+from brain_mri.phantom.dataset import PLANES, draw_phantom
 
 _SIZE = 160
 

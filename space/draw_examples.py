@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from brain_mri.labels import LABELS
-from brain_mri.phantom import draw_phantom
+from brain_mri.phantom.dataset import draw_phantom
 
 FOLDER = Path(__file__).resolve().parent / "examples"
 SIZE = 192

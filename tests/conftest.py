@@ -15,13 +15,13 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 import datasets
 import pytest
 
-from brain_mri.phantom import write_phantoms
+from brain_mri.phantom.dataset import write_phantoms
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
-    from hub_state import TinyHub
+    from support.hub_state import TinyHub
 
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.data.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
 
@@ -59,7 +59,7 @@ def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture
 def model(guided_model: Path, tmp_path: Path) -> Path:
     """A copy of that folder's published part, which a test may change."""
-    from brain_mri.release import copy_published
+    from brain_mri.hub.release import copy_published
 
     return copy_published(guided_model, tmp_path / "model")[0].parent
 
@@ -67,10 +67,10 @@ def model(guided_model: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def preprocessing() -> Preprocessing:
     """That of the network of `small_training`."""
-    from small_training import MODEL
+    from support.small_training import MODEL
 
-    from brain_mri.models import build_config, build_processor
-    from brain_mri.transforms import Preprocessing
+    from brain_mri.data.transforms import Preprocessing
+    from brain_mri.models.build import build_config, build_processor
 
     return Preprocessing.of(build_processor(build_config(MODEL), MODEL))
 
@@ -79,7 +79,7 @@ def preprocessing() -> Preprocessing:
 def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
     """The phantoms, prepared for it."""
     from brain_mri.arguments import DataArguments
-    from brain_mri.data import prepare_images, split_images
+    from brain_mri.data.prepare import prepare_images, split_images
 
     args = DataArguments(data_dir=str(phantoms))
     return split_images(prepare_images(args, preprocessing), args)
@@ -95,7 +95,7 @@ def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[TinyHub]:
-    from hub_server import tiny_hub
+    from support.hub_server import tiny_hub
 
     with tiny_hub(tmp_path / "hub") as running:
         yield running

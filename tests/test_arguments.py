@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from transformers import TrainingArguments
 
-from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
+from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments
 from brain_mri.errors import ConfigError
+from brain_mri.utils.argument_parser import parse
 
 _ALL = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
 _RECIPES = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))

@@ -16,16 +16,18 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainingArguments, pipeline
 
-from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments, parse
-from brain_mri.data import prepare_images
-from brain_mri.ensemble import PREDICTIONS, Answers
-from brain_mri.evaluation import load_model, predict
-from brain_mri.finishing import save_model
+from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments
+from brain_mri.data.prepare import prepare_images
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.evaluation.predict import load_model, predict
+from brain_mri.evaluation.prediction_table import Answers
 from brain_mri.labels import LABELS
-from brain_mri.models import build_config, build_model, build_processor
-from brain_mri.phantom import write_phantoms
-from brain_mri.scores import score
-from brain_mri.transforms import Preprocessing
+from brain_mri.metrics.scores import score
+from brain_mri.model_folder import PREDICTIONS
+from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.phantom.dataset import write_phantoms
+from brain_mri.training.finalize import save_model
+from brain_mri.utils.argument_parser import parse
 
 _ROOT = Path(__file__).parents[1]
 _QUICK = ["--num_train_epochs", "2", "--image_size", "32", "--preprocessing_workers", "1", "--save_total_limit", "5"]

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from brain_mri.inference import BrainMRIClassifier
-from brain_mri.onnx_model import INT8_FILE
-from brain_mri.phantom import draw_phantom
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.model_folder import INT8_FILE
+from brain_mri.phantom.dataset import draw_phantom
 
 _ROOT = Path(__file__).parents[1]
 _RUN = """

@@ -17,16 +17,20 @@ import httpx
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
-from space_server import grey, serving, write_model
+from support.space_server import grey, serving, write_model
 
 from brain_mri.arguments import ModelArguments
-from brain_mri.finishing import save_model
+from brain_mri.data.transforms import Preprocessing
 from brain_mri.labels import LABELS
-from brain_mri.models import build_config, build_model, build_processor
-from brain_mri.transforms import Preprocessing
+from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.training.finalize import save_model
 
 _ROOT = Path(__file__).parents[1]
-_BLOCKED = {"PYTHONPATH": str(_ROOT / "tests" / "no_pickle"), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+_BLOCKED = {
+    "PYTHONPATH": str(_ROOT / "tests" / "support" / "no_pickle"),
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
 _ENDED = 86  # how no_pickle/sitecustomize.py ends a process that unpickles
 _MEGABYTES = 16
 
@@ -93,9 +97,9 @@ def test_evaluation_unpickles_nothing(torch_model: Path, phantoms: Path, tmp_pat
 _READ = """
 import sys
 from brain_mri.arguments import DataArguments, ModelArguments
-from brain_mri.data import prepare_images
-from brain_mri.models import build_config, build_processor
-from brain_mri.transforms import Preprocessing
+from brain_mri.data.prepare import prepare_images
+from brain_mri.models.build import build_config, build_processor
+from brain_mri.data.transforms import Preprocessing
 model = ModelArguments("timm/resnet18.a1_in1k", pretrained=False, image_size=32)
 preprocessing = Preprocessing.of(build_processor(build_config(model), model))
 print(len(prepare_images(DataArguments(data_dir=sys.argv[1], preprocessing_workers=2), preprocessing).rows))

@@ -1,7 +1,7 @@
 """The figures said about a model, each an `evaluate` module in a file of its own, loaded from its path, offline.
 
 `evaluate.load("accuracy")` asks the Hub; `evaluate.load("brain_mri/metrics/accuracy.py")` does not. The formulas are in
-`formulas.py`, weighted, so that the bootstrap of `brain_mri.scores` uses the very same ones.
+`formulas.py`, weighted, so that the bootstrap of `brain_mri.metrics.scores` uses the very same ones.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from brain_mri.metrics import formulas
-from brain_mri.metrics.base import ScalarMetric
+from brain_mri.metrics.metric import ScalarMetric
 
 
 class BalancedAccuracy(ScalarMetric):

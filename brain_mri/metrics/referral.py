@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from brain_mri.metrics import formulas
-from brain_mri.metrics.base import ProbabilityMetric
 from brain_mri.metrics.cases import FloatArray
+from brain_mri.metrics.metric import ProbabilityMetric
 
 
 class Referral(ProbabilityMetric):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from brain_mri.model_records import ModelRecords, Protocol, protocols
+from brain_mri.model_folder import ModelRecords
+from brain_mri.reporting.protocols import Protocol, protocols
 from page import pictures
 from page.service import Service
 from page.texts import Texts
@@ -135,7 +136,7 @@ def _calibration(records: ModelRecords, t: Texts) -> list[str]:
         )
         shares = {"threshold": t.percent(referral["threshold"]), "referred": t.percent(referral["referred"])}
         lines.append(t("calibration_referral", kept=kept, **shares))
-    # of the file that answers here, where `benchmarks/guard.py` has measured it, else of the float32 weights
+    # of the file that answers here, where `benchmarks/ood/guard.py` has measured it, else of the float32 weights
     if guard := (records.guard_test or {}).get("test") or results.get("guard"):
         lines.append(t("guard_accepted", accepted=t.percent(guard["accepted"], 2)))
     if evidence := results.get("evidence"):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypedDict, cast
 
-from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import BrainMRIError
+from brain_mri.inference.predictions import Prediction, VolumePrediction
 from page.about import about_record
 from page.service import Service, Verdict
 from page.startup import gr

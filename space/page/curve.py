@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from brain_mri.answers import VolumePrediction
+from brain_mri.inference.predictions import VolumePrediction
 from page.service import Service
 from page.texts import Texts
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
-from brain_mri.volumes import read_slices
+from brain_mri.io.volumes import read_slices
 from page import pictures
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples"

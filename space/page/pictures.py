@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from brain_mri.answers import Prediction
+from brain_mri.inference.predictions import Prediction
 
 SHOWN = 640  # pixels: the longest side of a slice on the page
 THUMBNAIL = 56
@@ -111,7 +111,7 @@ def _width(word: str, size: int) -> float:
 
 def strongest_place(prediction: Prediction, label: str) -> str:
     """Where the evidence for a label is strongest, in words of the picture: `top left` ... `middle`."""
-    from brain_mri.overlay import enlarge
+    from brain_mri.inference.overlay import enlarge
 
     assert prediction.evidence is not None  # the caller has asked
     surface = enlarge(prediction.evidence[label], 30, 30)

@@ -13,12 +13,12 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import ConfigError, DataError, ImageError
-from brain_mri.inference import BrainMRIClassifier
-from brain_mri.model_records import ModelRecords, read_records
-from brain_mri.sources import printable
-from brain_mri.volumes import Slices, read_slices
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.io.untrusted import printable
+from brain_mri.io.volumes import Slices, read_slices
+from brain_mri.model_folder import ModelRecords, read_records
 
 Verdict = Literal["answer", "unsure", "stranger"]
 Answer = Prediction | VolumePrediction

@@ -11,8 +11,8 @@ from typing import Any
 
 import jinja2
 
-from brain_mri.answers import Prediction, VolumePrediction
 from brain_mri.errors import BrainMRIError
+from brain_mri.inference.predictions import Prediction, VolumePrediction
 from page import examples, pictures
 from page.curve import curve
 from page.service import HEALTHY, Answer, ExpiredError, Service

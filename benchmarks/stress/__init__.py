@@ -1,0 +1,1 @@
+"""Kills, fuzzing and load: what holds when much goes wrong at once."""

@@ -1,0 +1,122 @@
+"""Twenty people use the page at once for a minute: errors, time to an answer, answers per second, memory over time.
+
+python space/app.py &                                                        the page, on two cores
+python -m benchmarks.stress.space_load http://127.0.0.1:7860 --pid $!               in another terminal: the load
+
+Each user does what the page's button does (send a picture, wait in the queue for the whole answer as HTML), at once
+again and again, which is harsher than people are. Pictures are synthetic phantoms. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+
+import httpx
+import numpy as np
+
+EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "space" / "examples").glob("*.png"))
+
+
+@dataclass
+class Log:
+    """What was measured.
+
+    Attributes:
+        seconds: from sending a picture to its whole answer.
+        errors: what went wrong, in words.
+        memory: (seconds since the start, MiB resident).
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    memory: list[tuple[float, float]] = field(default_factory=list)
+
+
+async def ask(client: httpx.AsyncClient, button: int, picture: Path) -> None:
+    """Do once what the button does.
+
+    Raises:
+        RuntimeError: the page gave no answer.
+    """
+    sent = await client.post("/gradio_api/upload", files={"files": (picture.name, picture.read_bytes())})
+    sent.raise_for_status()
+    file = {"path": sent.json()[0], "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
+    session = uuid.uuid4().hex
+    asked = {"data": [[file]], "fn_index": button, "session_hash": session}
+    (await client.post("/gradio_api/queue/join", json=asked)).raise_for_status()
+    async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
+        async for line in events.aiter_lines():
+            if line.startswith("data:") and (event := json.loads(line[5:]))["msg"] == "process_completed":
+                answer = str(event["output"].get("data", [""])[0])
+                if not event["success"] or "bm-verdict" not in answer:
+                    raise RuntimeError(f"no answer: {json.dumps(event['output'])[:200]}")
+                return
+    raise RuntimeError("the queue closed without an answer")
+
+
+async def user(client: httpx.AsyncClient, button: int, first: int, until: float, log: Log) -> None:
+    """Ask again and again."""
+    for picture in cycle(EXAMPLES[first % len(EXAMPLES) :] + EXAMPLES[: first % len(EXAMPLES)]):
+        started = time.perf_counter()
+        if started > until:
+            return
+        try:
+            await ask(client, button, picture)
+            log.seconds.append(time.perf_counter() - started)
+        except (httpx.HTTPError, RuntimeError) as error:
+            log.errors.append(f"{type(error).__name__}: {error}")
+
+
+async def watch(pid: int | None, until: float, log: Log) -> None:
+    """Read the page's memory every second."""
+    started = time.perf_counter()
+    while pid is not None and (now := time.perf_counter()) < until:
+        resident = int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0])
+        log.memory.append((now - started, resident / 1024))
+        await asyncio.sleep(1)
+
+
+async def measure(url: str, users: int, seconds: float, pid: int | None) -> Log:
+    """Warm up with one answer, then let all users loose."""
+    limits = httpx.Limits(max_connections=3 * users, max_keepalive_connections=users)
+    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+        config = (await client.get("/config")).json()
+        button = next(one["id"] for one in config["dependencies"] if "brainMRI.send" in str(one["js"]))
+        await ask(client, button, EXAMPLES[0])
+        log, until = Log(), time.perf_counter() + seconds
+        crowd = [user(client, button, i, until, log) for i in range(users)]
+        await asyncio.gather(watch(pid, until, log), *crowd)
+    return log
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("url", help="address of the running page")
+    parser.add_argument("--users", type=int, default=20, help="people at once (default: 20)")
+    parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument("--pid", type=int, help="process of the page, to watch its memory (Linux)")
+    options = parser.parse_args()
+    log = asyncio.run(measure(options.url, options.users, options.seconds, options.pid))
+    print("| users | seconds | answers | errors | answers per second | p50 | p95 | slowest |")
+    print("|---:|---:|---:|---:|---:|---:|---:|---:|")
+    p50, p95, slowest = np.quantile(log.seconds or [np.nan], (0.5, 0.95, 1))
+    done = f"{len(log.seconds)} | {len(log.errors)} | {len(log.seconds) / options.seconds:.1f}"
+    print(f"| {options.users} | {options.seconds:.0f} | {done} | {p50:.2f} s | {p95:.2f} s | {slowest:.2f} s |")
+    for error in sorted(set(log.errors)):
+        print(f"\n{log.errors.count(error)} times {error}")
+    if log.memory:
+        every = max(1, len(log.memory) // 6)
+        shown = ", ".join(f"{at:.0f} s {megabytes:.0f} MiB" for at, megabytes in log.memory[::every])
+        print(f"\nMemory: {shown}; at most {max(m for _, m in log.memory):.0f} MiB.")
+
+
+if __name__ == "__main__":
+    main()

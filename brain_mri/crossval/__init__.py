@@ -1,0 +1,1 @@
+"""Patient-wise cross-validation: folds, one run for each, and their summary."""

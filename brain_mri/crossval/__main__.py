@@ -1,0 +1,109 @@
+r"""Patient-wise cross-validation: an ordinary run of train.py and evaluate_model.py per fold, resumable.
+
+    python -m brain_mri.crossval configs/efficientnet.yaml --data_dir <folder> --output_dir outputs/patient_wise
+
+All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
+each image is tested once. The same command goes on where it was stopped; folds may run at the same time on several
+GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
+goes on, in each fold, from that fold's model of the stage before:
+
+    python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
+        --stage_before outputs/patient_wise
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brain_mri.arguments import DataArguments
+from brain_mri.crossval.folds import Plan, build_fold
+from brain_mri.crossval.runner import (
+    _script,
+    _stage_before,
+    run_fold,
+    settle_plan,
+)
+from brain_mri.crossval.summary import format_table, results_file, summarise
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.errors import ConfigError, run_command
+from brain_mri.model_folder import PATIENT_WISE
+from brain_mri.utils import locks
+from brain_mri.utils.files import write_json
+
+
+def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.crossval",
+        description="Patient-wise cross-validation: train.py and evaluate_model.py once per fold; resumable.",
+        epilog="Any other option is handed on to train.py.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("config", help="the recipe, a YAML file of train.py")
+    add("--data_dir", required=True, help="folder of images with a patients.csv; its splits are pooled")
+    add("--output_dir", default="outputs/patient_wise", help=f"folder of the folds and of {PATIENT_WISE}")
+    add("--folds", type=int, default=5, help="how many folds of patients are made; an author's are taken as they are")
+    add("--folds_by", choices=["grouped", "author"], default="grouped", help="make folds, or read --fold_column")
+    add("--fold_column", default="official_fold", help="column of patients.csv with the author's folds, 1, 2, ...")
+    add("--only", type=int, nargs="+", metavar="FOLD", help="run these folds now; default: all that are not finished")
+    add("--stage_before", metavar="FOLDER", help="an --output_dir whose models each fold goes on from; same folds")
+    add("--processes", type=int, default=1, help="of each training; the recipe's batch is divided among them")
+    add("--split_seed", type=int, default=DataArguments.split_seed, help="seed of the folds and held-out splits")
+    add("--twin_threshold", type=float, default=DataArguments.twin_threshold, help="correlation of near-duplicates")
+    options, rest = parser.parse_known_args(argv)
+    DataArguments(twin_threshold=options.twin_threshold)  # refuses what is out of range
+    if not Path(options.config).is_file():
+        raise ConfigError(f"{options.config}: no such configuration file.")
+    shared = ["--split_seed", str(options.split_seed), "--twin_threshold", str(options.twin_threshold)]
+    return options, [*shared, *rest]
+
+
+def _check_start() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("start brain_mri.crossval as one process; --processes says how many train each fold.")
+    _script("train.py")  # before the minute that reading the images takes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fold under way ends too
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("brain_mri").setLevel(logging.INFO)
+
+
+def _describe(plan: Plan) -> str:
+    sizes = ", ".join(f"{size:,}" for size in plan.sizes.values())
+    groups = f"{plan.groups:,} patient groups, the largest of {plan.largest_group:,} images"
+    divided = f"{plan.divided_groups:,} of the groups lie in more than one fold"
+    return f"{len(plan.fold_of):,} images ({groups}) in folds of {sizes}; {divided}"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Plan the folds, run those that are not finished, and write the summary after each."""
+    options, train_options = _parse(argv)
+    _check_start()
+    layout, folder = scan_folder(options.data_dir), Path(options.output_dir)
+    layout.check()
+    with locks.waiting(folder):  # for another start, with other folds, that plans at the same moment
+        plan = settle_plan(options, train_options, layout)
+    if unknown := sorted(set(options.only or ()) - set(plan.sizes)):
+        raise ConfigError(f"--only {unknown[0]}: the folds are {', '.join(map(str, plan.sizes))}.")
+    print(_describe(plan), flush=True)
+    about = {"folds_by": options.folds_by, "seed": options.split_seed, "divided_groups": plan.divided_groups}
+    about["data"] = {"name": layout.root.resolve().name, "fingerprint": layout.fingerprint()}
+    for number in options.only or plan.sizes:
+        if not results_file(folder, number).exists():
+            fold, begin = folder / f"fold{number}", _stage_before(options.stage_before, number)
+            fold.mkdir(parents=True, exist_ok=True)
+            print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
+            build_fold(layout, plan, number, fold / "data")
+            run_fold(fold, options.config, [*train_options, *begin], options.processes)
+        write_json(about | summarise(folder, plan), folder / PATIENT_WISE)
+    print(f"\n{format_table(summarise(folder, plan), plan)}\n\nwritten to {folder / PATIENT_WISE}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,190 @@
+"""Patient-wise cross-validation: an ordinary run of train.py and evaluate_model.py per fold, resumable.
+
+    python -m brain_mri.crossval configs/efficientnet.yaml --data_dir <folder> --output_dir outputs/patient_wise
+
+All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
+each image is tested once. The same command goes on where it was stopped; folds may run at the same time on several
+GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
+goes on, in each fold, from that fold's model of the stage before:
+
+    python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
+        --stage_before outputs/patient_wise
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from brain_mri.arguments import DataArguments
+from brain_mri.crossval.folds import Plan, author_folds, grouped_folds
+from brain_mri.data.image_folder import FolderLayout
+from brain_mri.errors import BrainMRIError, ConfigError
+from brain_mri.utils.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+_PLAN = "plan.json"
+_HELD_OUT_BY = {  # options of train.py that decide which images validation holds
+    name: getattr(DataArguments, name) for name in ("split_seed", "twin_threshold", "validation_fraction")
+}
+_BATCH, _TRAINERS_BATCH = "per_device_train_batch_size", 8
+_SCRIPTS = Path(__file__).resolve().parents[2]
+
+
+def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1) -> None:
+    """Train on `fold/data` and judge, from wherever an earlier attempt was stopped; `fold/log.txt` has all they say.
+
+    Args:
+        fold: its folder.
+        config: the recipe, a YAML file.
+        options: further options of train.py.
+        processes: of each script; the recipe's batch is divided among them.
+
+    Raises:
+        ConfigError: the batch can't be divided so.
+        BrainMRIError: one of the scripts failed.
+    """
+    data, model = fold / "data", fold / "model"
+    if not (model / "run.json").exists():  # what train.py writes last
+        where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint", "--export", "false"]
+        _call("train.py", [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
+    _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold, processes)
+    shutil.rmtree(fold / "cache", ignore_errors=True)
+
+
+def _divided_batch(config: str, options: Sequence[str], processes: int) -> list[str]:
+    """The option that keeps the global batch of one process."""
+    if processes == 1:
+        return []
+    recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
+    batch = _value(options, _BATCH, recipe.get(_BATCH, _TRAINERS_BATCH))
+    if batch % processes:
+        raise ConfigError(f"--processes {processes}: a batch of {batch} can't be divided among them.")
+    return [f"--{_BATCH}", str(batch // processes)]
+
+
+def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None:
+    log = fold / "log.txt"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command = [sys.executable, *(launcher if processes > 1 else []), str(_script(script)), *words]
+    with log.open("a", encoding="utf-8") as lines:
+        # each fold has links, so pixels, of its own: kept until it is done, not in the user's cache for ever
+        environment = os.environ | {"HF_DATASETS_CACHE": str((fold / "cache").resolve())}
+        code = _run(command, lines, environment)
+    if code:
+        said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        last = said[-1].strip().removeprefix("error: ") if said else f"exit code {code}"
+        raise BrainMRIError(f"{script} failed in {fold.name} ({last}): see {log}; the same command goes on from there.")
+
+
+def _run(command: list[str], lines: IO[str], environment: dict[str, str]) -> int:
+    """Its exit code. A launcher and its processes are one group, so that none goes on when this command is ended."""
+    with subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, env=environment, process_group=0) as started:
+        try:
+            return started.wait()
+        except BaseException:
+            os.killpg(started.pid, signal.SIGTERM)
+            raise
+
+
+def _script(name: str) -> Path:
+    path = _SCRIPTS / name
+    if not path.is_file():
+        raise ConfigError(f"{path} is not there: run this from a clone of the repository, installed with pip -e.")
+    return path
+
+
+def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layout: FolderLayout) -> Plan:
+    """The plan that `options.output_dir` was begun with, or a new one, written there.
+
+    Raises:
+        ConfigError: models of other folds, images or training options stand there already.
+    """
+    path = Path(options.output_dir) / _PLAN
+    asked = {name: getattr(options, name) for name in ("folds_by", "folds", "fold_column")} | {
+        "recipe": Path(options.config).read_text(encoding="utf-8"),
+        "train_options": list(train_options),
+        "data_dir": str(layout.root.resolve()),
+        "images": sorted(image.file_name for image in layout.images),
+    }
+    if options.stage_before:
+        asked["stage_before"] = str(Path(options.stage_before).resolve())
+    else:
+        _check_start_model(asked["recipe"], train_options)
+    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if begun.get("asked") == asked:
+        return Plan(**begun["plan"])
+    if begun and any(path.parent.glob("fold*/model")):
+        names = asked | begun["asked"]
+        differ = ", ".join(name for name in names if begun["asked"].get(name) != asked.get(name))
+        raise ConfigError(f"{path.parent} was begun with other {differ}: give the same, or another --output_dir.")
+    if options.stage_before:
+        plan = _plan_before(options, asked)
+    elif options.folds_by == "author":
+        plan = author_folds(layout, options.fold_column)
+    else:
+        plan = grouped_folds(layout, options.folds, options.split_seed, options.twin_threshold)
+    for stale in path.parent.glob("fold*/data") if begun else ():
+        shutil.rmtree(stale)
+    write_json({"asked": asked, "plan": vars(plan)}, path)
+    return plan
+
+
+def _plan_before(options: argparse.Namespace, asked: dict[str, Any]) -> Plan:
+    """The plan of the stage before, whose models never saw what a fold tests."""
+    before = read_json(Path(options.stage_before) / _PLAN)
+    if not before:
+        raise ConfigError(
+            f"--stage_before {options.stage_before}: no folder of brain_mri.crossval ({_PLAN} is missing)."
+        )
+    differ = [
+        name
+        for name in ("data_dir", "images", "folds_by", "folds", "fold_column")
+        if before["asked"][name] != asked[name]
+    ]
+    # or the images that a fold's first stage trained on would be held out in its second, to calibrate on
+    for name, default in _HELD_OUT_BY.items():
+        given = [_value(option, name, default) for option in (before["asked"]["train_options"], asked["train_options"])]
+        differ += [name] if given[0] != given[1] else []
+    if differ:
+        raise ConfigError(f"--stage_before {options.stage_before}: its folds were made with other {', '.join(differ)}.")
+    return Plan(**before["plan"])
+
+
+def _value(words: Sequence[str], name: str, default: Any) -> Any:
+    """What the option `name` is among the words of a command line."""
+    parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    parser.add_argument(f"--{name}", dest="value", type=type(default), default=default)
+    return parser.parse_known_args(words)[0].value
+
+
+def _check_start_model(recipe: str, train_options: Sequence[str]) -> None:
+    """Raise a `ConfigError` if the folds would go on from a model of ours, which has seen what they test."""
+    model = _value(train_options, "model", str((yaml.safe_load(recipe) or {}).get("model", "")))
+    if model and (Path(model) / "run.json").is_file():
+        raise ConfigError(
+            f"{model} was trained here, on images that the folds test: give --stage_before, the folder of its own "
+            "cross-validation, or --model, weights from elsewhere."
+        )
+
+
+def _stage_before(folder: str | None, number: int) -> list[str]:
+    """The option that starts fold `number` from the stage before."""
+    if not folder:
+        return []
+    model = Path(folder) / f"fold{number}" / "model"
+    if not (model / "run.json").is_file():
+        raise ConfigError(f"--stage_before {folder}: its fold {number} is not trained yet; finish it first.")
+    return ["--model", str(model.resolve())]

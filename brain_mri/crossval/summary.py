@@ -1,0 +1,71 @@
+"""The figures of a cross-validation's finished folds, together: what `patient_wise.json` says, and a table of it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brain_mri.crossval.folds import Plan
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
+_EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
+
+
+def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
+    """Each metric's values over the finished folds, their mean and sample standard deviation; counts pooled.
+
+    The folds share training images, so their spread is no standard error of the mean (Bengio and Grandvalet 2004).
+    Counts add up over folds; probabilities of different models can't be ranked together (Forman and Scholz 2010).
+    """
+    finished = [number for number in plan.sizes if results_file(folder, number).exists()]
+    records = [json.loads(results_file(folder, number).read_text(encoding="utf-8")) for number in finished]
+    scores = [record["scores"] for record in records]
+    summary: dict[str, Any] = {"n_folds": len(plan.sizes), "finished": finished, "metrics": {}}
+    if not scores:
+        return summary
+    maps = [record.get("evidence", {}) for record in records]
+    for name, sources in [*((name, scores) for name in METRICS), *((name, maps) for name in _EVIDENCE)]:
+        values = [fold[name]["value"] for fold in sources if name in fold]
+        if len(values) == len(scores):
+            spread = {"sd": statistics.stdev(values)} if len(values) > 1 else {}
+            summary["metrics"][name] = {"mean": statistics.fmean(values), **spread, "values": values}
+            if len(values) == 1 and "low" in (only := sources[0][name]):
+                summary["metrics"][name] |= {"low": only["low"], "high": only["high"]}  # the fold's own interval
+    summary["folds"] = [_fold(*one) for one in zip(finished, scores, maps, strict=True)]
+    confusion = np.sum([fold["confusion_matrix"] for fold in scores], axis=0)
+    pooled = float(np.trace(confusion) / confusion.sum())
+    summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
+    first = json.loads((folder / f"fold{finished[0]}" / "model" / "run.json").read_text(encoding="utf-8"))
+    summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
+    return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
+
+
+def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str, Any]:
+    """One fold: accuracy with its interval, the share found of each class, the pointing game where there are boxes."""
+    confusion = np.asarray(scores["confusion_matrix"])
+    found = [row[i] / row.sum() if row.any() else None for i, row in enumerate(confusion)]  # a fold may lack a class
+    pointing = {"pointing_game": maps["pointing_game"]} if "pointing_game" in maps else {}
+    sensitivity = dict(zip(scores["label_names"], found, strict=True))
+    return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **pointing}
+
+
+def results_file(folder: Path, number: int) -> Path:
+    """Where evaluate_model.py leaves the figures of fold `number`."""
+    return folder / f"fold{number}" / "model" / "evaluation" / "results.json"
+
+
+def format_table(summary: dict[str, Any], plan: Plan) -> str:
+    """One row per finished fold, and the mean and standard deviation below."""
+    metrics = summary["metrics"]
+    rows = [["fold", "images", *(name.replace("_", " ") for name in metrics)]]
+    for position, number in enumerate(summary["finished"]):
+        values = [f"{figures['values'][position]:.4f}" for figures in metrics.values()]
+        rows.append([str(number), f"{plan.sizes[number]:,}", *values])
+    spread = [f"{m['mean']:.4f}" + (f" +- {m['sd']:.4f}" if "sd" in m else "") for m in metrics.values()]
+    rows.append(["mean", f"{summary.get('n', 0):,}", *spread])
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    return "\n".join("".join(f"{c:<{w}}" for c, w in zip(row, widths, strict=True)).rstrip() for row in rows)

@@ -1,0 +1,1 @@
+"""Folders and Hub data sets become splits of ready pixels."""

@@ -1,0 +1,34 @@
+"""What the audit and the splits know of each image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brain_mri.data.duplicates import (
+    Thumbnails,
+)
+
+
+@dataclass
+class AuditTable:
+    """What the audit needs to know of each image, one element per image.
+
+    Attributes:
+        file_names: names, unique.
+        splits: `train`, `validation`, `test` or `all`.
+        labels: class names.
+        digests: sha256 of the file's bytes, hexadecimal.
+        thumbnails: uint8 of shape (n, S, S), from `duplicates.thumbnail`.
+        patient_groups: the patient, None where unknown.
+    """
+
+    file_names: list[str]
+    splits: list[str]
+    labels: list[str]
+    digests: list[str]
+    thumbnails: Thumbnails
+    patient_groups: list[str | None]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.file_names)

@@ -1,0 +1,278 @@
+"""Folders and Hub datasets into splits of ready pixels, with the evidence that an audit needs beside them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
+
+from brain_mri.arguments import DataArguments
+from brain_mri.data.duplicates import SIDE, Pairs, near_duplicate_pairs, thumbnail
+from brain_mri.data.file_features import FEATURES, features_of
+from brain_mri.data.hub_dataset import load_splits, read_schema, side_column
+from brain_mri.data.image_folder import (
+    WHOLE,
+    FolderLayout,
+    ImageFile,
+    fingerprint_of,
+    raise_problems,
+    scan_folder,
+    split_of,
+)
+from brain_mri.data.image_table import AuditTable
+from brain_mri.data.splits import hold_out, merge_groups
+from brain_mri.data.transforms import Preprocessing, pack, unpack
+from brain_mri.errors import DataError, ImageError
+from brain_mri.io.images import one_channel, read_image
+
+logger = logging.getLogger(__name__)
+
+_CACHE_VERSION = 2  # raise it when `_prepare` gives something else for the same image
+_NO_BOX = (float("nan"),) * 4
+_SPLITS = ("train", "validation", "test")
+
+
+class MappedThumbnails:
+    """The thumbnails of prepared rows as `duplicates.Thumbnails`: they stay on disk, and slices of them are read."""
+
+    def __init__(self, rows: Dataset) -> None:
+        self._rows = rows.select_columns("thumbnail").with_format("arrow")
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, chosen: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        column = self._rows[chosen]["thumbnail"].to_pylist()
+        return np.frombuffer(b"".join(column), dtype=np.uint8).reshape(len(column), SIDE, SIDE)
+
+
+@dataclass
+class PreparedImages:
+    """Every image of a folder or Hub dataset, decoded and resized once.
+
+    Attributes:
+        rows: columns `pixels` (bytes, see `transforms.pack`), `label` (int), `file_name`, `digest` (sha256 of the
+            file), `thumbnail` (bytes), `split` (`train`, `validation`, `test` or `all`), `patient_group`,
+            `box` (center x, center y, width, height as fractions of the image, NaN without one) and `shortcut` (see
+            `shortcut.FEATURES`).
+        label_names: the labels in the order of a model's outputs.
+    """
+
+    rows: Dataset
+    label_names: tuple[str, ...]
+    _pairs: dict[float, Pairs] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def thumbnails(self) -> MappedThumbnails:
+        """All thumbnails, uint8 of shape (n, S, S), read as they are asked for."""
+        return MappedThumbnails(self.rows)
+
+    def audit_table(self, splits: Sequence[str]) -> AuditTable:
+        """What `leakage.audit` reads; `splits` names the split of each row."""
+        return AuditTable(
+            file_names=self.rows["file_name"][:],  # a slice is read at once, an iteration row by row
+            splits=list(splits),
+            labels=[self.label_names[label] for label in self.rows["label"][:]],
+            digests=self.rows["digest"][:],
+            thumbnails=self.thumbnails,
+            patient_groups=self.rows["patient_group"][:],
+        )
+
+    def near_duplicates(self, threshold: float) -> Pairs:
+        """`duplicates.near_duplicate_pairs` of all rows, searched once for the splits and the audit alike."""
+        if threshold not in self._pairs:
+            self._pairs[threshold] = near_duplicate_pairs(self.thumbnails, threshold)
+        return self._pairs[threshold]
+
+
+def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    """Read every image of `args.data_dir`, resize it as the model's processor does, and keep that on disk.
+
+    A second call with the same files and the same preprocessing reads the cache. With `args.streaming` it is every
+    image but those of train, which `brain_mri.data.streaming` reads.
+
+    Raises:
+        DataError: no such folder, or anything wrong with it: unreadable images, empty classes and unknown folders are
+            all named in one error.
+    """
+    if args.data_dir is None:
+        raise DataError("no data: give --data_dir, a folder of images or a Hub dataset id.")
+    if Path(args.data_dir).is_dir():
+        layout = scan_folder(args.data_dir)
+        if layout.images and args.streaming:
+            raise DataError(
+                f"{args.data_dir} holds pictures, and --streaming reads Parquet shards: write them with "
+                f"`python -m brain_mri.shards {args.data_dir} TARGET`, or leave --streaming out."
+            )
+        if layout.images:
+            return _prepare_folder(layout, args, preprocessing)
+        if not any(Path(args.data_dir).rglob("*.parquet")):
+            layout.check()
+    return _prepare_hub(args, preprocessing)
+
+
+def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
+    # labels are the layout's; a metadata.csv that lies about is no table of ours
+    options = {"drop_labels": True, "drop_metadata": True}
+    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"}, **options)
+    images = {str(image.path.resolve()): image for image in layout.images}
+    parts: list[Dataset] = []
+    found: list[ImageFile] = []
+    for split in loaded.values():
+        split = split.cast_column("image", Image(decode=False))
+        rows = _map(split, args, preprocessing)
+        known = [images.get(str(Path(path).resolve())) for path in rows["path"][:]]
+        keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
+        parts.append(rows.select(keep) if len(keep) < len(known) else rows)
+        found += [image for image in known if image is not None]
+    rows = concatenate_datasets(parts)
+    raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
+    groups, boxes = layout.patient_groups(), layout.boxes()
+    columns: dict[str, list[Any]] = {
+        "file_name": [image.file_name for image in found],
+        "split": [image.split for image in found],
+        "label": [layout.label_names.index(image.label) for image in found],
+        "patient_group": [groups.get(image.file_name) for image in found],
+        "box": [list(boxes.get(image.file_name, _NO_BOX)) for image in found],
+    }
+    return PreparedImages(_with_columns(rows, columns), layout.label_names)
+
+
+def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    loaded = load_splits(args)
+    image_column, label_column, label_names, ids = read_schema(next(iter(loaded.values())).features, args.data_dir)
+    parts: list[Dataset] = []
+    columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
+    for name, split in loaded.items():
+        columns["patient_group"] += side_column(split, "patient_group")
+        columns["box"] += [list(box or _NO_BOX) for box in side_column(split, "box")]
+        columns["label"] += [ids[label] for label in split[label_column][:]]
+        columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
+        encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
+        rows = _map(encoded, args, preprocessing)
+        named = zip(side_column(split, "file_name"), rows["path"][:], strict=True)
+        columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
+        parts.append(rows)
+    if len(set(columns["file_name"])) < len(columns["file_name"]):  # Parquet keeps names without their folders
+        counted = enumerate(zip(columns["split"], columns["file_name"], strict=True))
+        columns["file_name"] = [f"{split}/{i}/{name}" for i, (split, name) in counted]
+    rows = concatenate_datasets(parts)
+    unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
+    problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
+    raise_problems(str(args.data_dir), problems + _problems(rows, columns["file_name"]))
+    return PreparedImages(_with_columns(rows, columns), label_names)
+
+
+def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) -> Dataset:
+    key = f"{dataset._fingerprint}-{preprocessing.key}-{_CACHE_VERSION}"
+    workers = args.preprocessing_workers if len(dataset) >= 500 else None  # starting processes takes longer below
+    threads = torch.get_num_threads()
+    try:
+        return dataset.map(
+            _prepare,
+            fn_kwargs={"preprocessing": preprocessing},
+            remove_columns=dataset.column_names,
+            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+            num_proc=workers,
+            writer_batch_size=200,
+            desc="Reading images",
+        )
+    finally:
+        torch.set_num_threads(threads)  # without workers it was this process that `_prepare` left with one
+
+
+def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
+    (encoded,) = row.values()
+    path = encoded["path"] or ""
+    data = encoded["bytes"] if encoded["bytes"] is not None else Path(path).read_bytes()
+    result = {"path": path, "digest": hashlib.sha256(data).hexdigest(), "pixels": b"", "thumbnail": b"", "problem": ""}
+    result["shortcut"] = [0.0] * len(FEATURES)
+    torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
+    try:
+        image = one_channel(read_image(data, name=""))  # found out once for all that follows
+    except ImageError as error:
+        return result | {"problem": str(error).removeprefix(": ")}
+    return result | {
+        "pixels": pack(preprocessing.pixels(image)),
+        "thumbnail": thumbnail(image).tobytes(),
+        "shortcut": features_of(image, data).tolist(),
+    }
+
+
+def _problems(rows: Dataset, names: Sequence[str]) -> list[str]:
+    return [f"{name}: {problem}" for name, problem in zip(names, rows["problem"][:], strict=True) if problem]
+
+
+def _with_columns(rows: Dataset, columns: dict[str, list[Any]]) -> Dataset:
+    rows = rows.remove_columns(["path", "problem"])
+    for name, values in columns.items():
+        rows = rows.add_column(name, values)
+    return rows
+
+
+def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
+    """The train, validation and test splits; those that the data does not have are held out here.
+
+    What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
+    `train_on_validation` the validation images stand in train as well; with `streaming` there is no train split here.
+    """
+    given = np.array(images.rows["split"][:])
+    indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
+    if args.streaming:
+        return DatasetDict({split: images.rows.select(indices[split]) for split in ("validation", "test")})
+    if not len(indices["train"]):
+        indices["train"] = np.flatnonzero(given == WHOLE)
+    if not len(indices["train"]):
+        raise DataError(f"{args.data_dir} has no train split: add a train/ folder beside {sorted(set(given))}.")
+    if not len(indices["test"]):
+        indices["train"], indices["test"] = _hold_out(images, indices["train"], args.test_fraction, args)
+    if not len(indices["validation"]):
+        indices["train"], indices["validation"] = _hold_out(images, indices["train"], args.validation_fraction, args)
+    if args.train_on_validation:
+        indices["train"] = np.sort(np.concatenate([indices["train"], indices["validation"]]))
+    return DatasetDict({split: images.rows.select(indices[split]) for split in _SPLITS})
+
+
+def _hold_out(
+    images: PreparedImages, pool: np.ndarray[Any, Any], fraction: float, args: DataArguments
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    rows = images.rows.select(pool)
+    pairs = images.near_duplicates(args.twin_threshold).among(pool, len(images))
+    groups = merge_groups(rows["patient_group"][:], pairs.first, pairs.second)
+    kept, held = hold_out(rows["label"][:], groups, fraction, args.split_seed)
+    return pool[kept], pool[held]
+
+
+def boxed_images(rows: Dataset) -> int:
+    """How many images of a split have a tumour box."""
+    return int((~np.isnan(np.asarray(rows["box"][:])[:, 0])).sum()) if len(rows) else 0
+
+
+def fingerprint(images: PreparedImages) -> str:
+    """A hash of which images are there (names, contents, labels), for `run.json`; independent of their order."""
+    return fingerprint_of(*(images.rows[name][:] for name in ("file_name", "digest", "label")))
+
+
+def evenly_spread(rows: Dataset, most: int) -> Dataset:
+    """At most so many of the rows, evenly spread, the first and the last among them."""
+    return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
+
+
+def batches(rows: Dataset, preprocessing: Preprocessing, size: int = 32) -> Iterator[npt.NDArray[np.float32]]:
+    """Prepared rows as normalised `pixel_values`, `size` at a time."""
+    for start in range(0, len(rows), size):
+        packed = rows[start : start + size]["pixels"]
+        pixels = np.stack([unpack(data, preprocessing.size) for data in packed])
+        yield preprocessing.normalize(torch.from_numpy(pixels)).numpy()

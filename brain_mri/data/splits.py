@@ -1,0 +1,86 @@
+"""Holding images out so that what is held out is new: no patient and no near-duplicate on both sides. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+from datasets import DatasetDict
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from sklearn.model_selection import StratifiedGroupKFold
+
+from brain_mri.errors import DataError
+
+Ints = npt.NDArray[np.int64]
+
+
+def merge_groups(patient_groups: Sequence[str | None], first: npt.ArrayLike, second: npt.ArrayLike) -> Ints:
+    """Number the sets of images that must stay together.
+
+    Args:
+        patient_groups: each image's patient, None where unknown.
+        first: indices of images whose near-duplicate is the image of the same place in `second`.
+        second: see `first`.
+
+    Returns:
+        A group number for each image: one for all that are joined, directly or through others, by a patient or a
+        near-duplicate.
+    """
+    n = len(patient_groups)
+    first_of: dict[str, int] = {}
+    patient_links = [(first_of.setdefault(g, i), i) for i, g in enumerate(patient_groups) if g is not None]
+    links = np.array(patient_links, dtype=np.int64).reshape(-1, 2)
+    rows = np.concatenate([links[:, 0], np.asarray(first, dtype=np.int64)])
+    columns = np.concatenate([links[:, 1], np.asarray(second, dtype=np.int64)])
+    graph = coo_matrix((np.ones(len(rows), dtype=bool), (rows, columns)), shape=(n, n))
+    groups: Ints = connected_components(graph, directed=False)[1].astype(np.int64)
+    return groups
+
+
+def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed: int) -> tuple[Ints, Ints]:
+    """Split into what is kept and what is held out, stratified by label, no group on both sides.
+
+    The fraction is met as closely as whole groups allow (scikit-learn's StratifiedGroupKFold).
+
+    Returns:
+        The indices kept and the indices held out, both sorted.
+
+    Raises:
+        DataError: a class has too few groups to be on both sides.
+    """
+    label_ids, group_ids = np.asarray(labels), np.asarray(groups)
+    share = Fraction(fraction).limit_denominator(20) if fraction >= 0.05 else Fraction(1, round(1 / fraction))
+    fewest = min(len(np.unique(group_ids[label_ids == label])) for label in np.unique(label_ids))
+    if fewest < 2:
+        raise DataError("a class has only one patient or cluster of near-duplicates: too few to hold any of it out.")
+    if share.denominator > fewest:
+        share = Fraction(1, min(fewest, max(2, round(1 / fraction))))
+    folds = StratifiedGroupKFold(n_splits=share.denominator, shuffle=True, random_state=seed)
+    parts = [held for _, held in folds.split(label_ids, label_ids, group_ids)]
+    held = np.sort(np.concatenate(parts[: share.numerator]))
+    kept = np.setdiff1d(np.arange(len(label_ids)), held)
+    for side, indices in (("kept", kept), ("held-out", held)):
+        if len(np.unique(label_ids[indices])) < len(np.unique(label_ids)):
+            raise DataError(
+                f"the {side} side of a {fraction:.0%} split would miss a class, because whole patients and clusters of "
+                "near-duplicates stay together: bring a split of your own (train/, validation/, test/)."
+            )
+    return kept, held
+
+
+def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Images per split and class."""
+    counts = {split: Counter(rows["label"][:]) for split, rows in splits.items()}
+    return {s: {name: counts[s][i] for i, name in enumerate(label_names)} for s in counts}
+
+
+def format_sizes(sizes: dict[str, dict[str, int]]) -> str:
+    """A table of `split_sizes`."""
+    names = list(next(iter(sizes.values())))
+    head = f"{'split':<12}{'images':>8}" + "".join(f"{name:>14}" for name in names)
+    lines = [f"{s:<12}{sum(n.values()):>8,}" + "".join(f"{n[x]:>14,}" for x in names) for s, n in sizes.items()]
+    return "\n".join([head, *lines])

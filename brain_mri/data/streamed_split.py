@@ -1,0 +1,182 @@
+"""One process's part of a training set that is read as it is needed: which rows, in which order, in which worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.data_loader import DataLoaderShard
+from datasets import Dataset, IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import get_worker_info
+
+from brain_mri.data.transforms import Preprocessing, pack
+from brain_mri.errors import DataError, ImageError
+from brain_mri.io.images import read_image
+
+NO_BOX = [float("nan")] * 4
+_KNOWN_IMAGES = 2000  # that stand for the training images where some have to be looked at again
+
+
+@dataclass(frozen=True)
+class Division:
+    """How a stream is dealt out: every field decides which images a step is trained on.
+
+    Attributes:
+        rank: this process, of `processes`.
+        processes: that train together.
+        workers: of each process's DataLoader; 0 reads in the process itself.
+        batch_size: images per process and step of the DataLoader.
+        seed: of the order.
+        buffer: images among which the next ones are drawn.
+    """
+
+    rank: int
+    processes: int
+    workers: int
+    batch_size: int
+    seed: int
+    buffer: int
+
+
+class StreamedSplit(torch.utils.data.IterableDataset[Any]):
+    """The train split as one process reads it, with as many rows per epoch in every process.
+
+    Where the shards of a process hold fewer images than its share, it begins them again, in another order; where they
+    hold more, the epoch ends before they do. It answers to what a prepared `Dataset` is asked about columns, of all
+    images and not of this process's alone: `split["label"]`, `split["box"]`, `column_names`, `select_columns`.
+    """
+
+    def __init__(
+        self,
+        source: IterableDataset,
+        sides: dict[str, list[Any]],
+        preprocessing: Preprocessing,
+        division: Division,
+        names: tuple[str, str, list[int]],
+    ) -> None:
+        """Wrap `source`; see `streaming.open_stream`, which makes it.
+
+        Args:
+            source: rows with encoded images, unshuffled and undivided.
+            sides: of all images: `label`, our numbers, and `box`, and others that it has.
+            preprocessing: the model's.
+            division: how it is dealt out.
+            names: of the image column and of the label column, and our number of each of its labels.
+        """
+        self.sides, self.preprocessing, self.division = sides, preprocessing, division
+        self._source, self._names = source, names
+        self.column_names = ["pixels", "label", "box", "file_name"]
+        # In shared memory: workers that outlive an epoch have to learn of the next one.
+        self._epoch = torch.tensor(0).share_memory_()  # type: ignore[no-untyped-call]
+
+    def __len__(self) -> int:
+        """Rows of this process in an epoch: all images, divided by the processes and rounded up."""
+        return -(-len(self.sides["label"]) // self.division.processes)
+
+    def __getitem__(self, column: str) -> list[Any]:
+        """A column of all images, without reading a picture."""
+        return self.sides[column]
+
+    def select_columns(self, columns: list[str]) -> StreamedSplit:
+        """The same stream with fewer columns in its rows."""
+        other = StreamedSplit(self._source, self.sides, self.preprocessing, self.division, self._names)
+        other.column_names = list(columns)
+        return other
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle for another epoch, from its beginning."""
+        self._epoch.fill_(epoch)
+
+    @property
+    def owns_shards(self) -> bool:
+        """Whether there are shards enough that each process reads its own; if not, each reads all of them."""
+        return bool(self._source.num_shards >= self.division.processes)
+
+    def _rows(self, attempt: int) -> IterableDataset:
+        """What this process reads of the stream in this epoch, in the order of the `attempt`-th pass over it."""
+        entropy = [self.division.seed, int(self._epoch), attempt]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])  # the same in every process
+        shuffled = self._source.shuffle(seed=seed, buffer_size=self.division.buffer)
+        strategy = "shards" if self.owns_shards else "examples"
+        return split_dataset_by_node(shuffled, self.division.rank, self.division.processes, strategy)
+
+    def _share(self) -> int:
+        """Rows that this worker owes: whole batches in turn with the other workers, so that they add up to `len`."""
+        worker = get_worker_info()
+        if worker is None:
+            return len(self)
+        readers = min(worker.num_workers, int(self._rows(0).num_shards))  # those beyond the shards have none to read
+        batches = -(-len(self) // self.division.batch_size)
+        mine = range(worker.id, batches, readers) if worker.id < readers else range(0)
+        missing = batches * self.division.batch_size - len(self) if batches - 1 in mine else 0
+        return len(mine) * self.division.batch_size - missing
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Decoded and resized rows of this epoch.
+
+        Raises:
+            DataError: an image can't be read, or the shards have no row for this process.
+        """
+        wanted = self._share()
+        for attempt in count():
+            before = wanted
+            for row in islice(self._rows(attempt), wanted):
+                yield self._ready(row)
+                wanted -= 1
+            if not wanted:
+                return
+            if wanted == before:
+                raise DataError("a process found no image in its shards: write fewer or fuller shards.")
+
+    def _ready(self, row: dict[str, Any]) -> dict[str, Any]:
+        image_column, label_column, ids = self._names
+        encoded = row[image_column]
+        name = row.get("file_name") or encoded["path"] or "an image without a name"
+        data = encoded["bytes"] if encoded["bytes"] is not None else Path(encoded["path"]).read_bytes()
+        try:
+            pixels = self.preprocessing.pixels(read_image(data, name=name))
+        except ImageError as error:
+            raise DataError(
+                f"{error} It is in the train split that is streamed: write the shards without it."
+            ) from error
+        ready = {
+            "pixels": pack(pixels),
+            "label": ids[row[label_column]],
+            "box": row.get("box") or NO_BOX,
+            "file_name": name,
+        }
+        return {column: ready[column] for column in self.column_names}
+
+    def loader(self, args: Any, collator: Any, device: torch.device) -> DataLoaderShard:
+        """The DataLoader of `Trainer`'s arguments, for rows that are divided among the processes already."""
+        return DataLoaderShard(
+            self,
+            device=device,
+            _drop_last=args.dataloader_drop_last,
+            batch_size=self.division.batch_size,
+            collate_fn=collator,
+            drop_last=args.dataloader_drop_last,
+            num_workers=self.division.workers,
+            pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
+
+    def sample(self, most: int = _KNOWN_IMAGES) -> Dataset:
+        """The first images of the shuffled stream, prepared: `most` of them, and more until every class is seen."""
+        waiting, kept = set(self.sides["label"]), list[Any]()
+        _, label_column, ids = self._names
+        for row in self._rows(0):
+            label = ids[row[label_column]]
+            if len(kept) < most or label in waiting:
+                kept.append(self._ready(row))
+            waiting.discard(label)
+            if len(kept) >= most and not waiting:
+                break
+        return Dataset.from_list(kept)

@@ -1,0 +1,180 @@
+"""Training images read from Parquet shards as they are needed, for sets larger than the disk (`--streaming`).
+
+Each process reads its own shards, and in it each worker. Labels, patients and boxes, a few bytes an image, are read
+whole before the first step; the pictures pass through a shuffling buffer as the files they are, and are decoded and
+resized when a batch takes them. Which images an epoch shows in which order depends on the seed, the epoch and the
+division of the shards, never on what was read before: that is what makes a resumed run exact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+from accelerate import PartialState
+from datasets import Dataset, Image, load_dataset
+
+from brain_mri.arguments import DataArguments
+from brain_mri.data.hub_dataset import read_schema, shard_files
+from brain_mri.data.prepare import PreparedImages
+from brain_mri.data.streamed_split import NO_BOX, Division, StreamedSplit
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import ConfigError, DataError
+from brain_mri.utils.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+_RECORD = "stream.json"
+_SIDE_COLUMNS = ("file_name", "patient_group", "box")  # what `brain_mri.shards` writes beside image and label
+_READERS = 8  # threads that fetch the small columns: over the network a shard is some round trips
+_SORTED = 0.9  # of neighbours in a shard with the same label: shards that are sorted by class
+
+
+def open_stream(
+    data: DataArguments, training: Any, search_trials: int, preprocessing: Preprocessing, images: PreparedImages
+) -> StreamedSplit:
+    """The train split of `--streaming`, and in a few sentences how it is read.
+
+    Args:
+        data: where the shards are.
+        training: TrainingArguments.
+        search_trials: of the recipe.
+        preprocessing: the model's.
+        images: the validation and test images, which are held in memory as ever.
+
+    Raises:
+        ConfigError: an option that a stream can't follow.
+        DataError: no such shards, or shards of other classes.
+    """
+    if search_trials:
+        raise ConfigError("--search_trials reads the training images many times: search without --streaming.")
+    if training.ignore_data_skip:
+        raise ConfigError("--ignore_data_skip would begin an epoch of the stream again on resuming: leave it out.")
+    files = shard_files(data)["train"]
+    source = load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
+    image_column, label_column, label_names, ids = read_schema(source.features, data.data_dir)
+    if label_names != images.label_names:
+        raise DataError(
+            f"{data.data_dir}: train has the labels {', '.join(label_names)}, but validation "
+            f"{', '.join(images.label_names)}: write the shards of all splits at once."
+        )
+    beside = [name for name in _SIDE_COLUMNS if name in source.column_names]
+    source = source.select_columns([image_column, label_column, *beside]).cast_column(image_column, Image(decode=False))
+    sides = _read_sides(files, label_column, ids, beside)
+    division = Division(
+        rank=training.process_index,
+        processes=training.world_size,
+        workers=training.dataloader_num_workers,
+        batch_size=training.train_batch_size,
+        seed=training.seed if training.data_seed is None else training.data_seed,
+        buffer=data.shuffle_buffer,
+    )
+    stream = StreamedSplit(source, sides, preprocessing, division, (image_column, label_column, ids))
+    _say_how(stream, len(files), images)
+    return stream
+
+
+def _read_sides(files: list[str], label_column: str, ids: list[int], beside: list[str]) -> dict[str, list[Any]]:
+    """Labels and what else is small, of all images, and the `shards`: name, size and rows of each file."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("label", *beside, "shards")}
+
+    def read(path: str) -> tuple[int, Any]:
+        with fsspec.open(path, "rb") as opened:
+            return int(opened.size), pq.read_table(opened, columns=[label_column, *beside])
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = list(pool.map(read, files))
+    for path, (size, table) in zip(files, tables, strict=True):
+        columns["shards"].append([path.rsplit("/", 1)[-1], size, len(table)])
+        columns["label"] += [ids[label] for label in table[label_column].to_pylist()]
+        for name in beside:
+            columns[name] += table[name].to_pylist()
+    columns["box"] = [box or NO_BOX for box in columns.get("box", [None] * len(columns["label"]))]
+    return columns
+
+
+def _say_how(stream: StreamedSplit, shards: int, images: PreparedImages) -> None:
+    rows, division = len(stream["label"]), stream.division
+    logger.info(
+        "streaming %s training images from %d shards through a buffer of %d; validation and test are held on disk",
+        f"{rows:,}",
+        shards,
+        division.buffer,
+    )
+    if not stream.owns_shards:
+        logger.warning(
+            "%d shards are fewer than the %d processes: each process reads all of them and keeps one image in %d; "
+            "write at least %d shards (--shard_mb) so that each reads its own.",
+            shards,
+            division.processes,
+            division.processes,
+            division.processes,
+        )
+    elif shards % division.processes:
+        logger.warning(
+            "%d shards can't be dealt out evenly to %d processes: in each epoch some images are seen twice and others "
+            "not at all, other ones in the next.",
+            shards,
+            division.processes,
+        )
+    if _share_of_equal_neighbours(stream) > _SORTED:
+        logger.warning(
+            "the shards are sorted by class, which a buffer of %d images can't mix: write them with brain_mri.shards, "
+            "which shuffles, or raise --shuffle_buffer.",
+            division.buffer,
+        )
+    held_out = {group for group in images.rows["patient_group"][:] if group}
+    if shared := held_out & set(stream.sides.get("patient_group", [])):
+        logger.warning("%d patients of the train split are in validation or test too", len(shared))
+
+
+def _share_of_equal_neighbours(stream: StreamedSplit) -> float:
+    """The share of images whose neighbour in the shards has the same label; 0 where the buffer holds all of them."""
+    labels = np.asarray(stream["label"])
+    if len(labels) <= stream.division.buffer or len(np.unique(labels)) < 2:
+        return 0.0
+    return float((labels[1:] == labels[:-1]).mean())
+
+
+def keep_record(stream: StreamedSplit, folder: Path, checkpoint: str | None) -> None:
+    """Write `stream.json` into the model folder; going on from a `checkpoint`, hold the stream against it.
+
+    Raises:
+        ConfigError: the stream is not the one that the checkpoint was trained on, so that what comes next can't be.
+    """
+    division = stream.division
+    record = {
+        "images": len(stream["label"]),
+        "shards": len(stream["shards"]),
+        "fingerprint": hashlib.sha256(json.dumps([stream["shards"], stream["label"]]).encode()).hexdigest(),
+        "processes": division.processes,
+        "dataloader_num_workers": division.workers,
+        "per_device_train_batch_size": division.batch_size,
+        "data_seed": division.seed,
+        "shuffle_buffer": division.buffer,
+    }
+    earlier = read_json(folder / _RECORD)
+    changed = [
+        f"{key} was {earlier.get(key)}, is {value}" for key, value in record.items() if earlier.get(key) != value
+    ]
+    if checkpoint and changed:
+        raise ConfigError(
+            f"--resume_from_checkpoint: this stream is not the one that {checkpoint} was trained on "
+            f"({'; '.join(changed)}): go on as it began, or start again in another --output_dir."
+        )
+    if PartialState().is_main_process:
+        write_json(record, folder / _RECORD)
+
+
+def known_images(train: Dataset | StreamedSplit) -> Dataset:
+    """Training images to look at again: all of a prepared split, some 2,000 of a streamed one (in the main process)."""
+    if not isinstance(train, StreamedSplit):
+        return train
+    return train.sample() if PartialState().is_main_process else Dataset.from_dict({})

@@ -1,0 +1,1 @@
+"""A model folder and images become results.json, predictions and plots."""

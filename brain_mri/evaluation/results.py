@@ -1,0 +1,148 @@
+"""What is measured on a set of judged images: all of them, those without a twin in training, calibration, referral."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from accelerate import PartialState
+from datasets import Dataset
+
+from brain_mri.data.prepare import PreparedImages
+from brain_mri.errors import ConfigError
+from brain_mri.evaluation.predict import (
+    Predictions,
+)
+from brain_mri.inference.guard import Guard
+from brain_mri.inference.postprocess import prediction_sets, softmax
+from brain_mri.leakage.shortcut import shortcut_accuracy
+from brain_mri.metrics import calibration
+from brain_mri.metrics.calibration import calibration_scores
+from brain_mri.metrics.localization import localization
+from brain_mri.metrics.scores import score
+from brain_mri.model_folder import CALIBRATION, PATIENT_WISE
+from brain_mri.model_folder import SETTINGS as GUARD_FILE
+from brain_mri.reporting.model_card import write_card
+from brain_mri.utils.files import read_json, write_json
+
+
+def figures(
+    predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str, audited: bool
+) -> dict[str, Any]:
+    """Everything that `results.json` says of a model's answers.
+
+    Args:
+        predictions: the answers.
+        rows: the images, in the same order.
+        label_names: the model's labels.
+        model_dir: the model's folder.
+        audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
+
+    Returns:
+        `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
+        names some of them; of a calibrated model, `before_calibration` (unless that was an earlier stage),
+        `prediction_sets` and `referral`; of a model with a guard, `guard`, the share it accepts; and `evidence`, where
+        it has exact maps and some of the rows a box.
+    """
+    result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
+    twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
+    kept = [i for i, name in enumerate(rows["file_name"][:]) if name not in twins]
+    if 0 < len(kept) < len(rows):
+        result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
+    if record := read_json(Path(model_dir) / CALIBRATION):
+        result |= _calibrated(predictions, record)
+    if (Path(model_dir) / GUARD_FILE).is_file():
+        result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}
+    if evidence := evidence_figures(predictions, rows, label_names):
+        result["evidence"] = evidence
+    return result
+
+
+def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+    """The shortcut control of these very images: fitted on all that are not judged, scored on `rows`, which are.
+
+    `label_names` are those of `rows`. {} where nothing else is there to fit on.
+    """
+    judged = set(rows["file_name"][:])
+    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in judged]
+    if not others:
+        return {}
+    train = images.rows.select(others)
+    features = [np.asarray(part["shortcut"][:], dtype=np.float64) for part in (train, rows)]
+    labels = [[images.label_names[i] for i in train["label"][:]], [label_names[i] for i in rows["label"][:]]]
+    return shortcut_accuracy(features[0], labels[0], features[1], labels[1])
+
+
+def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+    return score(predictions.probabilities, predictions.labels, label_names, groups=rows["patient_group"][:])
+
+
+def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str], kept: Sequence[int]) -> dict[str, Any]:
+    return {"scores": _score(predictions.select(kept), rows.select(kept), label_names)}
+
+
+def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, Any]:
+    probabilities, labels = predictions.probabilities, predictions.labels
+    uncalibrated = softmax(predictions.logits * record["temperature"])
+    before = {} if record.get("earlier_stage") else {"before_calibration": calibration_scores(uncalibrated, labels)}
+    return before | {
+        "prediction_sets": _prediction_sets(probabilities, labels, record["prediction_sets"]),
+        "referral": _referral(probabilities, labels, record["referral"]["threshold"]),
+    }
+
+
+def _prediction_sets(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], chosen: dict[str, Any]
+) -> dict[str, float]:
+    """Coverage as split-conformal prediction means it, and of the sets as users see them, which are never empty."""
+    strict = prediction_sets(probabilities, chosen["threshold"], allow_empty=True)
+    shown = prediction_sets(probabilities, chosen["threshold"])
+    return {
+        "target": chosen["coverage"],
+        "coverage": calibration.empirical_coverage(strict, labels),
+        "coverage_shown": calibration.empirical_coverage(shown, labels),
+        "mean_size": float(shown.sum(axis=1).mean()),
+        "empty": float((~strict.any(axis=1)).mean()),
+    }
+
+
+def _referral(
+    probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], threshold: float
+) -> dict[str, float]:
+    kept = probabilities.max(axis=1) >= threshold
+    result = {"threshold": threshold, "referred": float((~kept).mean())}
+    if kept.any():
+        result["accuracy_kept"] = float((probabilities[kept].argmax(axis=1) == labels[kept]).mean())
+    return result
+
+
+def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+    """`localization` of the predictions' maps, for the rows that have a box; {} without maps or boxes."""
+    if predictions.evidence is None:
+        return {}
+    groups = rows["patient_group"][:]
+    return localization(predictions.evidence, predictions.labels, rows["box"][:], label_names, groups)
+
+
+def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
+    """Copy the figures of patient-wise cross-validation from the folder that `brain_mri.crossval` filled.
+
+    Raises:
+        ConfigError: no fold of it is finished.
+    """
+    if source is None:
+        return
+    path = Path(source) / PATIENT_WISE
+    if not path.is_file():
+        raise ConfigError(f"--patient_wise {source}: no {PATIENT_WISE} there; let brain_mri.crossval finish a fold.")
+    write_json(json.loads(path.read_text(encoding="utf-8")), evaluation / PATIENT_WISE)
+
+
+def write_model_card(folder: str | Path) -> None:
+    """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
+    if PartialState().is_main_process and (Path(folder) / "run.json").is_file():
+        write_card(folder)

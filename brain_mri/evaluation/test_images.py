@@ -1,0 +1,88 @@
+"""Which images a model is evaluated on, and where its figures go."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.data.image_folder import WHOLE
+from brain_mri.data.prepare import PreparedImages, fingerprint, split_images
+from brain_mri.errors import DataError
+
+_SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
+_SAME_DATA_OPTIONS = ("streaming", "data_revision")
+
+
+def run_record(model_dir: str) -> dict[str, Any]:
+    """The `run.json` that train.py left beside the model; {} for a model that has none."""
+    path = Path(model_dir) / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
+    """The data arguments with the training run's own split options, so that its held-out images are found again.
+
+    Of the data that it streamed, the train split isn't read here either.
+    """
+    before = record.get("data", {})
+    names = _SPLIT_OPTIONS + (_SAME_DATA_OPTIONS if before.get("data_dir") == data_args.data_dir else ())
+    return replace(data_args, **{name: before[name] for name in names if name in before})
+
+
+def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
+    """The test split; where the data has none, what training held out of it, or, for other data, all of it.
+
+    Returns:
+        The rows, and in words which they are.
+    """
+    given = set(images.rows["split"][:])
+    if "test" in given:
+        rows = images.rows
+        chosen = [i for i, split in enumerate(rows["split"][:]) if split == "test"]
+        return rows.select(chosen), "the test split"
+    if record.get("data_fingerprint") == fingerprint(images):
+        return split_images(images, data_args)["test"], "the test images that training held out"
+    if record.get("data", {}).get("data_dir") == data_args.data_dir:
+        raise DataError(
+            f"{data_args.data_dir} has changed since the training, so the images that it held out can't be told any "
+            "more: give the folder as it was, or one of images that were not trained on."
+        )
+    if given == {WHOLE}:
+        return images.rows, "all images of another folder than that of the training"
+    raise DataError(f"{data_args.data_dir} has no test split: add a test/ folder beside {sorted(given)}.")
+
+
+def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTrainedModel) -> Dataset:
+    """The rows with each label as the index that the model gives it, matched by name.
+
+    Raises:
+        DataError: a class of the data is none of the model's.
+    """
+    known = model.config.label2id
+    if unknown := [name for name in label_names if name not in known]:
+        raise DataError(
+            f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike."
+        )
+    ids = [int(known[name]) for name in label_names]
+    return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
+
+
+def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:
+    """Where the plots go, and the file of the figures; a model from the Hub has no folder of its own here.
+
+    Data that the model was not trained for, `external`, gets files of its own name, beside those of its test split.
+    """
+    local = Path(args.model_dir)
+    usual = local / "evaluation" if local.is_dir() else Path("outputs") / "evaluation" / local.name
+    folder = Path(args.output_dir) if args.output_dir else usual
+    if external is None:
+        return folder, folder / "results.json"
+    name = "external_" + re.sub(r"[^\w.-]+", "-", external)
+    return folder / name, folder / f"{name}.json"

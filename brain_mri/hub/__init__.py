@@ -1,0 +1,1 @@
+"""What leaves the machine: models, Spaces and data sets on the Hub."""

@@ -1,0 +1,145 @@
+"""Put a model folder on the Hub, and the page that serves it into a Space; or images as a data set. No torch.
+
+    python -m brain_mri.hub publish release --model USER/NAME --dry_run
+    python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
+    python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://...
+
+Each repository gets one commit, or none where nothing changed; until it is made the Hub shows the old state. After a
+break the same command goes on where it was. The token comes from HF_TOKEN or `hf auth login`, is shown to the Hub alone
+and written nowhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+
+from brain_mri.errors import ConfigError
+from brain_mri.hub.release import copy_published
+from brain_mri.hub.repository import NOTHING_SENT, Repository, check_id, listing, required_token, upload
+from brain_mri.hub.space import stage_space
+
+_MODEL_VARIABLE = "MODEL_ID"  # what space/app.py reads
+_PUSH_DATA_HELP = "write a folder of images as Parquet shards, and upload them with their audit in the card"
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where to publish, and what a Space shows.
+
+    Attributes:
+        model: id of the model repository, USER/NAME.
+        space: id of the Space; None for none.
+        private: make what is created private; None leaves it to the account's default.
+        examples: pictures that the Space offers instead of phantoms.
+        examples_license: whose they are and under what licence they are shown.
+
+    Raises:
+        ConfigError: an id is not USER/NAME.
+    """
+
+    model: str
+    space: str | None = None
+    private: bool | None = None
+    examples: Path | None = None
+    examples_license: str | None = None
+
+    def __post_init__(self) -> None:
+        for option, name in (("model", self.model), ("space", self.space)):
+            if name is not None:
+                check_id(option, name)
+        if self.examples is not None and self.space is None:
+            raise ConfigError("--examples are pictures of a Space: add --space USER/NAME, or leave them out.")
+
+
+def publish(folder: Path, destination: Destination) -> list[str]:
+    """Upload the published files of a model folder and, if asked to, the Space that serves it.
+
+    Args:
+        folder: what train.py left, or `brain_mri.hub.release` copied.
+        destination: where to.
+
+    Returns:
+        A line for each repository: its address, and what became of it.
+
+    Raises:
+        ConfigError: no token, or whatever the Hub refuses, in one sentence.
+        DataError: the model folder is not whole.
+    """
+    token = required_token()
+    with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
+        staged = _stage(folder, destination, Path(scratch))
+        api = HfApi(token=token, library_name="brain_mri")
+        uploaded = [upload(api, repository, destination.private) for repository in staged]
+    lines = [f"{done.url}: {done.what}" for done in uploaded]
+    if destination.space is not None and uploaded[0].is_private:
+        lines.append(
+            f"{destination.model} is private: give the Space a token that may read it, as its secret HF_TOKEN, at "
+            f"{uploaded[1].url}/settings"
+        )
+    return lines
+
+
+def plan(folder: Path, destination: Destination) -> list[str]:
+    """What `publish` would upload: every file with its size. Asks no network and needs no token.
+
+    Raises:
+        ConfigError: `folder` is no finished model folder.
+        DataError: it is not whole.
+    """
+    lines = []
+    with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
+        for repository in _stage(folder, destination, Path(scratch)):
+            lines += listing(repository)
+    return [*lines, NOTHING_SENT]
+
+
+def destination_of(arguments: Any) -> Destination | None:
+    """Where `--push_to_hub` asks to publish, checked before hours of training; None without it.
+
+    The trainer would push checkpoints too, so the option is taken from it: what is published is the finished folder.
+
+    Args:
+        arguments: TrainingArguments.
+
+    Raises:
+        ConfigError: no id, no token, or an option that publishing does not have.
+    """
+    if not arguments.push_to_hub:
+        return None
+    if arguments.hub_token is not None:
+        raise ConfigError("--hub_token stays behind in the shell's history: set HF_TOKEN, or use `hf auth login`.")
+    if arguments.hub_revision is not None:
+        raise ConfigError("--hub_revision: what is published goes to the branch main; leave the option out.")
+    if arguments.hub_model_id is None:
+        raise ConfigError("--push_to_hub needs to know where to: add --hub_model_id USER/NAME.")
+    required_token()
+    arguments.push_to_hub = False
+    return Destination(arguments.hub_model_id, private=arguments.hub_private_repo)
+
+
+def publish_trained(folder: Path, destination: Destination) -> list[str]:
+    """`publish` at the end of a training, which a Hub that fails must not seem to have lost.
+
+    Raises:
+        ConfigError: as `publish`; the sentence names the command to go on with.
+    """
+    try:
+        return publish(folder, destination)
+    except ConfigError as error:
+        again = f"python -m brain_mri.hub publish {folder} --model {destination.model}"
+        raise ConfigError(f"{error} The model is whole in {folder}; to publish it: {again}") from error
+
+
+def _stage(folder: Path, destination: Destination, scratch: Path) -> list[Repository]:
+    copy_published(folder, scratch / "model")
+    staged = [Repository("model", destination.model, scratch / "model", {})]
+    if destination.space is not None:
+        target = scratch / "space"
+        stage_space(target, destination.model, destination.examples, destination.examples_license)
+        staged.append(Repository("space", destination.space, target, {_MODEL_VARIABLE: destination.model}))
+    return staged

@@ -1,0 +1,81 @@
+"""What of a model folder may leave the machine, and a copy of just that. No torch.
+
+    python -m brain_mri.hub.release outputs/efficientnet release [--card model_card.md]
+
+Left out are checkpoints, pictures that show the data, and the float32 ONNX file beside one in int8, which is what is
+served; absolute paths in `run.json` are cut to their last part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from brain_mri.errors import ConfigError, run_command
+from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, published_files, without_paths
+from brain_mri.reporting.model_card import write_card
+
+
+def copy_published(source: Path, target: Path, data_license: str | None = None) -> list[Path]:
+    """Copy the published files, and write the card anew from them; what stood at `target` is replaced as a whole.
+
+    Args:
+        source: the folder that train.py left and evaluate_model.py added to.
+        target: the folder to write.
+        data_license: licence and authors of the training data, for the card; default: what `run.json` says.
+
+    Raises:
+        ConfigError: `source` is no finished model folder, or `target` holds something else than a model.
+    """
+    if not (source / "run.json").is_file():
+        raise ConfigError(f"{source} is no model folder that train.py finished: it has no run.json.")
+    if target.exists() and not (target / "config.json").is_file():
+        raise ConfigError(f"{target} is there and holds no model: name a new folder, or remove it first.")
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for path in published_files(source):
+        if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
+            continue
+        copy = partial / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    record = json.loads((partial / "run.json").read_text(encoding="utf-8"))
+    if data_license:
+        record["data"]["data_license"] = data_license
+    (partial / "run.json").write_text(json.dumps(without_paths(record), indent=2) + "\n", encoding="utf-8")
+    write_card(partial)
+    if target.exists():
+        shutil.rmtree(target)
+    partial.rename(target)
+    return sorted(path for path in target.rglob("*") if path.is_file())
+
+
+def copy_card(folder: Path, target: Path) -> None:
+    """Write a published folder's card to `target`, its links to pictures and files as seen from there."""
+    prefix = Path(os.path.relpath(folder, target.parent)).as_posix()
+    text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].lstrip()
+    target.write_text(re.sub(r"\]\((?!https?:|#)", f"]({prefix}/", text), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Copy a model folder's published files."""
+    parser = argparse.ArgumentParser(prog="python -m brain_mri.hub.release", description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="the folder that train.py left and evaluate_model.py added to")
+    parser.add_argument("target", type=Path, help="the folder to write, such as release")
+    parser.add_argument("--data_license", help="licence and authors of the training data, for the card")
+    parser.add_argument("--card", type=Path, help="also write the card here, with links that work from there")
+    options = parser.parse_args(argv)
+    files = copy_published(options.model, options.target, options.data_license)
+    if options.card:
+        copy_card(options.target, options.card)
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{len(files)} files, {size:.1f} MB in {options.target}")
+
+
+if __name__ == "__main__":
+    run_command(main)

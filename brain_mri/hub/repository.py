@@ -1,0 +1,193 @@
+"""One repository of the Hub: made ready, compared with a folder, and brought to it in one commit. No torch."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, get_token
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import DatasetInfo, ModelInfo, SpaceInfo
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # public, exported by a lazy module
+
+from brain_mri.errors import ConfigError
+from brain_mri.hub.errors import one_sentence
+from brain_mri.model_folder import published_files
+
+NOTHING_SENT = "Dry run: nothing was sent."
+_SDK = "gradio"
+_TYPES = ("model", "space", "dataset")
+_NOUNS = {"model": "model", "space": "Space", "dataset": "data set"}
+_DATA = ("README.md", "audit.json", "data/*.parquet")  # what `brain_mri.shards` writes
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the Hub, and the folder that holds what it shall show.
+
+    Attributes:
+        kind: `model`, `space` or `dataset`.
+        name: its id.
+        folder: the files, as they will lie there.
+        variables: what a Space's program finds in its environment.
+    """
+
+    kind: str
+    name: str
+    folder: Path
+    variables: Mapping[str, str]
+
+    def is_foreign(self, there: Sequence[str]) -> bool:
+        """Whether the files on the Hub are a model or a data set that someone made otherwise."""
+        if self.kind == "model":
+            return "config.json" in there and "run.json" not in there
+        others = set(there) - {".gitattributes", "README.md"}
+        return self.kind == "dataset" and bool(others) and "audit.json" not in there
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by their names on the Hub."""
+        found = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        return {path.relative_to(self.folder).as_posix(): path for path in found}
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a file on the Hub is one that publishing writes, and so one that it may take away again."""
+        if self.kind == "space":
+            return (self.folder / name.split("/")[0]).is_dir()
+        if self.kind == "dataset":
+            return any(fnmatch(name, pattern) for pattern in _DATA)
+        with tempfile.TemporaryDirectory() as scratch:  # `release` says of files on disk which are published
+            path = Path(scratch, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            return path in published_files(Path(scratch))
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """What became of a repository.
+
+    Attributes:
+        url: its address.
+        what: in words.
+        is_private: whether only some may see it.
+    """
+
+    url: str
+    what: str
+    is_private: bool
+
+
+def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded:
+    """Create the repository where it is missing, and bring it to the folder's state in one commit, or none.
+
+    What publishing once wrote and the folder no longer has, such as an int8 file, is taken away: it would be served on.
+
+    Args:
+        api: the Hub, and who asks it.
+        repository: what to bring there.
+        private: make it private where it is created; None leaves that to the account's default.
+
+    Raises:
+        ConfigError: whatever the Hub refuses, in one sentence.
+    """
+    files, url = repository.files, address(api, repository)
+    with one_sentence(repository.name, api.endpoint):
+        info = _make_ready(api, repository, private)
+        there = api.list_repo_files(repository.name, repo_type=repository.kind, revision=info.sha)
+        if repository.is_foreign(there):
+            raise ConfigError(
+                f"{repository.name} holds another {_NOUNS[repository.kind]}: give --{repository.kind} a new name, or "
+                "delete that one."
+            )
+        told = _set_variables(api, repository)
+        gone = [name for name in there if name not in files and repository.is_ours(name)]
+        additions = [CommitOperationAdd(name, path) for name, path in files.items()]
+        commit = api.create_commit(
+            repository.name,
+            [*additions, *(CommitOperationDelete(name) for name in gone)],
+            commit_message="Publish with brain_mri",
+            repo_type=repository.kind,
+            parent_commit=info.sha,  # so that two who publish at once can't mix their files
+        )
+    size = sum(path.stat().st_size for path in files.values()) / 1e6
+    changed = f"{len(files)} files, {size:.1f} MB, commit {commit.oid[:8]}"
+    what = [changed if commit.oid != info.sha else "nothing changed, no commit", *told]
+    return Uploaded(url, "; ".join(what), bool(info.private))
+
+
+def required_token() -> str:
+    """The token that `huggingface_hub` finds in the environment or on disk.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    token = get_token()
+    if token is None:
+        raise ConfigError(
+            "no token, so the Hub does not know who publishes: `hf auth login`, or set HF_TOKEN to one with write "
+            f"access ({constants.ENDPOINT}/settings/tokens)."
+        )
+    return token
+
+
+def check_id(option: str, name: str) -> None:
+    """Raise a `ConfigError` that names the option, unless `name` is an id on the Hub, USER/NAME."""
+    try:
+        validate_repo_id(name)
+        is_id = name.count("/") == 1
+    except HFValidationError:
+        is_id = False
+    if not is_id:
+        raise ConfigError(f"--{option} {name}: give an id on the Hub, USER/NAME.")
+
+
+def listing(repository: Repository) -> list[str]:
+    """What a dry run says of a repository: every file with its size in bytes."""
+    sizes = {name: path.stat().st_size for name, path in repository.files.items()}
+    lines = [f"{size:>14,}  {name}" for name, size in sizes.items()]
+    return [f"{repository.kind} {repository.name}", *lines, f"{sum(sizes.values()):>14,}  bytes in {len(sizes)} files"]
+
+
+def address(api: HfApi, repository: Repository) -> str:
+    """Where people find it."""
+    return f"{api.endpoint}/{constants.REPO_TYPES_URL_PREFIXES.get(repository.kind, '')}{repository.name}"
+
+
+def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> ModelInfo | SpaceInfo | DatasetInfo:
+    """Create the repository where it is missing; make sure that it is what is meant."""
+    name, kind, url = repository.name, repository.kind, address(api, repository)
+    sdk = _SDK if kind == "space" else None
+    api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
+    try:
+        info = _info(api, repository)
+    except RepositoryNotFoundError as error:
+        others = [other for other in _TYPES if other != kind and api.repo_exists(name, repo_type=other)]
+        if not others:
+            raise
+        raise ConfigError(f"{name} is a {others[0]} on the Hub, no {kind}: give --{kind} another name.") from error
+    if private and not info.private:
+        raise ConfigError(f"{name} is public: make it private at {url}/settings, or leave --private out.")
+    if isinstance(info, SpaceInfo) and info.sdk not in (None, sdk):
+        raise ConfigError(f"{name} is a Space of the SDK {info.sdk}, not {sdk}: give --space another name.")
+    return info
+
+
+def _info(api: HfApi, repository: Repository) -> ModelInfo | SpaceInfo | DatasetInfo:
+    if repository.kind == "dataset":
+        return api.dataset_info(repository.name)
+    return api.space_info(repository.name) if repository.kind == "space" else api.model_info(repository.name)
+
+
+def _set_variables(api: HfApi, repository: Repository) -> list[str]:
+    """Those that are not so yet: each change restarts the Space."""
+    if not repository.variables:
+        return []
+    there = {key: variable.value for key, variable in api.get_space_variables(repository.name).items()}
+    new = {key: value for key, value in repository.variables.items() if there.get(key) != value}
+    for key, value in new.items():
+        api.add_space_variable(repository.name, key, value)
+    return [f"{key} = {value}" for key, value in new.items()]

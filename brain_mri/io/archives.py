@@ -1,0 +1,165 @@
+"""The files in a zip or a folder, one in memory at a time; nothing is ever unpacked to the disk. No torch."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from brain_mri.errors import ImageError
+from brain_mri.io.untrusted import HEAD_BYTES, MAX_ARCHIVE_BYTES, MAX_MEMBERS, opened, parsing, printable
+
+_READ = 2**16
+_MAX_DEPTH = 16
+_ENTRY_BYTES = 46 + 512  # of a zip's directory for a member: the fixed part, and a long path
+_DIRECTORY_END = struct.Struct("<4s4H2IH")
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A file in a zip or a folder.
+
+    Attributes:
+        name: its path inside, with `/`.
+        size: in bytes, unpacked.
+        read: a call that returns at most its first n bytes (n is the argument).
+    """
+
+    name: str
+    size: int
+    read: Callable[[int], bytes]
+
+    @property
+    def label(self) -> str:
+        """The file's own name, for messages: folders on the way to it are often named after patients."""
+        return printable(PurePosixPath(self.name).name)
+
+    def head(self) -> bytes:
+        """Return its first bytes."""
+        return self.read(HEAD_BYTES)
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key in which slice10 comes after slice9."""
+    return [
+        (0, int(part[:18]), "") if part.isascii() and part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", name)
+    ]
+
+
+def _chosen(members: list[Member], label: str) -> list[Member]:
+    """Sort by name and leave out what systems put beside the user's files.
+
+    Raises:
+        ImageError: more than `MAX_MEMBERS` files or `MAX_ARCHIVE_BYTES`.
+    """
+    if len(members) > MAX_MEMBERS:
+        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.")
+    if sum(member.size for member in members) > MAX_ARCHIVE_BYTES:
+        raise ImageError(f"{label}: unpacks to more than {MAX_ARCHIVE_BYTES >> 20} MiB; give one series of slices.")
+    parts = ((member, PurePosixPath(member.name).parts) for member in members)
+    kept = [member for member, path in parts if not any(part.startswith((".", "__MACOSX")) for part in path)]
+    return sorted(kept, key=lambda member: _natural(member.name))
+
+
+@contextmanager
+def zip_members(file: BinaryIO, label: str) -> Iterator[list[Member]]:
+    """List the files in a zip; they can be read inside the `with` block.
+
+    Raises:
+        ImageError: damaged, encrypted, too many or too large files, compressed by other ways than deflate, or paths
+            that lead out of the folder into which the zip would be unpacked.
+    """
+    _check_directory(file, label)
+    with parsing(label, "zip file"):
+        archive = zipfile.ZipFile(file)
+    with archive:
+        # not by `is_dir`, which fails on a name of no letters
+        infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
+        for info in infos:
+            _check_member(info, label)
+        yield _chosen(
+            [Member(info.filename, info.file_size, _zip_reader(archive, info, label)) for info in infos], label
+        )
+
+
+def _check_directory(file: BinaryIO, label: str) -> None:
+    """Refuse a huge list of members before zipfile reads it: an entry costs it 46 bytes of file and 1 KB of memory."""
+    size = file.seek(0, os.SEEK_END)
+    tail_start = max(0, size - _DIRECTORY_END.size - 2**16)
+    file.seek(tail_start)
+    tail = file.read()
+    file.seek(0)
+    if b"PK\6\7" in tail[-(2**16) :] and b"PK\6\6" in tail:
+        raise ImageError(f"{label}: a zip in the format for huge ones (zip64); pack fewer files.")
+    position = tail.rfind(b"PK\5\6")
+    if position < 0 or len(tail) < position + _DIRECTORY_END.size:
+        raise ImageError(f"{label}: broken zip file (its list of files is missing); pack or copy it again.")
+    *_, count, directory_bytes, _, _ = _DIRECTORY_END.unpack_from(tail, position)
+    if count > MAX_MEMBERS or directory_bytes > MAX_MEMBERS * _ENTRY_BYTES:
+        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.")
+
+
+def _check_member(info: zipfile.ZipInfo, label: str) -> None:
+    if info.flag_bits & 0x1:
+        raise ImageError(f"{label}: encrypted; give a zip without a password.")
+    if _ABSOLUTE.match(info.filename) or ".." in re.split(r"[/\\]", info.filename):
+        raise ImageError(f"{label}: holds a path that leads outside of it; pack the folder of slices again.")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ImageError(f"{label}: compressed in an unusual way; pack it again as an ordinary zip.")
+
+
+def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> Callable[[int], bytes]:
+    def read(limit: int) -> bytes:
+        with parsing(label, "zip file"), archive.open(info) as member:
+            content = io.BytesIO()
+            while len(part := member.read(min(_READ, limit - content.tell()))):  # zipfile stops at the size it lists
+                content.write(part)
+            return content.getvalue()
+
+    return read
+
+
+def folder_members(folder: Path, label: str) -> list[Member]:
+    """List the regular files in a folder and below it; symbolic links to files are followed, those to folders are not.
+
+    Raises:
+        ImageError: it can't be listed, too many or too large files, or folders nested deeper than 16.
+    """
+    members: list[Member] = []
+    waiting = [(folder, 0)]
+    while waiting:
+        current, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise ImageError(f"{label}: folders nested deeper than {_MAX_DEPTH}; give the one that holds the slices.")
+        try:
+            with os.scandir(current) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((Path(entry.path), depth + 1))
+                    elif entry.is_file():
+                        relative = Path(entry.path).relative_to(folder).as_posix()
+                        members.append(Member(relative, entry.stat().st_size, _file_reader(Path(entry.path), relative)))
+                    if len(members) + len(waiting) > MAX_MEMBERS:
+                        break
+        except OSError as error:
+            raise ImageError(f"{label}: can't be listed ({error.strerror}); check its permissions.") from error
+        if len(members) + len(waiting) > MAX_MEMBERS:
+            break
+    return _chosen(members, label)
+
+
+def _file_reader(path: Path, name: str) -> Callable[[int], bytes]:
+    def read(limit: int) -> bytes:
+        with opened(path, printable(PurePosixPath(name).name)) as file:
+            return file.read(limit)
+
+    return read

@@ -1,0 +1,175 @@
+"""Reading DICOM: stored values, windowed to 8-bit grey as a reader would see them. No torch.
+
+pydicom is imported inside the functions, so that reading a JPEG costs none of its time.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from brain_mri.io.dicom_parsing import GROUP_TAGS, MODALITY_TAGS, VIEW_TAGS, parse_with_pixels
+from brain_mri.io.untrusted import MAX_DICOM_BYTES, parsing, read_all
+from brain_mri.io.windowing import Array, Bytes, in_blocks, percentile_window, sampled
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+View = Callable[[Array], Array]  # from true values to 0..255
+
+_FRAMES_LOOKED_AT = 16  # for a window, where none is stored
+_LINEAR = "LINEAR"
+
+
+def middle_slice(file: BinaryIO, label: str) -> Bytes:
+    """Read the (lower) middle slice of a DICOM file: uint8 of shape (rows, columns) or (rows, columns, 3).
+
+    Raises:
+        ImageError: no pixel data, damaged, beyond the limits, or compressed in a way that no plugin decodes.
+    """
+    dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
+    index = (frames - 1) // 2
+    return Volume([(label, lambda: dataset)], [(0, index)]).slices()[0]
+
+
+def all_slices(file: BinaryIO, label: str) -> list[Bytes]:
+    """Read every slice of a DICOM file, in one window; shapes and errors as `middle_slice`."""
+    dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
+    return Volume([(label, lambda: dataset)], [(0, index) for index in range(frames)]).slices()
+
+
+class Volume:
+    """The slices of one or several DICOM files that are shown in one window.
+
+    Attributes:
+        files: for each file, what errors call it, and a call that parses it; one file at a time is in memory.
+        order: for each slice, which file it is in and which frame of it it is; those of a file are neighbours.
+    """
+
+    def __init__(self, files: Sequence[tuple[str, Callable[[], Dataset]]], order: Sequence[tuple[int, int]]) -> None:
+        self.files, self.order = files, order
+
+    def slices(self) -> list[Bytes]:
+        """Decode all slices, uint8 of shape (rows, columns), or (rows, columns, 3) where they are in colour."""
+        view = self._stored_view() or self._percentile_view()
+        return list(self._each(self.order, lambda stored, frame, dataset: _shown(stored, frame, dataset, view)))
+
+    def _each(self, order: Sequence[tuple[int, int]], use: Callable[[Array, int, Dataset], Array]) -> Iterator[Array]:
+        """Decode slices and yield what `use` makes of each, given its stored values, its frame and its file."""
+        for file, places in groupby(order, key=lambda place: place[0]):
+            label, opened = self.files[file]
+            with parsing(label, "DICOM file"):
+                dataset = opened()
+                frames = [frame for _, frame in places]
+                for frame, stored in zip(frames, _stored(dataset, frames), strict=True):
+                    yield use(stored, frame, dataset)
+
+    def _stored_view(self) -> View | None:
+        file, frame = self.order[(len(self.order) - 1) // 2]
+        label, opened = self.files[file]
+        with parsing(label, "DICOM file"):
+            return _stored_view(_rules(opened(), frame))
+
+    def _percentile_view(self) -> View:
+        places = sorted({round(i) for i in np.linspace(0, len(self.order) - 1, _FRAMES_LOOKED_AT)})
+        low, high = percentile_window(self._each([self.order[place] for place in places], _some_values))
+        scale = 255.0 / (high - low) if high > low else 0.0
+        return lambda values: (np.asarray(values, np.float64) - low) * scale
+
+
+def _some_values(stored: Array, frame: int, dataset: Dataset) -> Array:
+    """Return true values of a quarter of a million pixels of a slice at most, none of one in colour."""
+    from pydicom.pixels.processing import apply_modality_lut
+
+    step = max(1, round(math.sqrt(stored.size / 2**18)))
+    if stored.ndim == 3:
+        return np.zeros(0)
+    return sampled(apply_modality_lut(stored[::step, ::step], _rules(dataset, frame)))
+
+
+def _stored(dataset: Dataset, frames: list[int]) -> Iterator[Array]:
+    """Decode frames one by one: shape (rows, columns), or (rows, columns, 3) in RGB."""
+    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.utils import iter_pixels
+
+    palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+    for array in iter_pixels(dataset, indices=frames):
+        yield apply_color_lut(array, dataset) if palette else array
+
+
+def _shown(stored: Array, frame: int, dataset: Dataset, view: View) -> Bytes:
+    if stored.ndim == 3:
+        return _eight_bit(stored, dataset)
+    from pydicom.pixels.processing import apply_modality_lut
+
+    rules = _rules(dataset, frame)
+    grey = in_blocks(stored, lambda block: view(apply_modality_lut(block, rules)))
+    return np.invert(grey) if dataset.get("PhotometricInterpretation") == "MONOCHROME1" else grey
+
+
+def _eight_bit(colours: Array, dataset: Dataset) -> Bytes:
+    """Shift RGB values of more bits to 8; the entries of a palette use all bits of their type."""
+    palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
+    bits = colours.dtype.itemsize * 8 if palette else int(dataset.BitsStored)
+    return np.asarray(colours >> max(0, bits - 8), np.uint8)
+
+
+def _rules(dataset: Dataset, frame: int) -> Dataset:
+    """Collect the elements that turn stored values into grey, an enhanced file's frame by frame."""
+    from pydicom import Dataset
+
+    rules = Dataset()
+    sources = [dataset]
+    for groups, index in zip(GROUP_TAGS, (0, frame), strict=True):
+        for group in (dataset.get(groups) or [])[index : index + 1]:
+            for sequence in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
+                sources += (group.get(sequence) or [])[:1]
+    for source in sources:
+        for keyword in (*MODALITY_TAGS, *VIEW_TAGS):
+            if keyword in source:
+                rules[keyword] = source[keyword]
+    rules.file_meta = dataset.file_meta
+    return rules
+
+
+def _stored_view(rules: Dataset) -> View | None:
+    """Return the stored lookup table, or the first stored window, as a function to 0..255; None if there is none."""
+    if rules.get("VOILUTSequence"):
+        return _lookup_view(rules)
+    centres, widths = (_numbers(rules.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
+    function = str(rules.get("VOILUTFunction") or _LINEAR).upper()
+    function = function if function in ("LINEAR_EXACT", "SIGMOID") else _LINEAR
+    # The standard asks of a linear window that it is 1 wide or more, of the others that they have a width at all.
+    narrowest = 1.0 if function == _LINEAR else sys.float_info.min
+    if not centres or not widths or not math.isfinite(centres[0]) or not narrowest <= widths[0] < math.inf:
+        return None
+    from pydicom import Dataset
+    from pydicom.pixels.processing import apply_windowing
+
+    view = Dataset()  # of an 8-bit picture, so that pydicom's output runs from 0 to 255
+    view.PhotometricInterpretation, view.BitsStored, view.PixelRepresentation = "MONOCHROME2", 8, 0
+    view.WindowCenter, view.WindowWidth = f"{centres[0]:.10g}", f"{widths[0]:.10g}"  # 16 characters, no more allowed
+    view.VOILUTFunction = function
+    return lambda values: apply_windowing(values, view)
+
+
+def _lookup_view(rules: Dataset) -> View:
+    from pydicom.pixels.processing import apply_voi
+
+    entries, first, bits = (int(value) for value in rules.VOILUTSequence[0].LUTDescriptor)
+    last = first + (entries or 2**16) - 1
+    return lambda values: (
+        apply_voi(np.clip(np.rint(values), first, last).astype(np.int64), rules) * (255 / (2**bits - 1))
+    )
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return an element's value or values as numbers."""
+    if value is None or value == "":
+        return []
+    return [float(one) for one in (value if isinstance(value, Sequence) and not isinstance(value, str) else [value])]

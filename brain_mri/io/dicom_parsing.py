@@ -1,0 +1,188 @@
+"""Parsing DICOM files of any origin, and what is checked before their pixels are decoded. No torch.
+
+Of a file only the elements in `_TAGS` are kept: they describe the picture, none of them the patient.
+pydicom is imported inside the functions, so that reading a JPEG costs none of its time.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from brain_mri.errors import ImageError
+from brain_mri.io.headers import check_frame
+from brain_mri.io.untrusted import MAX_DICOM_BYTES, check_size, parsing
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_FRAME_TAGS = (
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns", "NumberOfFrames",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths", "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor", "RedPaletteColorLookupTableData", "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+)  # fmt: skip
+MODALITY_TAGS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
+VIEW_TAGS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
+_PLACE_TAGS = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient")
+GROUP_TAGS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_PIXEL_TAGS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
+_TAGS = (*_FRAME_TAGS, *MODALITY_TAGS, *VIEW_TAGS, *_PLACE_TAGS, *GROUP_TAGS)
+# Each costs pydicom some microseconds, so that a file of empty ones would take minutes. A frame of an enhanced file
+# has about 100 elements, any other file some hundreds, and each takes two or three reads.
+_MAX_READS = 500_000
+_MAX_SEQUENCE_BYTES = 2**22  # of a sequence that is looked into: the groups of 1,024 frames take about 3 MiB
+_MAX_FRAGMENTS = 2**14  # of compressed pixels: one or a few a frame
+_FRAGMENT = b"\xfe\xff\x00\xe0"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a DICOM file belongs among others.
+
+    Attributes:
+        series: the series' identifier; for comparing, never for showing.
+        position: millimetres along the normal of the slice, or None.
+        number: the instance number, or None.
+        frames: how many slices the file holds; 0 if it has no pixels.
+        size: pixels of a slice, width and height.
+    """
+
+    series: str
+    position: float | None
+    number: int | None
+    frames: int
+    size: tuple[int, int]
+
+
+class _Counted(io.BytesIO):
+    """Bytes that can be read from `_MAX_READS` times."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        if self.reads > _MAX_READS:
+            raise ValueError("more elements than a picture can need")
+        return super().read(size)
+
+
+def parse(content: bytes, label: str, *, pixels: bool = True) -> Dataset:
+    """Parse a DICOM file, with its pixel data or without.
+
+    Raises:
+        ImageError: not DICOM, damaged, or larger when unpacked than `MAX_DICOM_BYTES`.
+    """
+    from pydicom import dcmread
+    from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with parsing(label, "DICOM file"):
+        tags: list[Any] = [*_TAGS, *_PIXEL_TAGS] if pixels else [*_TAGS]
+        dataset = _inflated(content, tags, label)
+        if dataset is None:
+            file = _Counted(content)
+            dataset = dcmread(file, force=True, specific_tags=tags, stop_before_pixels=not pixels)
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little = dataset.original_encoding
+            plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+        _check_sequences(dataset)
+        return dataset
+
+
+def _inflated(content: bytes, tags: list[Any], label: str) -> Dataset | None:
+    """Parse a deflated file, which pydicom would inflate without a limit; None where it isn't one."""
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.filereader import read_dataset
+    from pydicom.tag import Tag
+    from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+
+    file = _Counted(content)
+    file.seek(132 if content[128:132] == b"DICM" else 0)
+    meta = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return None
+    body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_DICOM_BYTES + 1)
+    if len(body) > MAX_DICOM_BYTES:
+        raise ImageError(f"{label}: unpacks to more than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+    dataset = read_dataset(_Counted(body), False, True, specific_tags=[Tag(keyword) for keyword in tags])
+    dataset.set_original_encoding(False, True)
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    return dataset
+
+
+def _check_sequences(dataset: Dataset) -> None:
+    """Refuse sequences that pydicom would take long to convert, before anybody looks into them."""
+    for keyword in (*GROUP_TAGS, "ModalityLUTSequence", "VOILUTSequence"):
+        stored = dataset.get_item(keyword)
+        if stored is not None and isinstance(stored.value, bytes) and len(stored.value) > _MAX_SEQUENCE_BYTES:
+            raise ValueError("a sequence longer than a picture can need")
+
+
+def place_of(dataset: Dataset, label: str) -> Place:
+    """Read where a dataset belongs, and whether it has pixels at all (Rows and Columns say so).
+
+    Raises:
+        ImageError: these elements are damaged, or claim more than the limits allow.
+    """
+    with parsing(label, "DICOM file"):
+        frames = int(dataset.get("NumberOfFrames") or 1) if "Rows" in dataset and "Columns" in dataset else 0
+        width, height = (int(dataset.Columns), int(dataset.Rows)) if frames else (0, 0)
+        if frames:
+            check_size(width, height, label, frames)
+        number = dataset.get("InstanceNumber")
+        return Place(
+            series=str(dataset.get("SeriesInstanceUID", "")),
+            position=_position(dataset),
+            number=None if number is None else int(number),
+            frames=frames,
+            size=(width, height),
+        )
+
+
+def _position(dataset: Dataset) -> float | None:
+    position, axes = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
+    if not position or not axes or len(position) != 3 or len(axes) != 6:
+        return None
+    values = [float(value) for value in (*position, *axes)]
+    along = float(np.dot(np.cross(values[3:6], values[6:9]), values[:3]))
+    return along if math.isfinite(along) else None
+
+
+def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
+    """Parse a DICOM file and check its pixel data: the dataset, and how many slices it holds.
+
+    Raises:
+        ImageError: as `middle_slice`.
+    """
+    dataset = parse(content, label)
+    frames = place_of(dataset, label).frames
+    if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
+        raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
+    check_frames(dataset, label)
+    return dataset, frames
+
+
+def check_frames(dataset: Dataset, label: str) -> None:
+    """Compare every compressed frame with the file's header, before a decoder believes it.
+
+    Raises:
+        ImageError: they differ, or the pixel data is damaged.
+    """
+    from pydicom.encaps import generate_frames
+
+    with parsing(label, "DICOM file"):
+        if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+            return
+        if dataset.PixelData.count(_FRAGMENT) > _MAX_FRAGMENTS:
+            raise ValueError("more fragments than frames can need")
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        for codestream in generate_frames(dataset.PixelData, number_of_frames=frames):
+            check_frame(codestream, int(dataset.Rows), int(dataset.Columns), label)

@@ -1,0 +1,111 @@
+"""What a compressed picture says about itself, read before a decoder is trusted with it. No torch.
+
+Decoders take the memory and the time that a file's header asks for; a few bytes can ask for minutes and gigabytes.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+
+from brain_mri.errors import ImageError
+from brain_mri.io.untrusted import MAX_PIXELS
+
+# A progressive JPEG has about 10 scans; each costs a pass over all pixels and can be a few bytes long.
+MAX_JPEG_SCANS = 100
+# A picture of MAX_PIXELS has as many tiles of 16 x 16, the smallest that TIFF allows.
+_MAX_TIFF_VALUES = MAX_PIXELS // 256
+_TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})  # stay bytes in Pillow, whatever their number
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; those excluded are data, or have no segment
+_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0 to SOF15, and JPEG-LS
+
+
+def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
+    """Walk through the segments of a JPEG or JPEG-LS stream up to its end.
+
+    Returns:
+        The largest width and height that a frame header gives, or None where there is none.
+
+    Raises:
+        ImageError: more than `MAX_JPEG_SCANS` scans.
+    """
+    size, scans, position = None, 0, 2
+    while match := _MARKER.search(content, position):
+        marker, position = match[0][1], match.end()
+        if marker == 0xD9:
+            break
+        if marker in _FRAME_HEADERS and len(content) >= position + 7:
+            height, width = struct.unpack_from(">HH", content, position + 3)
+            size = (width, height) if size is None else (max(width, size[0]), max(height, size[1]))
+        scans += marker == 0xDA
+        if scans > MAX_JPEG_SCANS:
+            raise ImageError(
+                f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again with an ordinary program."
+            )
+        position += max(2, int.from_bytes(content[position : position + 2]))
+    return size
+
+
+def check_frame(codestream: bytes, rows: int, columns: int, label: str) -> None:
+    """Compare a compressed DICOM frame's own header with the size that the file claims for it.
+
+    JPEG, JPEG-LS and JPEG 2000 are known; a stream of another kind passes.
+
+    Raises:
+        ImageError: they differ, or the stream has more than 4 components or too many scans.
+    """
+    size, components = None, 1
+    if codestream.startswith(b"\xff\xd8"):
+        size = check_jpeg(codestream, label)
+    elif (start := _jpeg2000_start(codestream, label)) is not None and len(codestream) >= start + 42:
+        right, bottom, left, top = struct.unpack_from(">4I", codestream, start + 8)
+        size, components = (right - left, bottom - top), struct.unpack_from(">H", codestream, start + 40)[0]
+    if components > 4 or size not in (None, (columns, rows)):
+        raise ImageError(f"{label}: its compressed pixels have another size than its header says; export it again.")
+
+
+def _jpeg2000_start(codestream: bytes, label: str) -> int | None:
+    """Find where the JPEG 2000 stream begins, behind the boxes of a JP2 file if it is in one; None for other kinds."""
+    start = 0
+    if codestream.startswith(b"\0\0\0\x0cjP  "):
+        while start < len(codestream) and codestream[start + 4 : start + 8] != b"jp2c":
+            length = int.from_bytes(codestream[start : start + 4])
+            if length < 8:  # 0 holds up pydicom 3.0 for ever, in get_j2k_parameters
+                raise ImageError(f"{label}: damaged between the parts of its compressed pixels; export it again.")
+            start += length
+        start += 8
+    elif not codestream.startswith(b"\xff\x4f"):
+        return None
+    if codestream[start : start + 4] != b"\xff\x4f\xff\x51":
+        raise ImageError(f"{label}: its compressed pixels begin without their size; export it again.")
+    return start
+
+
+def check_tiff(content: bytes, label: str) -> None:
+    """Look at the first directory of a TIFF file.
+
+    Raises:
+        ImageError: an entry lists more values than a picture can need, or tiles are larger than `MAX_PIXELS`.
+    """
+    order = "<" if content.startswith(b"II") else ">"
+    big = content[2:4] in (b"+\0", b"\0+")
+    offset, header, entry = (8, "Q", "HHQQ") if big else (4, "H", "HHII")
+    tile = {_TILE_WIDTH: 1, _TILE_LENGTH: 1}
+    try:
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, offset)
+        (count,) = struct.unpack_from(order + header, content, start)
+        start += struct.calcsize(order + header)
+        for i in range(min(count, 4096)):
+            position = start + i * struct.calcsize(order + entry)
+            tag, kind, number, _ = struct.unpack_from(order + entry, content, position)
+            if number > _MAX_TIFF_VALUES and kind not in _TIFF_BYTE_TYPES:
+                raise ImageError(
+                    f"{label}: a TIFF whose directory lists {number:,} values; it is damaged, save it again."
+                )
+            if tag in tile and kind in (3, 4):
+                (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
+    except struct.error:
+        return  # the directory ends before its end, which Pillow will say
+    if tile[_TILE_WIDTH] * tile[_TILE_LENGTH] > MAX_PIXELS:
+        raise ImageError(f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.")

@@ -1,0 +1,133 @@
+"""Reading one picture: what `pipeline("image-classification")` reads, as it reads it, and what it can't. No torch.
+
+JPEG, PNG, TIFF, WebP, BMP and GIF in every mode, and a slice of DICOM; volumes are read by `brain_mri.io.volumes`.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+# Imported by name so that Pillow finds them: asked for a format that it has not loaded, it loads all of its plugins.
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+
+from brain_mri.errors import ImageError
+from brain_mri.io.headers import check_jpeg, check_tiff
+from brain_mri.io.untrusted import (
+    MAX_PICTURE_BYTES,
+    check_size,
+    kind_of,
+    label_of,
+    opened,
+    parsing,
+    peek,
+    printable,
+    read_all,
+    unrecognised,
+)
+from brain_mri.io.windowing import picture_window, to_bytes
+
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+# What people bring. Pillow would open forty formats more, among them EPS, for which it starts Ghostscript.
+FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+
+def read_image(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
+    """Read a picture file (or its bytes) completely; of a multi-frame DICOM file the middle slice.
+
+    The EXIF orientation is applied and ordinary 8-bit modes are converted exactly as transformers' `load_image` does,
+    so that what a model is trained and evaluated on is what `pipeline` will show it. Three things differ, because
+    there `load_image` shows something else than the picture: modes with more than 8 bits are scaled as
+    `windowing.picture_window` says (there, what is above 255 turns white), what is transparent is black (there,
+    whatever colour hides under it), and of a film the first frame is read. A picture that is already open is converted
+    in the same way. `name` is what an error calls the picture.
+
+    Returns:
+        The picture in mode RGB, without metadata.
+
+    Raises:
+        ImageError: no such file, not a picture, broken before its end, or beyond the limits of `io.untrusted`.
+    """
+    if isinstance(source, Image.Image):
+        label = "the given picture" if name is None else label_of(source, name)
+        check_size(*source.size, label)
+        with parsing(label, "picture"):
+            return _rgb(source.copy())
+    label = label_of(source, name)
+    with opened(source, label) as file:
+        head = peek(file)
+        kind = kind_of(head)
+        if kind == "picture":
+            content = read_all(file, MAX_PICTURE_BYTES, label)
+            with parsing(label, "picture"):
+                return _read_picture(content, label)
+        if kind == "dicom":
+            from brain_mri.io.dicom import middle_slice  # costs a quarter of a second, which a JPEG should not
+
+            return Image.fromarray(middle_slice(file, label)).convert("RGB")
+    if kind:
+        raise ImageError(
+            f"{label}: a volume or an archive, not a picture; give one slice of it, or read all its slices."
+        )
+    raise unrecognised(head, label)
+
+
+def one_channel(image: Image.Image) -> Image.Image:
+    """A picture as mode L where its three channels are equal, as in nearly every slice; any other as mode RGB.
+
+    No grey value changes: `convert("L")` of such a picture gives the same, at three times the work.
+    """
+    if image.mode == "L":
+        return image
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    red, green, blue = image.split()
+    return red if red.tobytes() == green.tobytes() == blue.tobytes() else image
+
+
+def _read_picture(content: bytes, label: str) -> Image.Image:
+    if content.startswith(b"\xff\xd8"):
+        check_jpeg(content, label)
+    elif content.startswith((b"II", b"MM")):
+        check_tiff(content, label)
+    try:
+        # Pillow warns of a bomb from 89 million pixels on, and refuses twice as many before they are decoded. The
+        # limit here is lower, so that nothing above it is ever decoded, and Pillow's own, which belongs to the whole
+        # process as its warning filter does, stays as it is.
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            check_size(*image.size, label)
+            return _rgb(image)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{label}: not a picture that can be read; remove or replace it.") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{label}: says that it has more pixels than fit in memory; give a smaller picture."
+        ) from error
+    except OSError as error:
+        raise ImageError(f"{label}: broken picture ({printable(str(error))}); remove or replace it.") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture in place where that saves a copy: two are alive at most, of 4 bytes a pixel."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in _DEEP_MODES:
+        values = np.asarray(image)
+        image = Image.fromarray(to_bytes(values, *picture_window(values))).convert("RGB")
+    elif image.has_transparency_data:
+        image = _over_black(image)
+    else:
+        image = image.convert("RGB")
+    image.info = {}  # comments, EXIF, colour profiles: what is saved again must not carry them on
+    return image
+
+
+def _over_black(image: Image.Image) -> Image.Image:
+    if image.mode != "RGBA":  # else it would be copied
+        image = image.convert("RGBA")
+    result = Image.new("RGB", image.size)
+    result.paste(image, mask=image.getchannel("A"))
+    return result

@@ -1,0 +1,207 @@
+"""Reading whatever a user brings as slices: a picture, DICOM, NIfTI, or a zip or folder of slices. No torch."""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, overload
+
+import numpy as np
+from PIL import Image
+
+from brain_mri.errors import ImageError
+from brain_mri.io.archives import Member, folder_members, zip_members
+from brain_mri.io.images import one_channel, read_image
+from brain_mri.io.untrusted import (
+    MAX_DICOM_BYTES,
+    MAX_PICTURE_BYTES,
+    MAX_VOXELS,
+    check_size,
+    kind_of,
+    label_of,
+    opened,
+    peek,
+    printable,
+    unrecognised,
+)
+from brain_mri.io.windowing import Bytes
+
+
+class SliceImages(Sequence[Image.Image]):
+    """Pictures kept with 1 byte a pixel (3 in colour) and given out in mode RGB, for which Pillow takes 4."""
+
+    def __init__(self, pixels: Sequence[Bytes]) -> None:
+        self._pixels = tuple(pixels)
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> SliceImages: ...
+    def __getitem__(self, index: int | slice) -> Image.Image | SliceImages:
+        if isinstance(index, slice):
+            return SliceImages(self._pixels[index])
+        return Image.fromarray(self._pixels[index]).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """The slices of what a user brought, in order.
+
+    Attributes:
+        images: a sequence of pictures in mode RGB, made anew at every access.
+        names: of each slice: the file's own name for pictures, "slice 12 of 24" for those of a volume. Nothing from a
+            header, which names patients.
+        is_volume: several slices, taken to be of one patient.
+        kind: what was brought: `picture`, `dicom`, `nifti` or `archive`.
+    """
+
+    images: SliceImages
+    names: tuple[str, ...]
+    is_volume: bool
+    kind: str
+
+
+def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
+    """Read every slice of what a user brings, recognised by its content.
+
+    - A picture, or a DICOM file of one frame: one slice, as `read_image` reads it.
+    - A DICOM file of several frames: in the order of the file.
+    - NIfTI: axial slices (`nifti.nifti_slices`).
+    - A zip or a folder (and the folders in it): of DICOM files the series with the most slices, in the order of their
+      positions along the normal, else of their instance numbers, else of their names; or the one NIfTI file; or the
+      pictures, in the order of their names (2 before 10). DICOM comes first, and other files are passed over.
+
+    The slices of a volume share one window: the one stored in the middle slice, else the 1st to the 99th percentile.
+
+    Raises:
+        ImageError: nothing of all this, damaged, hostile, or beyond the limits of `brain_mri.io.untrusted`.
+    """
+    label = label_of(source, name)
+    if not isinstance(source, bytes) and _is_folder(source):
+        return _archive(folder_members(Path(source), label), label)
+    with opened(source, label) as file:
+        head = peek(file)
+        kind = kind_of(head)
+        if kind == "zip":
+            with zip_members(file, label) as members:
+                return _archive(members, label)
+        if kind == "nifti":
+            from brain_mri.io.nifti import nifti_slices
+
+            return _slices(nifti_slices(file, label), "nifti", label)
+        if kind == "dicom":
+            from brain_mri.io.dicom import all_slices
+
+            return _slices(all_slices(file, label), "dicom", label)
+    if not kind:
+        raise unrecognised(head, label)
+    return _slices([_compact(read_image(source, label))], "picture", label)
+
+
+def _is_folder(source: str | Path) -> bool:
+    try:
+        return Path(source).is_dir()
+    except (OSError, ValueError):  # a path that no system allows; opening it says so
+        return False
+
+
+def _slices(pixels: Sequence[Bytes], kind: str, label: str, names: Sequence[str] = ()) -> Slices:
+    """Name the slices of a volume by their number, a single one by its file."""
+    count = len(pixels)
+    numbered = [f"slice {i} of {count}" for i in range(1, count + 1)] if count > 1 else [_base(label)]
+    return Slices(SliceImages(pixels), tuple(names or numbered), count > 1, kind)
+
+
+def _base(label: str) -> str:
+    return printable(PurePosixPath(label.replace("\\", "/")).name or label)
+
+
+def _compact(image: Image.Image) -> Bytes:
+    """Keep one channel of a picture whose three are equal."""
+    return np.asarray(one_channel(image))
+
+
+def _archive(members: list[Member], label: str) -> Slices:
+    found: dict[str, list[Member]] = defaultdict(list)
+    for member in members:
+        found[kind_of(member.head())].append(member)
+    if found["zip"]:
+        raise ImageError(
+            f"{label}: holds a zip ({found['zip'][0].label}) itself; unpack that one and give what it holds."
+        )
+    if found["dicom"] and (series := _dicom_series(found["dicom"], label)) is not None:
+        return series
+    if found["nifti"]:
+        return _single_nifti(found["nifti"], label)
+    if found["picture"]:
+        return _pictures(found["picture"], label)
+    raise ImageError(f"{label}: holds no picture, no DICOM slice with pixels and no NIfTI volume; give one that does.")
+
+
+def _single_nifti(members: list[Member], label: str) -> Slices:
+    from brain_mri.io.nifti import nifti_slices
+
+    if len(members) > 1:
+        raise ImageError(f"{label}: holds {len(members)} volumes; give one of them.")
+    content = io.BytesIO(members[0].read(members[0].size))
+    return _slices(nifti_slices(content, f"{label}: {members[0].label}"), "archive", label)
+
+
+def _pictures(members: list[Member], label: str) -> Slices:
+    check_size(1, 1, label, len(members))
+    pixels: list[Bytes] = []
+    for member in members:
+        pixels.append(_compact(read_image(member.read(MAX_PICTURE_BYTES + 1), f"{label}: {member.label}")))
+        if sum(one.size for one in pixels) > MAX_VOXELS:
+            raise ImageError(
+                f"{label}: its pictures have more than {MAX_VOXELS:,} pixels in all; give smaller or fewer."
+            )
+    return _slices(pixels, "archive", label, [member.label for member in members])
+
+
+def _dicom_series(members: list[Member], label: str) -> Slices | None:
+    """Read the largest series among DICOM files; None where none of them has pixels."""
+    from brain_mri.io.dicom import Volume
+    from brain_mri.io.dicom_parsing import Place, parse, parse_with_pixels, place_of
+
+    series: dict[str, list[tuple[Member, Place]]] = defaultdict(list)
+    for member in members:
+        known = f"{label}: {member.label}"
+        place = place_of(parse(_content(member, known), known, pixels=False), known)
+        if place.frames:
+            series[place.series].append((member, place))
+    if not series:
+        return None
+    largest = _in_order(max(series.values(), key=lambda files: sum(place.frames for _, place in files)))
+    total = sum(place.frames for _, place in largest)
+    for _, place in largest:
+        check_size(place.size[0], place.size[1], label, total)
+    order = [(i, frame) for i, (_, place) in enumerate(largest) for frame in range(place.frames)]
+
+    def file(member: Member) -> tuple[str, Callable[[], Any]]:
+        known = f"{label}: {member.label}"
+        return known, lambda: parse_with_pixels(_content(member, known), known)[0]
+
+    files = [file(member) for member, _ in largest]
+    return _slices(Volume(files, order).slices(), "archive", label)
+
+
+def _content(member: Member, label: str) -> bytes:
+    if member.size > MAX_DICOM_BYTES:
+        raise ImageError(f"{label}: larger than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+    return member.read(MAX_DICOM_BYTES)
+
+
+def _in_order(files: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+    """Sort by position where all have one, else by number where all have one; equal ones stay in order of name."""
+    if all(place.position is not None for _, place in files):
+        return sorted(files, key=lambda file: (round(file[1].position, 3), file[1].number or 0))
+    if all(place.number is not None for _, place in files):
+        return sorted(files, key=lambda file: file[1].number)
+    return files

@@ -1,0 +1,1 @@
+"""The audit: what a data set gives away. No torch."""

@@ -1,0 +1,50 @@
+"""The leakage audit: which images of one split give away those of another. No torch.
+
+    python -m brain_mri.leakage DATA_DIR [--output outputs/audit]
+
+Looked for are byte-identical files, near-duplicates (mirrored, turned, resized and recompressed copies included),
+patients on both sides of a split where `patients.csv` names them, and twins that bear different labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from brain_mri.data.duplicates import (
+    THRESHOLD,
+)
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.errors import run_command
+from brain_mri.leakage.audit import (
+    audit_folder,
+    headline,
+)
+from brain_mri.leakage.report import format_table, worst_pairs_picture
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Audit a folder from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.leakage",
+        description="Find copies, twins and patients shared between the splits of a folder of images.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("data_dir", help="a folder with split folders, class folders in them, images in these")
+    parser.add_argument("--output", default="outputs/audit", help="folder for audit.json and worst_pairs.png")
+    parser.add_argument("--threshold", type=float, default=THRESHOLD, help="correlation that makes two images twins")
+    parser.add_argument("--processes", type=int, default=2, help="processes that read images")
+    options = parser.parse_args(arguments)
+    report, _ = audit_folder(options.data_dir, options.processes, options.threshold)
+    root = scan_folder(options.data_dir).root
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    worst_pairs_picture(report["worst_pairs"], root, output / "worst_pairs.png")
+    print(f"{format_table(report)}\n\n{headline(report)}\nWritten to {output}/: audit.json, worst_pairs.png.")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,139 @@
+"""Turning a model's outputs into statements that hold: a temperature, prediction sets, a confidence to refer below.
+
+Everything here is fitted on the validation split and only measured on the test split. All of it is deterministic: the
+same image gets the same answer twice.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from brain_mri.inference.postprocess import softmax
+from brain_mri.metrics import compute, formulas
+from brain_mri.metrics.cases import BoolArray, Cases, SortedScores
+
+TEMPERATURE_BOUNDS = (0.05, 20.0)
+REFER_EVERYTHING = 2.0
+"""A referral threshold that no confidence reaches."""
+
+
+def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """The temperature T whose `softmax(logits / T)` has the lowest negative log-likelihood (Guo et al. 2017).
+
+    T above 1 softens an overconfident model; the predicted classes stay the same whatever T is. Searched on log T
+    within `TEMPERATURE_BOUNDS`, where the likelihood has one optimum. The targets are smoothed by 1 / (n + 2), as Platt
+    (1999) does: otherwise a split without a single error would drive T to zero and the model to certainty.
+
+    Args:
+        logits: `(n, k)` of the validation split.
+        labels: `(n,)` class numbers.
+
+    Raises:
+        ValueError: the shapes disagree, a label is no class number, or a logit is not finite.
+    """
+    from scipy.optimize import minimize_scalar
+
+    cases = Cases.of(softmax(logits), labels)
+    values = np.asarray(logits, dtype=np.float64)
+    shifted = values - values[np.arange(len(cases.labels)), cases.labels][:, None]
+
+    smoothing = 1 / (len(cases.labels) + 2)
+    others = smoothing / max(values.shape[1] - 1, 1) * shifted.sum(axis=1)
+
+    def loss(log_temperature: float) -> float:
+        temperature = math.exp(log_temperature)
+        return float((np.logaddexp.reduce(shifted / temperature, axis=1) - others / temperature).mean())
+
+    low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
+    found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-8})
+    return math.exp(float(found.x))
+
+
+def expected_calibration_error(
+    probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int = formulas.ECE_BINS
+) -> float:
+    """Top-label expected calibration error in `[0, 1]` over equal-mass bins; the formula of the metric of that name.
+
+    Args:
+        probabilities: `(n, k)`.
+        labels: `(n,)` class numbers.
+        bins: parts of equal mass that the images, sorted by confidence, are cut into.
+    """
+    cases = Cases.of(probabilities, labels)
+    return float(formulas.expected_calibration_error(cases, np.ones((1, len(cases.labels))), bins)[0])
+
+
+def conformal_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95) -> float:
+    """The probability from which a class belongs to the prediction set: split conformal, LAC (Sadinle et al. 2019).
+
+    The sets `{class: probability >= threshold}` contain the true class of a new image with probability at least
+    `coverage` and, without ties, at most `coverage + 1 / (n + 1)`, on average over images exchangeable with these
+    (Vovk et al. 2005; the finite-sample quantile as in Angelopoulos and Bates 2021). LAC, not APS (Romano et al. 2020):
+    it gives the smallest sets of that coverage, and APS needs random numbers to be exact, so that one image could be
+    answered differently twice.
+
+    Args:
+        probabilities: `(n, k)` of the validation split.
+        labels: `(n,)` class numbers.
+        coverage: share of true classes the sets are to contain, in (0, 1).
+
+    Returns:
+        A probability in `[0, 1]`; 0, every class in every set, where n is too small for the coverage asked.
+
+    Raises:
+        ValueError: `coverage` is not in (0, 1), or the inputs are not probabilities and class numbers.
+    """
+    if not 0 < coverage < 1:
+        raise ValueError(f"coverage must lie strictly between 0 and 1, got {coverage}")
+    cases = Cases.of(probabilities, labels)
+    n = len(cases.labels)
+    needed = math.ceil((n + 1) * coverage - 1e-9)  # the rounding error of a product must not cost a whole rank
+    if needed > n:
+        return 0.0
+    of_true_class = cases.probabilities[np.arange(n), cases.labels]
+    return float(np.sort(of_true_class)[n - needed])
+
+
+def empirical_coverage(sets: BoolArray, labels: npt.ArrayLike) -> float:
+    """Share of images whose set `(n, k)` contains the true class `(n,)`, in `[0, 1]`."""
+    numbers = np.asarray(labels)
+    return float(sets[np.arange(len(numbers)), numbers].mean())
+
+
+def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accuracy: float = 0.99) -> float:
+    """The lowest confidence such that the images at or above it are classified with the accuracy asked for.
+
+    Images whose confidence is below it go to a human. The accuracy is that on these images (the validation split),
+    selective classification without a guarantee (Geifman and El-Yaniv 2017).
+
+    Args:
+        probabilities: `(n, k)` of the validation split.
+        labels: `(n,)` class numbers.
+        accuracy: share of right answers among the images kept, in (0, 1].
+
+    Returns:
+        A confidence in `[0, 1]`: the least one seen where all may be kept; `REFER_EVERYTHING` where no part reaches it.
+
+    Raises:
+        ValueError: `accuracy` is not in (0, 1], or the inputs are not probabilities and class numbers.
+    """
+    if not 0 < accuracy <= 1:
+        raise ValueError(f"accuracy must lie in (0, 1], got {accuracy}")
+    cases = Cases.of(probabilities, labels)
+    ranking: SortedScores = cases.by_confidence
+    ones = np.ones((1, len(cases.labels)))
+    kept = np.cumsum(ranking.block_sums(ones)[0])
+    right = np.cumsum(ranking.block_sums(ones * cases.correct)[0])
+    reached = np.flatnonzero(right >= accuracy * kept - 1e-9)
+    if len(reached) == 0:
+        return REFER_EVERYTHING
+    return float(cases.confidence[ranking.order[ranking.starts[reached[-1]]]])
+
+
+def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+    """The two figures that a temperature moves: negative log-likelihood (nats) and expected calibration error."""
+    names = ("negative_log_likelihood", "expected_calibration_error")
+    return {name: compute(name, probabilities, labels)[name] for name in names}

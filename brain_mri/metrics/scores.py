@@ -1,0 +1,224 @@
+"""A model's scores: a few during training, all of them with intervals after it, and a table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from brain_mri.inference.postprocess import softmax
+from brain_mri.metrics import METRIC_NAMES, compute, load_metric
+from brain_mri.metrics.cases import Cases, FloatArray, IntArray
+from brain_mri.metrics.formulas import macro
+
+Scores = dict[str, Any]
+
+_QUICK = {
+    "accuracy": ("accuracy", "accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "balanced_accuracy"),
+    "macro_f1": ("f1", "macro_f1"),
+    "nll": ("negative_log_likelihood", "negative_log_likelihood"),
+}
+_PER_CLASS = ("precision", "sensitivity", "specificity", "f1", "auroc", "average_precision")
+_SCALARS = tuple(name for name in METRIC_NAMES if name not in (*_PER_CLASS, "referral", "confusion_matrix"))
+_LEVEL = 0.95
+_CHUNK = 100  # resamples at once: a few matrices of (100, n) doubles, 80 MB each for a hundred thousand images
+
+
+def quick_scores(logits: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
+    """Accuracy, balanced accuracy, macro-F1 and negative log-likelihood (nats), to watch a training by.
+
+    Args:
+        logits: `(n, k)`, any float type.
+        labels: `(n,)` class numbers.
+
+    Raises:
+        ValueError: there is no image, the shapes disagree, a label is no class number, or a logit is not finite.
+    """
+    probabilities = softmax(logits)
+    return {name: compute(metric, probabilities, labels)[key] for name, (metric, key) in _QUICK.items()}
+
+
+def score(
+    probabilities: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    label_names: Sequence[str],
+    groups: Sequence[str | int | None] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    """Every figure of `brain_mri.metrics`, each scalar with a 95% percentile bootstrap interval (Efron 1979).
+
+    Slices of one patient are alike, so whole groups are resampled, not images (the cluster bootstrap, Field and Welsh
+    2007). A figure that does not exist is left out; so is the interval where there is only one group. The percentile
+    interval of the expected calibration error leans upward: resampling adds noise, and noise adds to an absolute error.
+
+    Args:
+        probabilities: `(n, k)`.
+        labels: `(n,)` class numbers.
+        label_names: the `k` class names.
+        groups: `(n,)` the patient of each image; None for an unknown one, which then is its own group.
+        resamples: how many bootstrap resamples.
+        seed: of the resampling.
+
+    Returns:
+        Ready for JSON; `{...}` stands for `{"value": v, "low": l, "high": h}`::
+
+            n, n_groups, label_names, support {name: images}, bootstrap {kind, level, resamples, seed, resampled}
+            accuracy {...}, balanced_accuracy {...}, matthews, cohen_kappa, brier,
+            negative_log_likelihood, expected_calibration_error
+            macro_precision {...}, macro_sensitivity, macro_specificity, macro_f1, macro_auroc, macro_average_precision
+            macro_over {figure: [names of the classes averaged]}
+            per_class {name: {precision {...}, sensitivity, specificity, f1, auroc, average_precision}}
+            referral {"5%": {...}, "10%", "20%"}
+            confusion_matrix [[count]]: rows true, columns predicted
+
+    Raises:
+        ValueError: the inputs are not probabilities, class numbers, names and groups of matching sizes.
+    """
+    cases = Cases.of(probabilities, labels)
+    if len(label_names) != cases.probabilities.shape[1]:
+        raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
+    n_groups = int((numbers := _group_numbers(groups, len(cases.labels))).max()) + 1
+    spread = _bootstrap(cases, numbers, resamples, seed) if n_groups > 1 else {}
+    support = np.bincount(cases.labels, minlength=len(label_names))
+    return {
+        "n": len(cases.labels),
+        "n_groups": n_groups,
+        "label_names": list(label_names),
+        "support": dict(zip(label_names, support.tolist(), strict=True)),
+        "bootstrap": {
+            "kind": "percentile",
+            "level": _LEVEL,
+            "resamples": resamples,
+            "seed": seed,
+            "resampled": "images" if n_groups == len(cases.labels) else "groups",
+        },
+        **_scalar_scores(cases, spread),
+        **_class_scores(cases, label_names, spread),
+        **_referral_scores(cases, spread),
+        **compute("confusion_matrix", cases.probabilities, cases.labels),
+    }
+
+
+def mean_score(
+    values: npt.ArrayLike, groups: Sequence[str | int | None], resamples: int = 1000, seed: int = 0
+) -> dict[str, float]:
+    """The mean of `values` (n,) as `{"value", "low", "high"}`, its interval that of `score`: whole groups resampled."""
+    column, numbers = np.asarray(values, dtype=np.float64), _group_numbers(groups, len(np.asarray(values)))
+    if int(numbers.max()) == 0:
+        return {"value": float(column.mean())}
+    means = [weights @ column / weights.sum(axis=1) for weights in _resampled_weights(numbers, resamples, seed)]
+    return _interval(float(column.mean()), np.concatenate(means))
+
+
+def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:
+    """Positions of the wrong answers, the most confident first, at most `count`.
+
+    Args:
+        probabilities: `(n, k)`.
+        labels: `(n,)` class numbers.
+        count: how many are wanted.
+    """
+    cases = Cases.of(probabilities, labels)
+    ranked = cases.by_confidence.order
+    return np.asarray(ranked[cases.correct[ranked] == 0][:count], dtype=np.int64)
+
+
+def format_table(scores: Scores) -> str:
+    """The scores as a table for the console."""
+    level, groups = scores["bootstrap"]["level"], scores["n_groups"]
+    lines = [f"{scores['n']} images in {groups} groups; {level:.0%} intervals from {_origin(scores)}", ""]
+    names = [name for name in _SCALARS + tuple(f"macro_{name}" for name in _PER_CLASS) if name in scores]
+    lines += [f"{name.replace('_', ' '):<28}{_cell(scores[name])}" for name in names]
+    lines += [f"{f'accuracy, {share} referred':<28}{_cell(figure)}" for share, figure in scores["referral"].items()]
+    return "\n".join([*lines, "", *_class_lines(scores)])
+
+
+def _class_lines(scores: Scores) -> list[str]:
+    """One row per figure, one column per class."""
+    rows = [["", *(f"{name} (n = {images})" for name, images in scores["support"].items())]]
+    for key in _PER_CLASS:
+        cells = [_cell(figures[key], 3) if key in figures else "absent" for figures in scores["per_class"].values()]
+        rows.append([key.replace("_", " "), *cells])
+    widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+    return ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _origin(scores: Scores) -> str:
+    bootstrap = scores["bootstrap"]
+    return f"{bootstrap['resamples']} {bootstrap['kind']} bootstrap resamples of whole {bootstrap['resampled']}"
+
+
+def _cell(figure: dict[str, float], digits: int = 4) -> str:
+    interval = f" ({figure['low']:.{digits}f}-{figure['high']:.{digits}f})" if "low" in figure else ""
+    return f"{figure['value']:.{digits}f}{interval}"
+
+
+def _group_numbers(groups: Sequence[str | int | None] | None, n: int) -> IntArray:
+    """Numbers the groups from 0; every None is a group of its own."""
+    if groups is None:
+        return np.arange(n)
+    if len(groups) != n:
+        raise ValueError(f"{n} images need as many groups, got {len(groups)}")
+    seen: dict[Any, int] = {}
+    keys = [("alone", position) if group is None else ("known", group) for position, group in enumerate(groups)]
+    return np.asarray([seen.setdefault(key, len(seen)) for key in keys], dtype=np.int64)
+
+
+def _bootstrap(cases: Cases, numbers: IntArray, resamples: int, seed: int) -> dict[str, FloatArray]:
+    """Each figure of each resample, `(resamples,)` or `(resamples, columns)`."""
+    names = [*_SCALARS, *_PER_CLASS, "referral"]
+    formulas = {name: load_metric(name).formula for name in names}
+    chunks: dict[str, list[FloatArray]] = {name: [] for name in names}
+    for weights in _resampled_weights(numbers, resamples, seed):
+        for name, formula in formulas.items():
+            chunks[name].append(formula(cases, weights))
+    return {name: np.concatenate(figures) for name, figures in chunks.items()}
+
+
+def _resampled_weights(numbers: IntArray, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """How often each image is drawn, `(chunk, n)`, when as many groups as there are are drawn with replacement."""
+    rng = np.random.default_rng(seed)
+    n_groups = int(numbers.max()) + 1
+    for start in range(0, resamples, _CHUNK):
+        drawn = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=min(_CHUNK, resamples - start))
+        yield drawn[:, numbers].astype(np.float64)
+
+
+def _interval(value: float, resampled: FloatArray | None) -> dict[str, float]:
+    """The value with the middle 95% of its resamples; those in which the figure does not exist are left out."""
+    if resampled is None or np.isnan(resampled).all():
+        return {"value": value}
+    low, high = np.nanquantile(resampled, ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
+    return {"value": value, "low": float(low), "high": float(high)}
+
+
+def _scalar_scores(cases: Cases, spread: dict[str, FloatArray]) -> Scores:
+    answers: dict[str, float] = {}
+    for name in _SCALARS:
+        answers |= compute(name, cases.probabilities, cases.labels)
+    return {name: _interval(value, spread.get(name)) for name, value in answers.items()}
+
+
+def _class_scores(cases: Cases, label_names: Sequence[str], spread: dict[str, FloatArray]) -> Scores:
+    per_class: dict[str, Scores] = {name: {} for name in label_names}
+    scores: Scores = {"per_class": per_class, "macro_over": {}}
+    for key in _PER_CLASS:
+        answer = compute(key, cases.probabilities, cases.labels, label_names=list(label_names))
+        for column, name in enumerate(label_names):
+            if name in answer[key]:
+                resampled = spread[key][:, column] if key in spread else None
+                per_class[name][key] = _interval(answer[key][name], resampled)
+        if f"macro_{key}" in answer:
+            scores[f"macro_{key}"] = _interval(answer[f"macro_{key}"], macro(spread[key]) if key in spread else None)
+            scores["macro_over"][key] = answer["classes"]
+    return scores
+
+
+def _referral_scores(cases: Cases, spread: dict[str, FloatArray]) -> Scores:
+    answer = compute("referral", cases.probabilities, cases.labels)["referral"]
+    columns = spread["referral"].T if "referral" in spread else [None] * len(answer)
+    return {"referral": {s: _interval(v, column) for (s, v), column in zip(answer.items(), columns, strict=True)}}

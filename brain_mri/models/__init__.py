@@ -1,0 +1,1 @@
+"""Networks: built, changed, exported, and the evidence maps that they give."""

@@ -1,0 +1,191 @@
+"""A model folder's ONNX files: one forward pass to logits, embedding and evidence, in float32 and in int8.
+
+The float32 file says in its metadata all that is needed to use it (labels, preprocessing), so that
+`brain_mri.inference` needs neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from datasets import Dataset
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from transformers import PreTrainedModel
+
+from brain_mri.data.prepare import batches, evenly_spread
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.inference.onnx_model import METADATA, OnnxModel
+from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE
+from brain_mri.models.evidence import OnePass
+
+logger = logging.getLogger(__name__)
+
+PARITY = 1e-3  # largest difference of a logit between the network and its ONNX file
+_OPSET = 20
+_CALIBRATION_IMAGES = 200  # of validation, whose activations set the int8 ranges
+_CALIBRATION_BATCH = 8
+_MOST_ACCURACY_LOST = 0.002
+_FLOAT_SHARES = (0.0, 0.25, 0.5)  # of the convolutions, from the first on, that stay in float32: tried in this order
+_NO_EVIDENCE = (
+    "none: the logits are no linear function of average-pooled features, so no map of a forward pass is exact, and "
+    "none has been found good enough"
+)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What int8 does to the answers on the validation images.
+
+    Attributes:
+        kept: whether the file was written.
+        float_share: the share of the convolutions, from the first on, that stayed in float32 in the file judged last.
+        accuracy: of the float32 file and of the int8 file, as fractions.
+        same_label: the share of the images that both give the same label.
+        n: how many images.
+    """
+
+    kept: bool
+    accuracy: tuple[float, float]
+    same_label: float
+    n: int
+    float_share: float
+
+
+def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> Path:
+    """Write `onnx/model.onnx` into a model folder, whole or not at all.
+
+    Outputs are those of `evidence.OnePass`: `logits`, `embedding`, where there are exact maps `evidence`, and of a timm
+    model `texture`; the batch is dynamic.
+
+    Raises:
+        RuntimeError: the file's answers are not the network's, to within `PARITY`.
+    """
+    one_pass = OnePass(model).to("cpu").eval()
+    example = torch.rand(2, 3, preprocessing.size, preprocessing.size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes on its own internals
+        program = torch.onnx.export(
+            one_pass,
+            (example,),
+            input_names=["pixel_values"],
+            output_names=list(one_pass.output_names),
+            dynamic_shapes={"pixel_values": {0: torch.export.Dim("batch", min=1, max=4096)}},
+            opset_version=_OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+        expected = one_pass(example)[0].numpy()
+    assert program is not None, "with dynamo=True the exporter returns the program"
+    proto = program.model_proto
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(_metadata(model, preprocessing, one_pass))})
+    path = folder / FLOAT32_FILE
+    _write(proto, path)
+    found = OnnxModel(path).run(example.numpy())["logits"]
+    if (worst := float(np.abs(found - expected).max())) > PARITY:
+        path.unlink()
+        raise RuntimeError(f"the ONNX file's logits differ from the network's by {worst:.2g}, more than {PARITY}")
+    return path
+
+
+def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: OnePass) -> dict[str, Any]:
+    names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+    exact = "class activation maps: the mean over their places, plus the bias, is the logit"
+    return {
+        "label_names": names,
+        "size": preprocessing.size,
+        "mean": preprocessing.mean,
+        "std": preprocessing.std,
+        "resample": int(preprocessing.resample),
+        "evidence": exact if "evidence" in one_pass.output_names else _NO_EVIDENCE,
+    }
+
+
+def _write(proto: onnx.ModelProto, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    onnx.save(proto, partial)
+    partial.replace(path)
+
+
+def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quantized:
+    """Write `onnx/model_quantized.onnx` (static int8, per channel) if it costs at most 0.2 points of accuracy.
+
+    Where int8 throughout costs more, the early convolutions stay in float32, and with them the depthwise ones and the
+    sums: early errors are carried through all that follows, while the weight lies in the late layers. The classifier
+    and the evidence stay in float32 in any case: they are small, and the calibration is in them.
+
+    The ranges of activations come from some of `rows`, the validation images; the accuracy is that on all of them.
+    """
+    whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
+    truth, expected = np.asarray(rows["label"][:]), _labels(OnnxModel(whole), rows, preprocessing)
+    accuracy = float((expected == truth).mean())
+    with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
+        prepared, small = Path(scratch) / "prepared.onnx", Path(scratch) / "int8.onnx"
+        quant_pre_process(str(whole), str(prepared), skip_symbolic_shape=True)
+        logging.getLogger().setLevel(logging.WARNING)
+        for share in _FLOAT_SHARES:
+            _write_int8(prepared, small, _Slices(rows, preprocessing), share)
+            said = _labels(OnnxModel(small), rows, preprocessing)
+            reached = float((said == truth).mean())
+            if kept := accuracy - reached <= _MOST_ACCURACY_LOST:
+                small.replace(target)
+                break
+    result = Quantized(kept, (accuracy, reached), float((said == expected).mean()), len(rows), share)
+    logger.info(
+        "int8 but for the first %.0f%% of the convolutions: validation accuracy %.4f, in float32 %.4f: %s",
+        100 * share,
+        reached,
+        accuracy,
+        "kept" if kept else "not kept",
+    )
+    return result
+
+
+def _write_int8(prepared: Path, target: Path, slices: CalibrationDataReader, float_share: float) -> None:
+    quantize_static(
+        str(prepared),
+        str(target),
+        slices,
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv", "Add", "Clip", "Relu"],
+        nodes_to_exclude=_kept_in_float(onnx.load(prepared), float_share) if float_share else [],
+    )
+
+
+def _kept_in_float(model: onnx.ModelProto, share: float) -> list[str]:
+    """The names of the first `share` of the convolutions, of all depthwise ones, and of the sums."""
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    early = convolutions[: round(share * len(convolutions))]
+    depthwise = [node for node in convolutions if any(a.name == "group" and a.i > 1 for a in node.attribute)]
+    sums = [node for node in model.graph.node if node.op_type == "Add"]
+    return sorted({node.name for node in (*early, *depthwise, *sums)})
+
+
+class _Slices(CalibrationDataReader):  # type: ignore[misc]
+    """Real slices, evenly spread over the rows, as onnxruntime's calibrator asks for them."""
+
+    def __init__(self, rows: Dataset, preprocessing: Preprocessing) -> None:
+        self._batches = batches(evenly_spread(rows, _CALIBRATION_IMAGES), preprocessing, _CALIBRATION_BATCH)
+
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+        batch = next(self._batches, None)
+        return None if batch is None else {"pixel_values": batch}
+
+
+def _labels(session: OnnxModel, rows: Dataset, preprocessing: Preprocessing) -> npt.NDArray[np.int64]:
+    answers = [session.run(batch)["logits"].argmax(axis=1) for batch in batches(rows, preprocessing)]
+    return np.concatenate(answers)

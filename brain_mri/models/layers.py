@@ -1,0 +1,118 @@
+"""How a network is changed: output stride, frozen layers, temperature."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForImageClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    TimmWrapperConfig,
+)
+
+from brain_mri.errors import ConfigError
+from brain_mri.models.build import (
+    logger,
+)
+
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def is_timm(config: PreTrainedConfig) -> bool:
+    """Whether the model is one of timm's, wrapped by transformers."""
+    return isinstance(config, TimmWrapperConfig)
+
+
+def classifier_of(model: PreTrainedModel) -> nn.Module:
+    """The last layer, which gives the logits; a Linear layer in every recipe here."""
+    if is_timm(model.config):
+        head: nn.Module = model.timm_model.get_classifier()
+        return head
+    native: nn.Module = next(
+        module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None
+    )
+    return native
+
+
+def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
+    """The same weights in a network whose last stages are dilated, so that its features come out at `stride`.
+
+    Nothing is retrained: a dilated convolution sees what the strided one saw, at more places. `model_args` in the
+    configuration carries the stride, so that `pipeline` rebuilds the same network.
+
+    Raises:
+        ConfigError: the architecture has no such choice.
+    """
+    config = copy.deepcopy(model.config)
+    if not is_timm(config):
+        raise ConfigError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
+    config.model_args = (config.model_args or {}) | {"output_stride": stride}
+    try:
+        finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    except (TypeError, NotImplementedError, AssertionError) as error:  # timm's ways to say so, one per family
+        raise ConfigError(
+            f"--final_output_stride {stride}: {config.architecture} does not take it ({error})."
+        ) from error
+    finer.load_state_dict(model.state_dict())
+    return finer.to(model.device).eval()
+
+
+def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
+    """Divide the classifier's weight and bias by `temperature`, so that the logits come out divided by it (Guo 2017).
+
+    Raises:
+        ConfigError: the last layer is not linear, so its logits can't be scaled through its weights.
+    """
+    head = classifier_of(model)
+    if not isinstance(head, nn.Linear):
+        raise ConfigError(
+            f"the classifier of this model is a {type(head).__name__}, not Linear: it can't be calibrated."
+        )
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.div_(temperature)
+
+
+def _is_head(parameter: str, model: PreTrainedModel) -> bool:
+    head = classifier_of(model)
+    prefix = next(name for name, module in model.named_modules() if module is head)
+    return parameter.startswith(prefix + ".")
+
+
+def head_parameters(model: PreTrainedModel) -> set[str]:
+    """The names of the classifier's parameters."""
+    return {name for name, _ in model.named_parameters() if _is_head(name, model)}
+
+
+def freeze_until(model: PreTrainedModel, layer: str) -> None:
+    """Freeze every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
+
+    The statistics of frozen BatchNorm layers are kept by `hold_frozen_statistics`, as `model.train()` would wake them.
+
+    Raises:
+        ConfigError: the model has no such layer, or nothing stands before it.
+    """
+    inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
+    if not inner:
+        children = [name for name, _ in (model.timm_model if is_timm(model.config) else model).named_children()]
+        raise ConfigError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
+    first = min(inner, key=len)
+    frozen = 0
+    for name, parameter in model.named_parameters():
+        if name.startswith(first + "."):
+            break
+        parameter.requires_grad = False
+        frozen += 1
+    if not frozen:
+        raise ConfigError(f"--freeze_until {layer}: nothing stands before this layer, so nothing would be frozen.")
+    logger.info("frozen: the %d parameters before %s", frozen, first)
+
+
+def hold_frozen_statistics(model: nn.Module) -> None:
+    """Put BatchNorm layers whose weights are frozen into evaluation mode; to be called after every `model.train()`."""
+    for module in model.modules():
+        if isinstance(module, _BATCH_NORMS) and not any(p.requires_grad for p in module.parameters()):
+            module.eval()

@@ -1,0 +1,1 @@
+"""Synthetic heads for tests and the quickstart. No torch."""

@@ -1,0 +1,1 @@
+"""What is said of a model: card, plots, tables. No torch."""

@@ -1,0 +1,41 @@
+"""A folder of images as a data set for the Hub: Parquet shards with patients and boxes, a card with the audit.
+
+    python -m brain_mri.shards FOLDER TARGET --license cc0-1.0 --source https://...
+
+TARGET is then a data set that `--data_dir TARGET`, `datasets.load_dataset` and the Hub read alike, images as they were
+on disk, byte for byte, in an order that mixes the classes. `--streaming` needs a validation split: where the folder has
+none, `--validation_fraction 0.2` holds one out, whole patients and all near-duplicates together.
+`python -m brain_mri.hub push_data` writes the shards and puts them on the Hub.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from brain_mri.errors import run_command
+from brain_mri.hub.shards import (
+    add_options,
+    shard_options,
+    write_shards,
+)
+from brain_mri.leakage.audit import headline
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the shards of a folder from the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m brain_mri.shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", help="a folder of images as train.py takes it")
+    parser.add_argument("target", type=Path, help="the folder to make")
+    add_options(parser)
+    options = parser.parse_args(argv)
+    report = write_shards(options.folder, options.target, **shard_options(options))
+    size = sum(path.stat().st_size for path in options.target.rglob("*.parquet")) / 1e6
+    print(f"{headline(report)}\n{report['images']:,} images, {size:.1f} MB in {options.target}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,85 @@
+"""A trainer made of the arguments: what contradicts itself is refused first, in the words of the options."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from datasets import Dataset, DatasetDict
+from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedModel, TrainingArguments
+
+from brain_mri.arguments import RecipeArguments
+from brain_mri.data.prepare import boxed_images
+from brain_mri.data.transforms import Collator, Preprocessing
+from brain_mri.errors import ConfigError
+from brain_mri.metrics.scores import quick_scores
+from brain_mri.training.trainer import MRITrainer
+
+logger = logging.getLogger(__name__)
+
+
+def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+    """Accuracy, balanced accuracy, macro-F1 and negative log-likelihood of a validation pass."""
+    return quick_scores(prediction.predictions, prediction.label_ids)
+
+
+def build_trainer(
+    model: PreTrainedModel | None,
+    splits: DatasetDict,
+    preprocessing: Preprocessing,
+    recipe: RecipeArguments,
+    args: TrainingArguments,
+    model_init: Callable[..., PreTrainedModel] | None = None,
+) -> MRITrainer:
+    """A trainer on `splits["train"]`, judged on `splits["validation"]`; the test split stays out of its sight."""
+    args.remove_unused_columns = False  # the columns are chosen here, and the model's forward knows none of them
+    _check(recipe, args, len(splits["train"]))
+    callbacks = []
+    if recipe.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
+    columns = ["pixels", "label"]
+    guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
+    return MRITrainer(
+        model=model,
+        model_init=model_init,
+        args=args,
+        train_dataset=splits["train"].select_columns(columns + guiding),
+        eval_dataset=splits["validation"].select_columns(columns),
+        data_collator=Collator(preprocessing.size),
+        processing_class=preprocessing.processor,
+        compute_metrics=compute_metrics,
+        callbacks=callbacks,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        label_ids=splits["train"]["label"][:],
+    )
+
+
+def _check(recipe: RecipeArguments, args: TrainingArguments, images: int) -> None:
+    """What transformers would fail on, or do otherwise than asked, without naming the option.
+
+    Raises:
+        ConfigError: two options contradict each other, or the machine or the data one of them.
+    """
+    if args.n_gpu > 1:
+        raise ConfigError(
+            f"{args.n_gpu} GPUs and one process: start `accelerate launch --multi_gpu --num_processes {args.n_gpu} "
+            "train.py ...`, or choose one GPU with CUDA_VISIBLE_DEVICES=0."
+        )
+    if recipe.early_stopping_patience and args.metric_for_best_model is None:
+        raise ConfigError("--early_stopping_patience needs --metric_for_best_model, macro_f1 for instance.")
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and images < batch:
+        raise ConfigError(
+            f"{images} training images are less than one batch of {batch}, and --dataloader_drop_last leaves out what "
+            "is no whole batch: lower --per_device_train_batch_size."
+        )
+
+
+def _any_box(rows: Dataset) -> bool:
+    boxes = boxed_images(rows)
+    if boxes:
+        logger.info("guided training: %d of %d training images have a box", boxes, len(rows))
+    else:
+        logger.info("no boxes.csv: training without guidance")
+    return boxes > 0

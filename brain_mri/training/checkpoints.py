@@ -1,0 +1,118 @@
+"""Checkpoints that a run can be trusted to go on from: written whole or taken away, and sealed with checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from brain_mri.errors import DISK_FULL, ConfigError
+from brain_mri.utils.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+CHECKSUMS = "checksums.json"
+_STATE = "trainer_state.json"  # what the trainer writes last
+_NO_SPACE = 2**20  # bytes; torch's writer fails without saying why
+
+
+@contextmanager
+def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Iterator[None]:
+    """Around what writes a checkpoint: seals it afterwards; of a full disk, takes away the half that was written.
+
+    Args:
+        checkpoint: its folder; what a killed run left of it goes first.
+        is_writer: whether this process, of several, is the one that tidies and seals.
+        wait: returns once every process of the launch has called it.
+
+    Raises:
+        ConfigError: the disk is full.
+    """
+    if is_writer and checkpoint.exists():
+        shutil.rmtree(checkpoint)
+    wait()
+    try:
+        yield
+        wait()
+        if is_writer:
+            seal(checkpoint)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_full(error, checkpoint):
+            raise
+        shutil.rmtree(checkpoint, ignore_errors=True)
+        raise ConfigError(
+            f"the disk that holds {checkpoint.parent} is full: {checkpoint.name} could not be written and was taken "
+            "away, those before it are whole; make room, then give the same command with --resume_from_checkpoint."
+        ) from error
+
+
+def seal(checkpoint: Path) -> None:
+    """Write the SHA-256 of each file of a finished checkpoint beside them."""
+    files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != CHECKSUMS)
+    write_json({str(p.relative_to(checkpoint)): _digest(p) for p in files}, checkpoint / CHECKSUMS)
+
+
+def damaged_file(checkpoint: Path) -> str | None:
+    """The name of a file that is gone or not as it was sealed; None where all are, or where there is no seal."""
+    try:
+        sealed = read_json(checkpoint / CHECKSUMS)
+    except ValueError:  # neither JSON nor UTF-8 any more
+        return CHECKSUMS
+    for name, digest in sealed.items():
+        path = checkpoint / name
+        if not path.is_file() or _digest(path) != digest:
+            return name
+    return None
+
+
+def is_complete(checkpoint: Path) -> bool:
+    """Whether the trainer finished it; a run killed while it saved leaves no state, or half of it."""
+    if (checkpoint / CHECKSUMS).is_file():
+        return True
+    try:
+        json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The last complete checkpoint whose files are as they were saved; a warning names each that is damaged."""
+    found = {int(p.name.split("-")[1]): p for p in folder.glob("checkpoint-*") if is_complete(p)}
+    for step in sorted(found, reverse=True):
+        if (name := damaged_file(found[step])) is None:
+            return found[step]
+        logger.warning("%s is damaged (%s is not as it was saved): going back to the one before.", found[step], name)
+    return None
+
+
+def check_whole(checkpoint: Path) -> None:
+    """Refuse a checkpoint that was asked for by name.
+
+    Raises:
+        ConfigError: it was not finished, or one of its files has changed since.
+    """
+    if not is_complete(checkpoint):
+        raise ConfigError(f"--resume_from_checkpoint {checkpoint}: holds no complete checkpoint.")
+    if (name := damaged_file(checkpoint)) is not None:
+        raise ConfigError(
+            f"{checkpoint} is damaged ({name} is not as it was saved): remove it, and give --resume_from_checkpoint "
+            "without a folder to go on from the one before."
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_full(error: BaseException, checkpoint: Path) -> bool:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        return True
+    return "No space left" in str(error) or shutil.disk_usage(checkpoint.parent).free < _NO_SPACE

@@ -1,0 +1,162 @@
+"""What a trained network is given before its folder is whole: calibration, evidence figures, ONNX files, guard."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PreTrainedModel
+
+from brain_mri.data.prepare import batches, evenly_spread
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.evaluation.predict import Predictions, predict
+from brain_mri.evaluation.results import evidence_figures
+from brain_mri.inference.guard import Guard, joined, widths_of
+from brain_mri.inference.onnx_model import OnnxModel
+from brain_mri.inference.postprocess import softmax
+from brain_mri.metrics import calibration
+from brain_mri.metrics.calibration import calibration_scores
+from brain_mri.metrics.scores import quick_scores
+from brain_mri.model_folder import CALIBRATION, EVIDENCE, FLOAT32_FILE, RUN, SETTINGS, STATISTICS, served_file
+from brain_mri.models.export import export_onnx, quantize
+from brain_mri.models.layers import at_output_stride, fold_temperature
+from brain_mri.utils.files import sha256, write_json
+
+logger = logging.getLogger(__name__)
+_GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
+_GUARD_HELD_OUT = 4000  # of validation at most: the threshold leaves 40 of them beyond, so that memory has an end
+_COVERAGE = 0.95  # of the prediction sets
+_KEPT_ACCURACY = 0.99  # of what is not referred to a human
+
+
+def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
+    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 suffers."""
+    if not stride:
+        return model
+    finer = at_output_stride(model, stride)
+    scores = []
+    for candidate in (model, finer):
+        predictions = predict(candidate, validation, preprocessing)
+        scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
+    kept = scores[1] >= scores[0]
+    logger.info(
+        "validation macro-F1 %.4f, at output stride %d %.4f: %s",
+        scores[0],
+        stride,
+        scores[1],
+        "kept" if kept else "not kept",
+    )
+    return finer if kept else model
+
+
+def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) -> None:
+    """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
+
+    `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
+    there too, on the calibrated probabilities.
+    """
+    temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
+    fold_temperature(model, temperature)
+    probabilities = softmax(predictions.logits / temperature)
+    record = {
+        "temperature": temperature,
+        "n": len(predictions.labels),
+        "validation": {
+            "before": calibration_scores(predictions.probabilities, predictions.labels),
+            "after": calibration_scores(probabilities, predictions.labels),
+        },
+        "prediction_sets": {
+            "coverage": _COVERAGE,
+            "threshold": calibration.conformal_threshold(probabilities, predictions.labels, _COVERAGE),
+            "method": "LAC",
+        },
+        "referral": {
+            "accuracy": _KEPT_ACCURACY,
+            "threshold": calibration.referral_threshold(probabilities, predictions.labels, _KEPT_ACCURACY),
+        },
+    }
+    if PartialState().is_main_process:
+        write_json(record, folder / CALIBRATION)
+        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
+
+
+def judge_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
+    """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
+    if predictions.evidence is None or not PartialState().is_main_process:
+        return
+    if found := evidence_figures(predictions, validation, label_names):
+        write_json(found, folder / EVIDENCE)
+        logger.info(
+            "the peak of the evidence lies on the tumour in %.1f%% of %d validation images with a box",
+            100 * found["pointing_game"]["value"],
+            found["n"],
+        )
+
+
+def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Describe the embeddings of training images, and set the guard's threshold on those of validation images.
+
+    They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
+    MRI may look like, and the float32 embeddings lie within.
+    """
+    if not PartialState().is_main_process:
+        return
+    held_out_names = set(validation["file_name"][:])  # which train holds too after --train_on_validation
+    train = train.select([i for i, name in enumerate(train["file_name"][:]) if name not in held_out_names])
+    train, validation = evenly_spread(train, _GUARD_IMAGES), evenly_spread(validation, _GUARD_HELD_OUT)
+    served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
+    known, widths = _embeddings(served, train, preprocessing)
+    held_out, _ = _embeddings(served, validation, preprocessing)
+    Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+
+
+def _embeddings(
+    served: OnnxModel, rows: Dataset, preprocessing: Preprocessing
+) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
+    """What the guard reads of each row, (n, d), and how many of the d values each of its parts has."""
+    found: list[npt.NDArray[np.float32]] = []
+    widths: tuple[int, ...] = ()
+    for batch in batches(rows, preprocessing):
+        outputs = served.run(batch)
+        found.append(joined(outputs))
+        widths = widths_of(outputs)
+    return np.concatenate(found), widths
+
+
+def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write the ONNX files and `export.json`, what int8 does to the answers."""
+    if PartialState().is_main_process:
+        export_onnx(model, preprocessing, folder)
+        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
+
+
+def discard_products(folder: Path) -> None:
+    """Remove what an earlier training left in the folder to be served or read, before it is made anew or left out."""
+    if PartialState().is_main_process:
+        shutil.rmtree(folder / "onnx", ignore_errors=True)
+        for name in (RUN, CALIBRATION, EVIDENCE, "export.json", SETTINGS, STATISTICS):
+            (folder / name).unlink(missing_ok=True)
+
+
+def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
+    """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings.
+
+    The figures in `evaluation/` go if they are of other weights than these.
+    """
+    if not PartialState().is_main_process:
+        return
+    weights, before = folder / "model.safetensors", ""
+    if weights.is_file():
+        before = sha256(weights)
+    model.save_pretrained(folder)
+    preprocessing.processor.save_pretrained(folder)
+    if before and (folder / "evaluation").is_dir() and sha256(weights) != before:
+        shutil.rmtree(folder / "evaluation")
+        logger.info("%s was of the weights before: removed; evaluate again.", folder / "evaluation")

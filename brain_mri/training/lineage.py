@@ -1,0 +1,62 @@
+"""A model that goes on from a model folder of ours: what of the stages before it belongs into its own records."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from brain_mri.utils.files import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+_FITTED = ("calibration.json", "evidence.json")  # what only images that were not trained on can tell
+
+
+def earlier_stages(model: str) -> list[dict[str, Any]]:
+    """The trainings that led to `model`, the first first; none for published weights or a folder of someone else's.
+
+    Args:
+        model: `--model`, a model folder or an id.
+
+    Returns:
+        For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
+        `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `label_smoothing`, `seconds`, `finished`.
+    """
+    run = read_json(Path(model) / "run.json")
+    if not run:
+        return []
+    stage = {
+        "model": run["model"]["model"],
+        "pretrained": run["model"]["pretrained"],
+        "model_args": run["model"]["model_args"],
+        "image_size": run["model"]["image_size"],
+        "progressive_size": run["recipe"].get("progressive_size", 0),
+        "progressive_share": run["recipe"].get("progressive_share", 0.0),
+        "epochs": run["training"]["num_train_epochs"],
+        "steps": run["global_step"],
+        "images": sum(run["splits"]["train"].values()),
+        "boxed_images": run.get("boxed_images", 0),
+        "learning_rate": run["training"]["learning_rate"],
+        "guidance": run["recipe"].get("guidance", 0.0),
+        "label_smoothing": run["training"]["label_smoothing_factor"],
+        "seconds": run["seconds"],
+        "finished": run["finished"],
+    }
+    return [*run.get("stages", []), stage]
+
+
+def carry_over(model: str, folder: Path) -> None:
+    """Take calibration, thresholds and evidence figures over from the stage before, marked as that stage's.
+
+    For a last stage with `--train_on_validation`: images that were trained on can tell neither how sure a model may be
+    nor where its evidence lies on patients it has not seen. The weights keep the temperature that was folded into them.
+    """
+    if not PartialState().is_main_process:
+        return
+    for name in _FITTED:
+        if record := read_json(Path(model) / name):
+            write_json(record | {"earlier_stage": True}, folder / name)
+    logger.info("the validation images were trained on: calibration and thresholds stay those of %s", model)

@@ -1,0 +1,162 @@
+"""The steps of a run around the training itself: what is checked before it, what is left on disk after it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import DatasetDict
+from transformers import TrainerCallback, TrainingArguments, set_seed
+
+from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
+from brain_mri.data.splits import format_sizes, split_sizes
+from brain_mri.errors import ConfigError
+from brain_mri.leakage.audit import audit, headline
+from brain_mri.model_folder import CHECKPOINTS
+from brain_mri.reporting import plots
+from brain_mri.training import checkpoints
+from brain_mri.training.lineage import earlier_stages
+from brain_mri.training.trainer import MRITrainer
+from brain_mri.utils import hardware
+from brain_mri.utils.argument_parser import LAST_CHECKPOINT
+from brain_mri.utils.files import read_json, write_json
+from brain_mri.utils.locks import hold
+from brain_mri.utils.logging import set_up_console
+
+logger = logging.getLogger(__name__)
+_PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
+
+
+def begin(args: TrainingArguments) -> Path:
+    """Check that the run can be started and seed it; returns the model folder. Nothing is written yet but a lock.
+
+    The trainer's own checkpoints go to a sub-folder of it, so that what is published holds none of them.
+
+    Raises:
+        ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with, or
+            another process is writing to it.
+    """
+    hardware.check_compiler(args.torch_compile)
+    set_up_console()
+    folder = Path(args.output_dir or "outputs/run")
+    if PartialState().is_main_process:
+        hold(folder)
+    output = folder / CHECKPOINTS
+    if not args.resume_from_checkpoint and ((folder / "config.json").exists() or output.exists()):
+        raise ConfigError(
+            f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, or choose another "
+            "--output_dir, or remove it."
+        )
+    args.output_dir = str(output)
+    args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
+    set_seed(args.seed)
+    return folder
+
+
+def checkpoint_to_resume(args: TrainingArguments) -> str | None:
+    """The checkpoint asked for by `--resume_from_checkpoint`; bare, the newest whole one, or None before the first.
+
+    Raises:
+        ConfigError: the folder named holds no complete checkpoint, or a damaged one.
+    """
+    wanted = args.resume_from_checkpoint
+    if not wanted:
+        return None
+    if wanted in (LAST_CHECKPOINT, "true", "True"):
+        newest = checkpoints.newest_whole(Path(args.output_dir))
+        return None if newest is None else str(newest)
+    checkpoints.check_whole(Path(wanted))
+    return str(wanted)
+
+
+def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder: Path) -> None:
+    """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
+    if not PartialState().is_main_process:
+        return
+    names = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
+    table = images.audit_table([names[name] for name in images.rows["file_name"][:]])
+    found = audit(table, threshold, images.near_duplicates(threshold))
+    write_json(found, folder / "audit.json")
+    logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
+
+
+class Clock(TrainerCallback):
+    """Counts a run's seconds, those of the processes that it was resumed from included, up to their last checkpoint."""
+
+    def __init__(self, folder: Path, started: float) -> None:
+        """Start to count at `started`, as `time.time()` gave it; what went before stands in the checkpoints' folder."""
+        self._path, self._started = folder / CHECKPOINTS / "seconds.json", started
+        self._earlier = float(read_json(self._path).get("seconds", 0.0))
+
+    @property
+    def seconds(self) -> float:
+        """Of this process and those before it."""
+        return round(self._earlier + time.time() - self._started, 1)
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
+        """Write them down with every checkpoint."""
+        if PartialState().is_main_process:
+            write_json({"seconds": self.seconds}, self._path)
+
+
+def save_history(trainer: MRITrainer, folder: Path) -> None:
+    """Draw the training curves."""
+    if PartialState().is_main_process:
+        plots.training_curves(trainer.state.log_history, folder / "training_curves.png")
+
+
+def save_run(
+    folder: Path,
+    trainer: MRITrainer,
+    images: PreparedImages,
+    splits: DatasetDict,
+    arguments: Sequence[Any],
+    seconds: float,
+) -> None:
+    """Write `run.json`: configuration, data, seed, versions, hardware, time.
+
+    Args:
+        folder: the model folder.
+        trainer: after its training.
+        images: all that was read.
+        splits: what was trained on and held out.
+        arguments: DataArguments, ModelArguments, RecipeArguments and TrainingArguments, as they were used.
+        seconds: that the run has taken, see `Clock`.
+    """
+    if not PartialState().is_main_process:
+        return
+    data, model, recipe, training = arguments
+    record = {
+        "data": asdict(data),
+        "model": asdict(model),
+        "recipe": asdict(recipe),
+        "training": training.to_dict(),
+        "data_fingerprint": fingerprint(images),
+        "label_names": list(images.label_names),
+        "splits": split_sizes(splits, images.label_names),
+        "parameters": trainer.model.num_parameters(),
+        "boxed_images": boxed_images(splits["train"]),
+        "best_metric": trainer.state.best_metric,
+        "global_step": trainer.state.global_step,
+        "log_history": trainer.state.log_history,
+        "processes": training.world_size,
+        "hardware": hardware.describe(),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "seconds": seconds,
+        "stages": earlier_stages(model.model),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_json(record, folder / "run.json")
+
+
+def finish(trainer: MRITrainer, folder: Path) -> None:
+    """Say what was reached, where it is, and what to do next."""
+    metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
+    reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
+    logger.info("%smodel in %s; next: python evaluate_model.py %s --data_dir ...", reached, folder, folder)

@@ -1,0 +1,256 @@
+"""The Trainer: augmentation and normalisation on the device, a weighted loss, averaged weights, exact resumption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.utils.class_weight import compute_class_weight
+from timm.data import Mixup
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import Trainer, TrainerCallback
+
+from brain_mri.arguments import RecipeArguments
+from brain_mri.data.streamed_split import StreamedSplit
+from brain_mri.data.transforms import Augmentation, Preprocessing, box_coverage
+from brain_mri.errors import ConfigError
+from brain_mri.models.evidence import FeatureTap, guidance_loss, has_evidence
+from brain_mri.models.layers import hold_frozen_statistics
+from brain_mri.training import checkpoints
+from brain_mri.training.optim import parameter_groups
+from brain_mri.utils.distributed import whole
+from brain_mri.utils.hardware import autocast_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_EMA_FILE = "ema.safetensors"
+
+
+class MRITrainer(Trainer):
+    """`transformers.Trainer` on uint8 pixels.
+
+    Batches arrive as the collator stacked them, (batch, 3, H, W) uint8; how a training batch is changed is drawn from
+    (seed, step, process), so that a resumed run draws the same. Dropout draws from torch's global state, which Trainer
+    keeps in its checkpoints.
+    """
+
+    loss_is_scaled_for_ga = False  # the loss here is the mean of a micro-batch
+    model: Any  # Trainer sets it
+
+    def __init__(
+        self, *args: Any, recipe: RecipeArguments, preprocessing: Preprocessing, label_ids: Sequence[int], **kwargs: Any
+    ) -> None:
+        """Args beyond Trainer's: the recipe, the model's preprocessing, and the training labels for class weights."""
+        self.recipe = recipe
+        self.preprocessing = preprocessing
+        self.ema: ModelEmaV3 | None = None
+        self._tap: FeatureTap | None = None  # on the model while it is trained with guidance
+        self._micro_step = (-1, 0)
+        self.optimizer: torch.optim.Optimizer | None = None
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = False
+        channels_last = recipe.channels_last and not self.is_fsdp_enabled  # which deals out contiguous weights only
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        classes = self.model.config.num_labels
+        self.augmentation = Augmentation(recipe)
+        self.dtype = autocast_dtype(recipe.precision, self.args.device, self.model)
+        self.class_weights = _class_weights(recipe, label_ids, classes)
+        self.mix = self._mixup(classes)
+        if recipe.ema_decay:
+            self.add_callback(_AverageWeights(self))
+
+    def _mixup(self, classes: int) -> Mixup | None:
+        if not (self.recipe.mixup or self.recipe.cutmix):
+            return None
+        return Mixup(
+            mixup_alpha=self.recipe.mixup,
+            cutmix_alpha=self.recipe.cutmix,
+            label_smoothing=self.args.label_smoothing_factor,
+            num_classes=classes,
+        )
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Cross-entropy (weighted, smoothed, mixed, guided by boxes when training) of a batch of uint8 pixels."""
+        pixels, targets = inputs["pixel_values"], inputs["labels"]
+        smoothing, theta = 0.0, None
+        if model.training:
+            hold_frozen_statistics(model)
+            generator = self._generator()
+            pixels, theta = self.augmentation(pixels, generator, self._training_size())
+            smoothing = self.args.label_smoothing_factor
+            if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
+                with _numpy_seeded(generator):
+                    pixels, targets = self.mix(pixels, targets)
+                smoothing = 0.0  # it is in the mixed targets
+        pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
+        mixed_precision = model.training and self.dtype is not None
+        with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
+            logits = model(pixel_values=pixel_values).logits.float()
+        weights = None if self.class_weights is None else self.class_weights.to(logits.device)
+        loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        if theta is not None and self._tap is not None:
+            features = self._tap.take()
+            coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])
+            loss = loss + self.recipe.guidance * guidance_loss(features, self._tap.classifier, targets, coverage)
+        return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _training_size(self) -> int | None:
+        """The side of this step's images: small ones first (progressive resizing; Howard 2018), None for full size."""
+        small = self.state.global_step < self.recipe.progressive_share * self.state.max_steps
+        return self.recipe.progressive_size if small and self.recipe.progressive_size else None
+
+    def _generator(self) -> torch.Generator:
+        step, micro = self._micro_step
+        self._micro_step = (step, micro + 1) if step == self.state.global_step else (self.state.global_step, 0)
+        entropy = [self.args.seed, *self._micro_step, self.args.process_index]
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(seed)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The optimizer asked for, over `optim.parameter_groups`."""
+        if self.optimizer is None:
+            network = self.model if model is None else model
+            groups = parameter_groups(network, self.recipe, self.args.learning_rate, self.args.weight_decay)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, network)
+            self.optimizer = optimizer_class(groups, **options)
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
+
+    def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
+        """Train; at the end the model holds the best (or last) weights, averaged if the recipe averages."""
+        try:
+            result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        finally:
+            if self._tap is not None:
+                self._tap.remove()
+                self._tap = None
+        if self.ema is not None and not self.args.load_best_model_at_end:
+            self.model.load_state_dict(self.ema.module.state_dict())
+        if self.is_fsdp_enabled:
+            self.model = whole(self.model)
+        return result
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        self.model.to(memory_format=self.memory_format)
+        if self.recipe.progressive_size and self.args.torch_compile:
+            # Two fixed sizes, compiled once each, are faster than one graph for any size.
+            torch._dynamo.config.automatic_dynamic_shapes = False
+        if self.recipe.ema_decay:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+                raise ConfigError(
+                    "--ema_decay needs the whole model in each process: set it to 0 with FSDP or DeepSpeed."
+                )
+            self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
+            if resume_from_checkpoint:
+                self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
+        if self.recipe.guidance and "box" in self.train_dataset.column_names:
+            self._tap = self._guide()
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _guide(self) -> FeatureTap:
+        if self.mix is not None:
+            raise ConfigError("--guidance and --mixup or --cutmix: a mixed image has no one box; set either to 0.")
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ConfigError("--guidance needs the whole classifier in each process: set it to 0 with FSDP.")
+        if not has_evidence(self.model):
+            raise ConfigError(
+                "--guidance: this model's classifier is not linear on average-pooled features, so it has no exact "
+                "evidence map to guide; set it to 0."
+            )
+        return FeatureTap(self.model)
+
+    def update_average(self) -> None:
+        """Move the averaged weights towards the current ones; after every optimizer step."""
+        if self.ema is not None:
+            self.ema.update(self.model, step=self.state.global_step)
+
+    def get_train_dataloader(self) -> Any:
+        """Trainer's; that of a stream, which is divided among the processes already, is the stream's own."""
+        if isinstance(self.train_dataset, StreamedSplit):
+            return self.train_dataset.loader(self.args, self.data_collator, self.args.device)
+        return super().get_train_dataloader()
+
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
+    ) -> Any:
+        """Trainer's, but `dataloader_drop_last` holds for training only: an evaluation counts every image."""
+        kept = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = kept and bool(kwargs.get("is_training"))
+        try:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, **kwargs)
+        finally:
+            self.args.dataloader_drop_last = kept
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate; while training with averaged weights, the average is what is judged."""
+        with self._averaged_weights():
+            scores: dict[str, float] = super().evaluate(*args, **kwargs)
+        return scores
+
+    @contextmanager
+    def _averaged_weights(self) -> Iterator[None]:
+        if self.ema is None:
+            yield
+            return
+        kept = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.load_state_dict(self.ema.module.state_dict())
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(kept)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        checkpoint = Path(self._get_output_dir(trial=trial)) / f"checkpoint-{self.state.global_step}"
+        with checkpoints.saving(checkpoint, self.args.should_save, self.accelerator.wait_for_everyone):
+            super()._save_checkpoint(model, trial)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.ema is not None and output_dir is not None and self.args.should_save:  # called in every process
+            averaged = {name: value.contiguous() for name, value in self.ema.module.state_dict().items()}
+            save_file(averaged, Path(output_dir) / _EMA_FILE)
+
+    def _load_best_model(self) -> None:
+        checkpoints.check_whole(Path(self.state.best_model_checkpoint))
+        super()._load_best_model()
+        if self.ema is not None:
+            self.model.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / _EMA_FILE))
+
+
+@contextmanager
+def _numpy_seeded(generator: torch.Generator) -> Iterator[None]:
+    """Numpy's global state, which timm's mixup draws from, seeded from `generator` for a while."""
+    kept = np.random.get_state()
+    np.random.seed(int(torch.randint(2**31, (), generator=generator)))
+    try:
+        yield
+    finally:
+        np.random.set_state(kept)
+
+
+class _AverageWeights(TrainerCallback):
+    """Calls the trainer's `update_average` once the optimizer has stepped."""
+
+    def __init__(self, trainer: MRITrainer) -> None:
+        self.trainer = trainer
+
+    def on_optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer.update_average()
+
+
+def _class_weights(recipe: RecipeArguments, label_ids: Sequence[int], classes: int) -> Tensor | None:
+    """Weights (classes,) inversely proportional to the classes' counts, their mean over the images being 1."""
+    if recipe.class_weights == "none":
+        return None
+    weights = compute_class_weight("balanced", classes=np.arange(classes), y=np.asarray(label_ids))
+    return torch.tensor(weights, dtype=torch.float32)

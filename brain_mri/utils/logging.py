@@ -1,0 +1,16 @@
+"""What the console shows."""
+
+from __future__ import annotations
+
+import logging
+
+from accelerate import PartialState
+from transformers.utils import logging as transformers_logging
+
+
+def set_up_console() -> None:
+    """Let the main process speak in plain sentences, and the libraries only of errors."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("brain_mri").setLevel(logging.INFO if PartialState().is_main_process else logging.ERROR)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()  # of loading and saving weights; the trainer's own bar stays

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+from brain_mri.evaluation.predict import Predictions
+from brain_mri.evaluation.results import figures
+from brain_mri.inference.postprocess import softmax
+from brain_mri.labels import LABELS
+from brain_mri.metrics import compute
+
+
+def _rows(n: int) -> Dataset:
+    return Dataset.from_dict({"file_name": [f"{i}.png" for i in range(n)], "patient_group": [None] * n})
+
+
+def _predictions(n: int, right: float, seed: int = 0) -> Predictions:
+    """Logits that name the true class with the chance `right`."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 4
+    said = np.where(rng.random(n) < right, labels, (labels + rng.integers(1, 4, n)) % 4)
+    logits = rng.normal(size=(n, 4)).astype(np.float32)
+    logits[np.arange(n), said] += 6
+    return Predictions(logits, labels, embeddings=logits)
+
+
+def test_the_images_with_a_twin_in_training_are_left_out_of_the_leak_free_figures(tmp_path: Path) -> None:
+    predictions = _predictions(200, 0.5)
+    wrong = predictions.logits.argmax(axis=1) != predictions.labels
+    twins = [f"{i}.png" for i in np.flatnonzero(~wrong)]
+    (tmp_path / "audit.json").write_text(json.dumps({"test_with_twin": [*twins, "of another set.png"]}))
+    assert "leak_free" not in figures(predictions, _rows(200), LABELS, str(tmp_path), audited=False)
+    result = figures(predictions, _rows(200), LABELS, str(tmp_path), audited=True)
+    assert result["scores"]["accuracy"]["value"] == pytest.approx(1 - wrong.mean())
+    assert result["leak_free"]["removed"] == len(twins)
+    assert result["leak_free"]["scores"]["n"] == wrong.sum()
+    assert result["leak_free"]["scores"]["accuracy"]["value"] == 0
+
+
+def test_a_model_without_audit_or_calibration_has_no_such_figures(tmp_path: Path) -> None:
+    assert set(figures(_predictions(40, 0.9), _rows(40), LABELS, str(tmp_path), audited=True)) == {"scores"}
+
+
+def test_calibration_figures_are_those_of_the_logits_before_and_after(tmp_path: Path) -> None:
+    record = {
+        "temperature": 2.0,
+        "prediction_sets": {"coverage": 0.95, "threshold": 0.4},
+        "referral": {"threshold": 0.9},
+    }
+    (tmp_path / "calibration.json").write_text(json.dumps(record))
+    predictions = _predictions(400, 0.9)
+    result = figures(predictions, _rows(400), LABELS, str(tmp_path), audited=True)
+    before = softmax(predictions.logits * 2)
+    name = "expected_calibration_error"
+    assert result["before_calibration"][name] == compute(name, before, predictions.labels)[name]
+    sets = result["prediction_sets"]
+    assert sets["coverage"] <= sets["coverage_shown"] and sets["mean_size"] >= 1
+    referral = result["referral"]
+    kept = predictions.probabilities.max(axis=1) >= 0.9
+    assert referral["referred"] == pytest.approx(1 - kept.mean()) and 0.8 < referral["accuracy_kept"] <= 1
+
+
+def test_shuffled_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
+    predictions = _predictions(4000, 0.99)
+    shuffled = Predictions(
+        predictions.logits, np.random.default_rng(1).permutation(predictions.labels), predictions.logits
+    )
+    scores = figures(shuffled, _rows(4000), LABELS, str(tmp_path), audited=True)["scores"]
+    assert scores["accuracy"]["low"] < 0.25 < scores["accuracy"]["high"]
+    assert scores["matthews"]["low"] < 0 < scores["matthews"]["high"]
+    assert abs(scores["macro_auroc"]["value"] - 0.5) < 0.03

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
+pytest.importorskip("mcp", reason="mcp is not installed: pip install -r space/requirements.txt")
+
+from support.space_server import SPACE, grey, photograph, write_model
+
+from brain_mri.labels import LABELS
+
+sys.path.insert(0, str(SPACE))
+
+from page import about, pictures, service, views
+from page.texts import languages, texts
+
+_NOTICE = "Research and teaching, not a diagnosis."
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("toy") / "model")
+
+
+@pytest.fixture
+def judge(model: Path, tmp_path: Path) -> service.Service:
+    return service.Service(str(model), tmp_path, 180)
+
+
+def test_a_refusal_names_no_class_anywhere_on_the_page(judge: service.Service) -> None:
+    for language in languages():
+        t = texts(language)
+        refused = judge.classifier.predict(photograph())
+        html = views.answer_html(judge, refused, t)
+        assert t("stranger_title") in _plain(html) and t("notice") in _plain(html)
+        assert not any(t.label(label) in _plain(html) for label in LABELS)
+        unsure = _plain(views.answer_html(judge, judge.classifier.predict(grey(0.25)), t))
+        assert t("unsure_title") in unsure and t("notice") in unsure
+        assert t("verdict_title", label="") not in unsure and t.percent(0.95, 0) in unsure
+
+
+def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -> None:
+    t = texts()
+    html = views.answer_html(judge, judge.classifier.predict(grey(0.375)), t)
+    assert "The model's answer: meningioma" in _plain(html) and "The prediction set holds this class alone" in _plain(
+        html
+    )
+    assert 'alt="The slice with the evidence for meningioma laid over it: the strongest is at the top left."' in html
+    assert "The model's answer: meningioma." in re.search('alt="(The slice you gave[^"]*)"', html)[1].replace(
+        "&#39;", "'"
+    )
+    healthy = views.answer_html(judge, judge.classifier.predict(grey(0.625)), t)
+    assert "bm-layer" not in healthy and "This does not mean that there is none" in _plain(healthy)
+
+
+def test_an_upload_may_be_called_anything(judge: service.Service) -> None:
+    for number, name in enumerate(("..", ".", "", "/", "\U0001f9e0" * 200 + ".png")):
+        grey(0.375).save(judge.uploads / f"{number}.png")
+        files = [{"path": str(judge.uploads / f"{number}.png"), "orig_name": name}]
+        assert len(judge.read([*files, {"path": str(judge.uploads / "0.png"), "orig_name": "b.png"}]).images) == 2
+
+
+def test_the_sweeper_outlives_an_upload_that_is_renamed_under_its_hands(
+    judge: service.Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (judge.uploads / "old.png").write_bytes(b"")
+    listed = [(str(judge.uploads / "gone"), [], ["b.png"]), (str(judge.uploads), [], ["renamed.png", "old.png"])]
+    monkeypatch.setattr(service.os, "walk", lambda *_, **__: listed)
+    judge.keep = -1  # everything is old
+    judge.sweep()
+    assert not (judge.uploads / "old.png").exists()
+
+
+def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
+    answer = judge.classifier.predict(grey(0.375))
+    layer = np.asarray(pictures.evidence_layer(answer, "meningioma"), dtype=np.float64)
+    cover, slice_ = layer[..., 3:] / 255, np.asarray(answer.image, dtype=np.float64)
+    inside = cover[..., 0] < 0.9  # away from the outline, and where the wash is not yet its own peak
+    assert inside.mean() > 0.2 and cover.max() > 0.95
+    for opacity in (0.0, 0.3, 0.45, 0.9):
+        blended = slice_ * (1 - opacity * cover) + layer[..., :3] * opacity * cover
+        drawn = np.asarray(answer.overlay("meningioma", opacity), dtype=np.float64)
+        assert np.abs(blended - drawn)[inside].max() <= 2.5
+
+
+def test_every_export_carries_the_notice(judge: service.Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[list[str]] = []
+    drawn = pictures.exported
+    monkeypatch.setattr(pictures, "exported", lambda *given: written.append(given[2]) or drawn(*given))
+    for picture in (grey(0.375), grey(0.25), photograph()):
+        views.answer_html(judge, judge.classifier.predict(picture), texts())
+    assert len(written) == 3 and all(_NOTICE in lines[-1] for lines in written)
+    sheet = drawn(judge.classifier.predict(grey(0.375)), "meningioma", written[0])
+    assert sheet.width == 2 * pictures.SHOWN and np.asarray(sheet)[pictures.SHOWN :].min() < 100, "letters below"
+    assert all(row["notice"] == _NOTICE for row in _table(judge, ["a.png"]))
+
+
+def _table(judge: service.Service, names: list[str]) -> list[dict[str, str]]:
+    from dataclasses import replace
+
+    shades = [grey(0.375), grey(0.25), photograph()]
+    slices = [replace(judge.classifier.predict(shades[i % 3]), name=name) for i, name in enumerate(names)]
+    html = views.answer_html(judge, judge.classifier.summarize(slices), texts())
+    content = base64.b64decode(re.search('href="data:text/csv;charset=utf-8;base64,([^"]*)"', html)[1]).decode()
+    return list(csv.DictReader(io.StringIO(content)))
+
+
+def test_the_table_for_download_withholds_what_the_page_withholds(judge: service.Service) -> None:
+    answered, unsure, stranger = _table(judge, ["a.png", "=1+1.png", "c.png"])
+    assert answered["answer"] == "meningioma" and float(answered["confidence"]) > 0.9
+    assert unsure["answer"] == "not sure enough" and not unsure["confidence"] and float(unsure["glioma"]) > 0.3
+    assert stranger["answer"] == "not a brain MRI" and not stranger["glioma"] and not stranger["prediction_set"]
+    assert unsure["name"] == "'=1+1.png", "a spreadsheet would run it as a formula"
+
+
+def test_a_file_name_cannot_bring_code_into_the_page(judge: service.Service) -> None:
+    from dataclasses import replace
+
+    evil = '"><img src=x onerror=alert(1)>.png'
+    answer = replace(judge.classifier.predict(grey(0.375)), name=evil)
+    volume = judge.classifier.summarize([answer, answer])
+    error = service.ImageError(f"{evil}: broken.")
+    for html in (views.answer_html(judge, answer, texts()), views.answer_html(judge, volume, texts())):
+        assert "<img src=x" not in html and "&lt;img src=x" in html
+    assert "<img src=x" not in views.error_html(judge, error, texts())
+
+
+def test_the_curve_breaks_where_slices_were_refused(judge: service.Service) -> None:
+    known, stranger = judge.classifier.predict(grey(0.375)), judge.classifier.predict(photograph())
+    html = views.answer_html(judge, judge.classifier.summarize([known, known, stranger, known]), texts())
+    paths = re.findall('<path class="bm-line bm-line-1" d="([^"]*)"', html)
+    assert paths[0].count("M") == 2 and paths[0].count("L") == 1, "two slices joined, one alone"
+    assert "meningioma is highest in slice 1" in html and texts()("curve_gap") in html
+    mostly = judge.classifier.summarize([known, stranger, stranger])
+    assert texts()("volume_title_stranger") in _plain(views.answer_html(judge, mostly, texts()))
+
+
+def test_no_tumour_never_outvotes_the_slices_that_show_one(judge: service.Service) -> None:
+    healthy, tumour = judge.classifier.predict(grey(0.625)), judge.classifier.predict(grey(0.375))
+    volume = judge.classifier.summarize([healthy] * 30 + [tumour])
+    assert volume.label == "no_tumor" and volume.probabilities["no_tumor"] > 0.92, "the mean alone would say so"
+    assert judge.verdict(volume) == "unsure"
+    said = _plain(views.answer_html(judge, volume, texts()))
+    assert texts()("volume_title_unsure", count=31) in said and "Meningioma: so some of the slices" in said
+    assert judge.verdict(judge.classifier.summarize([healthy] * 3)) == "answer"
+
+
+def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "evaluation").mkdir()
+    accuracy = {"value": 0.8765, "low": 0.81, "high": 0.93}
+    scores = {"n": 40, "accuracy": accuracy, "bootstrap": {"level": 0.95, "resamples": 1000}}
+    results = {"images": "the test split", "data": {"name": "grey"}, "scores": scores}
+    (folder / "evaluation" / "results.json").write_text(json.dumps(results))
+    for name in ("confusion_matrix", "worst_mistakes", "evidence_samples"):
+        Image.new("L", (8, 8), len(name)).save(folder / "evaluation" / f"{name}.png")
+    judge = service.Service(str(folder), tmp_path, 180)
+    for language in languages():
+        t = texts(language)
+        html = about.about_html(judge, t)
+        assert t.number("87.65%") in html and t.number("93.00%") in html and t["protocols"]["test"] in html
+        assert t["figures"]["macro_f1"] not in html, "not measured, so no row, and no zero"
+        assert t["protocols"]["leak-free"] not in html and t["protocols"]["patient-wise"] not in html
+        assert html.count("<img") == 1, "the confusion matrix; pictures that show data never"
+    assert set(about.about_record(judge)) == {"test"}
+    bare = service.Service(str(model), tmp_path, 180)
+    assert "has not been measured" in about.about_html(bare, texts()) and "<table" not in about.about_html(
+        bare, texts()
+    )
+
+
+def _plain(html: str) -> str:
+    from html import unescape
+
+    return unescape(re.sub("<[^>]*>", " ", re.sub('href="[^"]*"|src="[^"]*"', "", html)))

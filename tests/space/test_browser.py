@@ -1,0 +1,238 @@
+"""The page as people meet it: Debian's Chromium, driven by Playwright, with axe-core as a judge of accessibility.
+
+SPACE_SHOTS=<folder> keeps the screenshots; AXE_PATH names axe.min.js (`npm install --prefix <folder> axe-core`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
+pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from support.space_server import SPACE, Server, grey, photograph, serving, write_model
+
+pytestmark = pytest.mark.slow
+_PATIENCE = 60_000  # milliseconds; on a machine that trains beside, a page takes its time
+expect.set_options(timeout=_PATIENCE)
+_SERIOUS = {"serious", "critical"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    model = write_model(tmp_path_factory.mktemp("toy") / "model")
+    with serving(model, tmp_path_factory.mktemp("space")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no chromium is installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(server: Server, browser: Browser) -> Iterator[Page]:
+    yield from _opened(browser, server.url, {"width": 1280, "height": 900})
+
+
+def _opened(browser: Browser, url: str, size: dict[str, int], **options: Any) -> Iterator[Page]:
+    """A page that has asked no other server and met no error of its own when the test is done."""
+    context = browser.new_context(viewport=size, **options)
+    context.set_default_timeout(_PATIENCE)
+    page, asked, errors = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(url)
+    page.wait_for_selector(".bm-classify")
+    yield page
+    origin = "/".join(url.split("/")[:3])
+    assert not [one for one in asked if not one.startswith((origin, "data:", "blob:"))], "calls another server"
+    assert not errors
+    context.close()
+
+
+def _judge(page: Page, *paths: Path) -> None:
+    page.set_input_files(".bm-drop input", list(paths))
+    expect(page.locator(".bm-chosen li")).to_have_count(min(len(paths), 7))
+    page.click(".bm-classify")
+
+
+def _shot(page: Page, name: str) -> None:
+    if folder := os.environ.get("SPACE_SHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
+
+
+def _slice(folder: Path, brightness: float = 0.375) -> Path:
+    grey(brightness, size=192).save(folder / "slice.png")
+    return folder / "slice.png"
+
+
+def _volume(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "slices.zip", "w") as archive:
+        for i, shade in enumerate((0.6, 0.62, 0.5, 0.4, 0.375, 0.41, 0.6, 0.64)):
+            grey(shade).save(folder / f"{i}.png")
+            archive.write(folder / f"{i}.png", f"{i}.png")
+    return folder / "slices.zip"
+
+
+def test_a_slice_gets_label_bars_and_evidence_whose_strength_needs_no_server(page: Page, tmp_path: Path) -> None:
+    expect(page.locator(".bm-notice")).to_be_visible()
+    above, button = page.locator(".bm-notice").bounding_box(), page.locator(".bm-classify").bounding_box()
+    assert above and button and above["y"] + above["height"] <= button["y"], "the notice stands above the button"
+    _judge(page, _slice(tmp_path))
+    expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
+    expect(page.locator(".bm-bars tr")).to_have_count(4)
+    expect(page.locator(".bm-bars tr").first).to_contain_text("meningioma")
+    assert "meningioma" in (page.locator(".bm-layer").get_attribute("alt") or "")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.locator(".bm-opacity input").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    strength = page.locator(".bm-layer").evaluate("layer => Number(getComputedStyle(layer).opacity)")
+    assert strength == pytest.approx(0.6) and not sent
+    with page.expect_download() as download:
+        page.click(".bm-download")
+    assert download.value.suggested_filename == "brain-mri-answer.png"
+    _shot(page, "answer")
+
+
+def test_a_photograph_a_broken_file_and_nothing_at_all_are_answered_in_sentences(page: Page, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "photo.jpg")
+    _judge(page, tmp_path / "photo.jpg")
+    expect(page.locator(".bm-answer h2")).to_have_text("No class is named: this does not look like a brain MRI")
+    expect(page.locator(".bm-bars")).to_have_count(0)
+    _shot(page, "refusal")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    _judge(page, tmp_path / "broken.png")
+    expect(page.locator(".bm-answer [role=alert]")).to_contain_text("broken.png: ")
+    page.click(".bm-clear")
+    page.click(".bm-classify")
+    expect(page.locator(".bm-answer [role=alert]")).to_contain_text("no file was given")
+    assert "Traceback" not in page.content()
+
+
+def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
+    _judge(page, _volume(tmp_path))
+    expect(page.locator(".bm-curve")).to_be_visible()
+    expect(page.locator(".bm-slices tbody tr")).to_have_count(8)
+    assert "meningioma is highest in slice 5" in (page.locator(".bm-curve").get_attribute("aria-label") or "")
+    with page.expect_download() as download:
+        page.click("text=Download as CSV")
+    rows = Path(download.value.path()).read_text().splitlines()
+    assert len(rows) == 9 and all("not a diagnosis" in row for row in rows[1:])
+    _shot(page, "volume")
+
+
+def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png":
+            break
+    assert page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png"
+    page.keyboard.press("Enter")
+    expect(page.locator(".bm-chosen li")).to_have_text(["synthetic_glioma.png"])
+    page.locator(".bm-drop input").focus()
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.classList.contains('bm-classify')"):
+            break
+    assert page.evaluate("document.activeElement.classList.contains('bm-classify')")
+    page.keyboard.press("Enter")
+    expect(page.locator(".bm-answer h2")).to_contain_text("answer")
+
+
+def test_a_pasted_and_a_dropped_picture_are_taken(page: Page) -> None:
+    for kind, holder in (("paste", "clipboardData"), ("drop", "dataTransfer")):
+        page.evaluate(
+            """([kind, holder]) => {
+                const data = new DataTransfer();
+                data.items.add(new File([new Uint8Array([1])], `${kind}ed.png`, {type: "image/png"}));
+                const event = kind === "paste"
+                    ? new ClipboardEvent(kind, {[holder]: data, bubbles: true})
+                    : new DragEvent(kind, {[holder]: data, bubbles: true, cancelable: true});
+                document.body.dispatchEvent(event);
+            }""",
+            [kind, holder],
+        )
+        expect(page.locator(".bm-chosen li")).to_have_text([f"{kind}ed.png"])
+        assert page.locator(".bm-chosen li").count() == 1  # the later one took the earlier one's place
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(server: Server, browser: Browser, tmp_path: Path, scheme: Any) -> None:
+    axe = os.environ.get("AXE_PATH")
+    if not axe:
+        pytest.skip("AXE_PATH is not set: it names axe.min.js (npm install axe-core)")
+    for page in _opened(browser, server.url, {"width": 1280, "height": 900}, color_scheme=scheme):
+        page.add_script_tag(path=axe)
+        photograph().save(tmp_path / "photo.jpg")
+        states = [(), (_slice(tmp_path),), (_slice(tmp_path, 0.25),), (tmp_path / "photo.jpg",), (_volume(tmp_path),)]
+        for i, files in enumerate(states):
+            if files:
+                _judge(page, *files)
+                page.wait_for_function("n => document.querySelectorAll('.bm-answer h2').length === n", arg=1)
+                page.wait_for_timeout(1500)
+            assert not _findings(page), f"state {i}, {scheme}"
+        for tab in ("About the model", "For programs"):
+            page.get_by_role("tab", name=tab).click()
+            page.wait_for_timeout(1500)
+            assert not _findings(page), f"{tab}, {scheme}"
+
+
+def _findings(page: Page) -> list[str]:
+    found = page.evaluate("axe.run()")["violations"]
+    return [
+        f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
+        for one in found
+        if one["impact"] in _SERIOUS
+        for node in one["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut_off(server: Server, browser: Browser, tmp_path: Path, scheme: Any) -> None:
+    for page in _opened(browser, server.url, {"width": 390, "height": 844}, color_scheme=scheme, has_touch=True):
+        _shot(page, f"phone-{scheme}-start")
+        for name, path in (("answer", _slice(tmp_path)), ("volume", _volume(tmp_path))):
+            _judge(page, path)
+            page.wait_for_selector(".bm-curve" if name == "volume" else ".bm-layer")
+            wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            assert wide <= 0, "the page scrolls sideways"
+            expect(page.locator(".bm-answer h2")).to_be_in_viewport()
+            _shot(page, f"phone-{scheme}-{name}")
+
+
+def test_german_is_a_page_of_its_own(server: Server, browser: Browser, tmp_path: Path) -> None:
+    for page in _opened(browser, server.url, {"width": 1280, "height": 900}):
+        assert page.evaluate("document.documentElement.lang") == "en"
+        page.click(".bm-header a[hreflang=de]")
+        expect(page.locator(".bm-classify")).to_have_text("Einordnen")
+        assert page.evaluate("document.documentElement.lang") == "de"
+        _judge(page, _slice(tmp_path))
+        expect(page.locator(".bm-answer h2")).to_have_text("Die Antwort des Modells: Meningeom")
+        _shot(page, "german")
+
+
+def test_the_examples_are_phantoms_but_for_one_slice_that_a_package_brings_and_say_so(page: Page) -> None:
+    assert all(path.name.startswith("synthetic_") for path in (SPACE / "examples").iterdir())
+    expect(page.locator(".bm-examples")).to_contain_text("Synthetic phantoms")
+    expect(page.locator(".bm-examples")).to_contain_text("The first is a real slice")
+    real, *phantoms = page.locator(".bm-example").all()
+    assert real.get_attribute("data-name") == "real_slice_from_nibabel.png"
+    assert all(str(one.get_attribute("data-name")).startswith("synthetic_") for one in phantoms)

@@ -1,0 +1,1 @@
+"""What the tests share: small servers, small files, small trainings."""

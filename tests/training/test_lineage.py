@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from brain_mri.training.lineage import carry_over, earlier_stages
+
+_ROOT = Path(__file__).parents[2]
+
+
+def test_published_weights_and_strangers_folders_have_no_earlier_stage(tmp_path: Path) -> None:
+    assert earlier_stages("timm/resnet50.a1_in1k") == [] and earlier_stages(str(tmp_path)) == []
+    carry_over(str(tmp_path), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_last_stage_on_all_of_training_keeps_what_the_first_one_fitted(
+    guided_model: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    last = tmp_path / "last"
+    words = ["configs/efficientnet_final.yaml", "--data_dir", str(phantoms), "--model", str(guided_model)]
+    words += ["--output_dir", str(last), "--image_size", "96", "--torch_compile", "false", "--max_steps", "2"]
+    words += ["--per_device_train_batch_size", "8"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, "train.py", *words]
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, run = (json.loads((folder / "run.json").read_text()) for folder in (guided_model, last))
+    assert [stage["finished"] for stage in run["stages"]] == [first["finished"]]
+    assert run["stages"][0]["images"] == sum(first["splits"]["train"].values())
+    for name in ("calibration.json", "evidence.json"):
+        kept = json.loads((last / name).read_text())
+        assert kept.pop("earlier_stage") is True
+        assert kept == json.loads((guided_model / name).read_text())
+    assert [stage["steps"] for stage in earlier_stages(str(last))] == [first["global_step"], 2]
+    assert "Stage 1 of 2" in (last / "README.md").read_text()
