@@ -9,10 +9,18 @@ from importlib import import_module
 from brain_mri.errors import ConfigError, run_command
 
 _COMMANDS = {
-    "audit": ("leakage", [], "find copies, twins and shared patients between the splits of a folder"),
-    "predict": ("inference", [], "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub"),
-    "publish": ("hub", ["publish"], "upload a model folder to the Hub, and the page that serves it as a Space"),
-    "push_data": ("hub_data", [], "upload a folder of images to the Hub as Parquet shards, its audit in the card"),
+    "audit": ("leakage.__main__", [], "find copies, twins and shared patients between the splits of a folder"),
+    "predict": (
+        "inference.__main__",
+        [],
+        "classify pictures, DICOM, NIfTI or zips with a model folder or a model of the Hub",
+    ),
+    "publish": (
+        "hub.__main__",
+        ["publish"],
+        "upload a model folder to the Hub, and the page that serves it as a Space",
+    ),
+    "push_data": ("hub.dataset", [], "upload a folder of images to the Hub as Parquet shards, its audit in the card"),
 }
 
 

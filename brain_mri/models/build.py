@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,12 +21,10 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 from brain_mri.arguments import ModelArguments
 from brain_mri.errors import ConfigError
 from brain_mri.models.layers import (
-    _is_head,
     freeze_until,
+    is_head,
     is_timm,
 )
-
-logger = logging.getLogger(__name__)
 
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
@@ -146,7 +143,7 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
 
 def _check_only_head_is_new(model: PreTrainedModel, info: dict[str, Any], args: ModelArguments) -> None:
     new = {key if isinstance(key, str) else key[0] for key in (*info["missing_keys"], *info["mismatched_keys"])}
-    head = {name for name, _ in model.named_parameters() if _is_head(name, model)}
+    head = {name for name, _ in model.named_parameters() if is_head(name, model)}
     if unexpected := sorted(new - head):
         raise ConfigError(
             f"--model {args.model}: the weights do not fit at --image_size {args.image_size} and the given arguments; "

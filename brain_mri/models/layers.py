@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import torch
 from torch import nn
@@ -14,9 +15,8 @@ from transformers import (
 )
 
 from brain_mri.errors import ConfigError
-from brain_mri.models.build import (
-    logger,
-)
+
+logger = logging.getLogger(__name__)
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
@@ -76,7 +76,8 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
             parameter.div_(temperature)
 
 
-def _is_head(parameter: str, model: PreTrainedModel) -> bool:
+def is_head(parameter: str, model: PreTrainedModel) -> bool:
+    """Whether a parameter, by its name in the model, is of the classifier."""
     head = classifier_of(model)
     prefix = next(name for name, module in model.named_modules() if module is head)
     return parameter.startswith(prefix + ".")
@@ -84,7 +85,7 @@ def _is_head(parameter: str, model: PreTrainedModel) -> bool:
 
 def head_parameters(model: PreTrainedModel) -> set[str]:
     """The names of the classifier's parameters."""
-    return {name for name, _ in model.named_parameters() if _is_head(name, model)}
+    return {name for name, _ in model.named_parameters() if is_head(name, model)}
 
 
 def freeze_until(model: PreTrainedModel, layer: str) -> None:

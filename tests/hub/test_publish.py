@@ -102,9 +102,13 @@ def test_publishing_makes_one_commit_of_the_published_files_and_prints_the_addre
 def test_the_space_knows_its_model_and_has_the_phantoms_for_examples(published: Published) -> None:
     files, record = published.hub.content("space", _SPACE), published.hub.load("space", _SPACE)
     assert record["sdk"] == "gradio" and record["variables"]["MODEL_ID"]["value"] == _MODEL
-    assert {"app.py", "requirements.txt", "brain_mri/inference.py", "texts/en.json", "page/templates/bars.html"} <= set(
-        files
-    )
+    assert {
+        "app.py",
+        "requirements.txt",
+        "brain_mri/inference/classifier.py",
+        "texts/en.json",
+        "page/templates/bars.html",
+    } <= set(files)
     assert [name for name in files if name.startswith("examples/synthetic_")]
     assert not [name for name in files if "__pycache__" in name or name == "draw_examples.py"]
     card = files["README.md"].decode()
@@ -146,15 +150,17 @@ def test_a_fresh_process_without_torch_classifies_with_the_classifier_from_the_h
 
 def test_the_spaces_part_of_the_package_imports_without_torch_and_without_the_rest(tmp_path: Path) -> None:
     stage_space(tmp_path / "page", _MODEL)
-    parts = {p.name for p in package_part(tmp_path / "page")}
-    assert "inference.py" in parts and not parts & {"training.py", "models.py", "hub.py", "card.py"}
+    parts = {".".join(p.parts[p.parts.index("brain_mri") + 1 :]) for p in package_part(tmp_path / "page")}
+    wings = {part.split(".")[0] for part in parts}
+    assert "inference.classifier.py" in parts and not wings & {"training", "models", "hub", "evaluation"}
     code = _BLOCK + (
         "import importlib, json, pathlib\nsys.path.insert(0, sys.argv[1])\n"
-        "names = [p.stem for p in pathlib.Path(sys.argv[1], 'brain_mri').glob('*.py') if p.stem != '__init__']\n"
-        "print(json.dumps([importlib.import_module(f'brain_mri.{name}').__file__ for name in names]))"
+        "root = pathlib.Path(sys.argv[1])\n"
+        "names = ['.'.join(p.relative_to(root).with_suffix('').parts) for p in root.glob('brain_mri/**/*.py')]\n"
+        "print(json.dumps([importlib.import_module(name.removesuffix('.__init__')).__file__ for name in names]))"
     )
     loaded = json_answer(code, _environment(tmp_path, "http://127.0.0.1:9"), str(tmp_path / "page"))
-    assert len(loaded) == len(parts) - 1 and all(Path(f).is_relative_to(tmp_path / "page") for f in loaded)
+    assert len(loaded) == len(parts) and all(Path(f).is_relative_to(tmp_path / "page") for f in loaded)
 
 
 def test_examples_are_the_publishers_pictures_without_their_names_and_headers(tmp_path: Path) -> None:

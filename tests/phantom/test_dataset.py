@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import brain_mri.phantom.dataset
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.labels import LABELS
+from brain_mri.phantom import dataset
 from brain_mri.phantom.__main__ import main
 from brain_mri.phantom.dataset import PLANES, draw_phantom, write_phantoms
 
@@ -217,7 +217,7 @@ def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert table.parents[2] == tmp_path  # a sibling: renaming across file systems would not be atomic
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(brain_mri.phantom, "_write_table", full_disk)
+    monkeypatch.setattr(dataset, "_write_table", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_phantoms(tmp_path / "phantoms", 1, 1, size=64)
     assert not list(tmp_path.iterdir())

@@ -22,7 +22,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 
 from brain_mri.errors import LOST_PROCESS_EXIT_CODE, ConfigError, run_command
-from brain_mri.utils import hardware
+from brain_mri.utils import distributed
 from brain_mri.utils.distributed import join_launch
 
 _ROOT = Path(__file__).parents[2]
@@ -272,7 +272,7 @@ def test_accelerate_starts_two_processes_on_the_cpu_with_its_file(tmp_path: Path
 def test_a_launch_by_mpirun_is_not_taken_for_one_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     joined: list[bool] = []
-    monkeypatch.setattr(hardware, "PartialState", lambda cpu: joined.append(cpu))
+    monkeypatch.setattr(distributed, "PartialState", lambda cpu: joined.append(cpu))
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     monkeypatch.setenv("MASTER_PORT", "29500")

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from brain_mri.errors import ConfigError
-from brain_mri.utils import hardware
+from brain_mri.utils import distributed, hardware
 from brain_mri.utils.distributed import join_launch
 
 _CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def test_a_single_process_and_a_process_of_a_group_may_start(monkeypatch: pytest
     monkeypatch.setenv("ACCELERATE_USE_CPU", "False")
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
     joined: list[bool] = []
-    monkeypatch.setattr(hardware, "PartialState", lambda cpu: joined.append(cpu))
+    monkeypatch.setattr(distributed, "PartialState", lambda cpu: joined.append(cpu))
     join_launch()
     assert joined == [True]
     assert os.environ["ACCELERATE_USE_CPU"] == "true", "or torchrun's processes would each run alone"
