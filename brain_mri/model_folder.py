@@ -62,11 +62,13 @@ def read_records(folder: str | Path) -> ModelRecords:
         DataError: `config.json` or `run.json` is missing, or a file is no JSON object.
     """
     root = Path(folder)
-    external = {p.stem.removeprefix("external_"): _read(p) for p in sorted(root.glob("evaluation/external_*.json"))}
+    external = {
+        p.stem.removeprefix("external_"): read_record(p) for p in sorted(root.glob("evaluation/external_*.json"))
+    }
     patient_wise = _read_if_there(root / "evaluation" / "patient_wise.json")
     return ModelRecords(
-        config=_read(root / "config.json"),
-        run=_read(root / "run.json"),
+        config=read_record(root / "config.json"),
+        run=read_record(root / "run.json"),
         audit=_read_if_there(root / "audit.json"),
         calibration=_read_if_there(root / "calibration.json"),
         evidence=_read_if_there(root / "evidence.json"),
@@ -81,15 +83,20 @@ def read_records(folder: str | Path) -> ModelRecords:
 
 
 def _read_if_there(path: Path) -> Record | None:
-    return (_read(path) or None) if path.exists() else None
+    return (read_record(path) or None) if path.exists() else None
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """A JSON object of a model folder.
+
+    Raises:
+        DataError: the file is missing, or no JSON object.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: give the folder that a finished run of train.py left.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"{path} can't be read as JSON ({error}): write it again with the script it came from."
         ) from error
@@ -98,6 +105,7 @@ def _read(path: Path) -> Record:
     return record
 
 
+CONFIG = "config.json"
 CALIBRATION = "calibration.json"
 EVIDENCE = "evidence.json"
 
@@ -139,7 +147,6 @@ def without_paths(value: Any) -> Any:
 
 
 PREDICTIONS = "predictions.csv"
-CALIBRATION_FILE = "calibration.json"
 
 RUN = "run.json"  # written last
 
