@@ -113,7 +113,7 @@ class BrainMRIClassifier:
         started = time.perf_counter()
         image = read_image(source)
         name = Path(source).name if isinstance(source, str | Path) else "picture"
-        return self._predict([image], [name], started)[0]
+        return self.predict_images([image], [name], started)[0]
 
     def predict_volume(self, source: str | Path | bytes | Slices, name: str | None = None) -> VolumePrediction:
         """Classify every slice of a DICOM, NIfTI, zip or folder (see `volumes.read_slices`), and all of them together.
@@ -129,7 +129,7 @@ class BrainMRIClassifier:
         for start in range(0, len(slices.names), _BATCH):
             started = time.perf_counter()
             images = list(slices.images[start : start + _BATCH])
-            yield from self._predict(images, slices.names[start : start + _BATCH], started)
+            yield from self.predict_images(images, slices.names[start : start + _BATCH], started)
 
     def summarize(self, predictions: Sequence[Prediction]) -> VolumePrediction:
         """The slices of one patient taken together, see `VolumePrediction`.
@@ -139,7 +139,17 @@ class BrainMRIClassifier:
         """
         return together(predictions, self.rule)
 
-    def _predict(self, images: Sequence[Image.Image], names: Sequence[str], started: float) -> list[Prediction]:
+    def predict_images(
+        self, images: Sequence[Image.Image], names: Sequence[str], started: float | None = None
+    ) -> list[Prediction]:
+        """The predictions of some pictures in one forward pass.
+
+        Args:
+            images: pictures of any size and mode, as `io.images.read_image` gives them.
+            names: what they are called.
+            started: when their reading began, in seconds of `time.perf_counter`; default: now.
+        """
+        started = time.perf_counter() if started is None else started
         outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in images]))
         rows = softmax(outputs["logits"])
         guard_scores = [None] * len(images) if self._guard is None else self._guard.score(joined(outputs)).tolist()
