@@ -36,3 +36,15 @@ def protocols(records: ModelRecords) -> list[Protocol]:
         title = f"External: {result['data']['name']}"
         measured.append(Protocol(f"external-{name}", title, result["data"], result["scores"]))
     return measured
+
+
+def share_found(records: ModelRecords) -> dict[str, float]:
+    """Of each class, the share of the slices of unseen patients that are given it; {} where no fold was measured.
+
+    Counts are added over the finished folds, each of another model.
+    """
+    pooled = (records.patient_wise or {}).get("pooled")
+    if not pooled or not records.patient_wise:
+        return {}
+    rows = zip(records.patient_wise["label_names"], pooled["confusion_matrix"], strict=True)
+    return {name: row[i] / sum(row) for i, (name, row) in enumerate(rows) if sum(row)}

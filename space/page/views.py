@@ -15,6 +15,7 @@ import jinja2
 from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.labels import NO_TUMOR, is_healthy
+from brain_mri.reporting.protocols import share_found
 from page import examples, pictures
 from page.curve import curve
 from page.service import Answer, ExpiredError, Service
@@ -121,9 +122,17 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
         return [_reason(service, prediction, t)]
     reasons = [t("verdict_score", score=t.percent(prediction.score))]
     reasons.append(t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated"))
+    reasons += _found(service, prediction.label, t)
     if is_healthy(prediction.label):
         reasons.append(t("not_looked_for"))
     return reasons + _set_in_words(service, prediction, t)
+
+
+def _found(service: Service, label: str, t: Texts) -> list[str]:
+    """How many tumours of new patients the model finds: of the class named, or of each where it found none."""
+    shares = share_found(service.records) if service.records else {}
+    wanted = [name for name in shares if is_healthy(label) or name == label]
+    return [t("found_of_new", label=t.label(name), found=round(100 * shares[name])) for name in wanted]
 
 
 def _reason(service: Service, answer: Answer, t: Texts) -> str:
