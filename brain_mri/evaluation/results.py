@@ -68,7 +68,8 @@ def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) 
     `label_names` are those of `rows`. {} where nothing else is there to fit on.
     """
     judged = set(rows["file_name"][:])
-    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in judged]
+    known = zip(images.rows["file_name"][:], images.rows["finding"][:], strict=True)
+    others = [i for i, (name, finding) in enumerate(known) if name not in judged and not finding]  # as training has it
     if not others:
         return {}
     train = images.rows.select(others)
