@@ -141,6 +141,7 @@ def save_run(
         "label_names": list(images.label_names),
         "splits": split_sizes(splits, images.label_names),
         "parameters": trainer.model.num_parameters(),
+        "grafts": len(trainer.train_dataset) - len(splits["train"]),
         "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,
