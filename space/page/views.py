@@ -131,8 +131,12 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
 def _found(service: Service, label: str, t: Texts) -> list[str]:
     """How many tumours of new patients the model finds: of the class named, or of each where it found none."""
     shares = share_found(service.records) if service.records else {}
-    wanted = [name for name in shares if is_healthy(label) or name == label]
-    return [t("found_of_new", label=t.label(name), found=round(100 * shares[name])) for name in wanted]
+    if label in shares:
+        return [t("found_of_new", label=t.label(label), found=round(100 * shares[label]))]
+    if not is_healthy(label) or not shares:
+        return []
+    found = [t("found_with", label=t.label(name), found=round(100 * share)) for name, share in shares.items()]
+    return [t("found_of_new_all", list=", ".join(found))]
 
 
 def _reason(service: Service, answer: Answer, t: Texts) -> str:
@@ -166,6 +170,7 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title
         reasons = [t("volume_answer", counted=counted, score=t.percent(volume.score))]
         reasons += [t("not_looked_for")] if is_healthy(volume.label) else []
+    named = any(p.is_answered for p in volume.slices)
     return render(
         "volume",
         t,
@@ -173,14 +178,14 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         title=title,
         reasons=reasons,
         bars=bars(volume.probabilities, t) if volume.is_answered else [],
-        curve=curve(service, volume, t),
-        labels=[t.label(label) for label in service.classifier.label_names],
-        rows=[_row(service, p, t) for p in volume.slices],
+        curve=curve(service, volume, t) if named else None,
+        labels=[t.label(label) for label in service.classifier.label_names] if named else [],
+        rows=[_row(service, p, named, t) for p in volume.slices],
         csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, volume, t).encode()).decode(),
     )
 
 
-def _row(service: Service, prediction: Prediction, t: Texts) -> dict[str, Any]:
+def _row(service: Service, prediction: Prediction, named: bool, t: Texts) -> dict[str, Any]:
     label, score = prediction.label, prediction.score
     return {
         "verdict": prediction.verdict,
@@ -188,7 +193,7 @@ def _row(service: Service, prediction: Prediction, t: Texts) -> dict[str, Any]:
         "picture": pictures.thumbnail_uri(prediction.image),
         "answer": t(f"cell_{prediction.verdict}") if label is None else t.label(label),
         "score": "" if score is None else t.percent(score),
-        "shares": _shares(service, prediction, t.percent),
+        "shares": _shares(service, prediction, t.percent) if named else [],
     }
 
 
