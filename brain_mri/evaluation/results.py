@@ -1,9 +1,10 @@
-"""What is measured on a set of judged images: all of them, those without a twin in training, calibration, referral."""
+"""What is measured on a set of judged images: all, those without a twin in training, those that no review lists."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from accelerate import PartialState
 from datasets import Dataset
 
+from brain_mri.data.hub_dataset import side_column
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import (
@@ -23,11 +25,59 @@ from brain_mri.leakage.shortcut import shortcut_accuracy
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
-from brain_mri.metrics.scores import score
+from brain_mri.metrics.safety import format_safety, safety
+from brain_mri.metrics.scores import format_table, score
 from brain_mri.model_folder import CALIBRATION, PATIENT_WISE
 from brain_mri.model_folder import SETTINGS as GUARD_FILE
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the rule of `inference.predictions` says of a set of images.
+
+    Attributes:
+        probabilities: float64 (n, k).
+        accepted: (n,), whether the guard takes the image for a brain MRI.
+        answered: (n,), whether a class is named: accepted, and above the thresholds.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    accepted: npt.NDArray[np.bool_]
+    answered: npt.NDArray[np.bool_]
+
+    def select(self, kept: Sequence[int]) -> Said:
+        """Of some of the images."""
+        rows = np.asarray(kept, dtype=np.int64)
+        return Said(self.probabilities[rows], self.accepted[rows], self.answered[rows])
+
+
+def what_is_said(predictions: Predictions, model_dir: str | Path) -> Said | None:
+    """Which images the guard and the thresholds of a model folder let through; None of a folder that lacks either."""
+    record = read_json(Path(model_dir) / CALIBRATION)
+    if not record or not (Path(model_dir) / GUARD_FILE).is_file():
+        return None
+    accepted = Guard.load(model_dir).accepts(predictions.embeddings)
+    sure = predictions.probabilities.max(axis=1) >= record["referral"]["threshold"]
+    return Said(predictions.probabilities, accepted, accepted & sure)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Images and all that is known of them, in one order."""
+
+    predictions: Predictions
+    rows: Dataset
+    said: Said | None
+
+    def without(self, dropped: Sequence[bool]) -> _Judged | None:
+        """Those that are not `dropped`; None if that is all of them, or none."""
+        kept = [i for i, drop in enumerate(dropped) if not drop]
+        if not 0 < len(kept) < len(self.rows):
+            return None
+        said = self.said and self.said.select(kept)
+        return _Judged(self.predictions.select(kept), self.rows.select(kept), said)
 
 
 def figures(
@@ -43,16 +93,34 @@ def figures(
         audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
 
     Returns:
-        `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
-        names some of them; of a calibrated model, `before_calibration` (unless that was an earlier stage),
-        `prediction_sets` and `referral`; of a model with a guard, `guard`, the share it accepts; and `evidence`, where
-        it has exact maps and some of the rows a box.
+        `scores` of all rows; `safety`, of a model with guard and calibration, see `metrics.safety`; `leak_free`, both
+        of the rows without a twin in training, where the audit of the training run names some of them; of a calibrated
+        model, `before_calibration` (unless that was an earlier stage), `prediction_sets` and `referral`; of a model
+        with a guard, `guard`, the share it accepts; and `evidence`, where it has exact maps and some of the rows a box.
+        Where `review.csv` lists some of the rows, `reviewed`, what is said of these, `{finding: {"n", "refused",
+        "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`, and every figure of the
+        others.
     """
-    result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
-    kept = [i for i, name in enumerate(rows["file_name"][:]) if name not in twins]
-    if 0 < len(kept) < len(rows):
-        result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
+    judged = _Judged(predictions, rows, what_is_said(predictions, model_dir))
+    result = _measured(judged, label_names, model_dir, twins)
+    findings = side_column(rows, "finding")
+    if judged.said and any(findings):
+        result["reviewed"] = {
+            name: _counts(judged.said.select([i for i, finding in enumerate(findings) if finding == name]), label_names)
+            for name in sorted(set(filter(None, findings)))
+        }
+    if others := judged.without([bool(finding) for finding in findings]):
+        removed = {"removed": len(rows) - len(others.rows)}
+        result["without_review"] = removed | _measured(others, label_names, model_dir, twins)
+    return result
+
+
+def _measured(judged: _Judged, label_names: Sequence[str], model_dir: str, twins: set[str]) -> dict[str, Any]:
+    predictions, rows = judged.predictions, judged.rows
+    result = _scored(judged, label_names)
+    if new := judged.without([name in twins for name in rows["file_name"][:]]):
+        result["leak_free"] = {"removed": len(rows) - len(new.rows), **_scored(new, label_names)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
     if (Path(model_dir) / GUARD_FILE).is_file():
@@ -60,6 +128,40 @@ def figures(
     if evidence := evidence_figures(predictions, rows, label_names):
         result["evidence"] = evidence
     return result
+
+
+def _scored(judged: _Judged, label_names: Sequence[str]) -> dict[str, Any]:
+    """`scores`, and `safety` where it is known what is said."""
+    labels, groups, said = judged.predictions.labels, judged.rows["patient_group"][:], judged.said
+    result = {"scores": score(judged.predictions.probabilities, labels, label_names, groups=groups)}
+    found = said and safety(said.probabilities, labels, label_names, said.accepted, said.answered, groups)
+    return result | {"safety": found} if found else result
+
+
+def _counts(said: Said, label_names: Sequence[str]) -> dict[str, Any]:
+    named = np.bincount(said.probabilities[said.answered].argmax(axis=1), minlength=len(label_names))
+    return {
+        "n": len(said.answered),
+        "refused": int((~said.accepted).sum()),
+        "unsure": int((said.accepted & ~said.answered).sum()),
+        "answered": dict(zip(label_names, named.tolist(), strict=True)),
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """`figures` for the console: false all-clears first, then the scores, then the images that a review lists."""
+    parts = [format_safety(found.get("safety", {})), format_table(found["scores"])]
+    for finding, counts in found.get("reviewed", {}).items():
+        answers = ", ".join(f"{n:,} {label}" for label, n in counts["answered"].items() if n) or "none"
+        unnamed = f"{counts['refused']:,} refused, {counts['unsure']:,} unsure"
+        parts.append(f"{counts['n']:,} images listed in review.csv as {finding}: answered {answers}; {unnamed}")
+    if others := found.get("without_review"):
+        accuracy = others["scores"]["accuracy"]["value"]
+        parts.append(
+            f"without the {others['removed']:,} images listed in review.csv: accuracy {accuracy:.4f}\n"
+            f"{format_safety(others.get('safety', {}))}"
+        )
+    return "\n\n".join(parts)
 
 
 def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
@@ -76,14 +178,6 @@ def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) 
     features = [np.asarray(part["shortcut"][:], dtype=np.float64) for part in (train, rows)]
     labels = [[images.label_names[i] for i in train["label"][:]], [label_names[i] for i in rows["label"][:]]]
     return shortcut_accuracy(features[0], labels[0], features[1], labels[1])
-
-
-def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    return score(predictions.probabilities, predictions.labels, label_names, groups=rows["patient_group"][:])
-
-
-def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str], kept: Sequence[int]) -> dict[str, Any]:
-    return {"scores": _score(predictions.select(kept), rows.select(kept), label_names)}
 
 
 def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _QUICK = {
 }
 _PER_CLASS = ("precision", "sensitivity", "specificity", "f1", "auroc", "average_precision")
 _SCALARS = tuple(name for name in METRIC_NAMES if name not in (*_PER_CLASS, "referral", "confusion_matrix"))
-_LEVEL = 0.95
+LEVEL = 0.95  # of every interval
 _CHUNK = 100  # resamples at once: a few matrices of (100, n) doubles, 80 MB each for a hundred thousand images
 
 
@@ -91,7 +91,7 @@ def score(
         "support": dict(zip(label_names, support.tolist(), strict=True)),
         "bootstrap": {
             "kind": "percentile",
-            "level": _LEVEL,
+            "level": LEVEL,
             "resamples": resamples,
             "seed": seed,
             "resampled": "images" if n_groups == len(cases.labels) else "groups",
@@ -192,7 +192,7 @@ def _interval(value: float, resampled: FloatArray | None) -> dict[str, float]:
     """The value with the middle 95% of its resamples; those in which the figure does not exist are left out."""
     if resampled is None or np.isnan(resampled).all():
         return {"value": value}
-    low, high = np.nanquantile(resampled, ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
+    low, high = np.nanquantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": value, "low": float(low), "high": float(high)}
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,16 @@ import pytest
 from datasets import Dataset
 
 from brain_mri.evaluation.predict import Predictions
-from brain_mri.evaluation.results import figures
+from brain_mri.evaluation.results import figures, in_words
+from brain_mri.inference.guard import Guard
 from brain_mri.inference.postprocess import softmax
 from brain_mri.labels import LABELS
 from brain_mri.metrics import compute
 
 
-def _rows(n: int) -> Dataset:
-    return Dataset.from_dict({"file_name": [f"{i}.png" for i in range(n)], "patient_group": [None] * n})
+def _rows(n: int, findings: dict[int, str] | None = None) -> Dataset:
+    beside = {"patient_group": [None] * n, "finding": [(findings or {}).get(i) for i in range(n)]}
+    return Dataset.from_dict({"file_name": [f"{i}.png" for i in range(n)], **beside})
 
 
 def _predictions(n: int, right: float, seed: int = 0) -> Predictions:
@@ -73,3 +76,62 @@ def test_shuffled_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
     assert scores["accuracy"]["low"] < 0.25 < scores["accuracy"]["high"]
     assert scores["matthews"]["low"] < 0 < scores["matthews"]["high"]
     assert abs(scores["macro_auroc"]["value"] - 0.5) < 0.03
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> tuple[str, Predictions]:
+    """A model folder with guard and thresholds, and 400 predictions, of which the guard refuses every tenth."""
+    predictions = _predictions(400, 0.7)
+    embeddings = np.random.default_rng(2).normal(size=(400, 8)).astype(np.float32)
+    Guard.fit(embeddings, predictions.labels, embeddings, acceptance=0.99).save(tmp_path)
+    embeddings[::10] += 50
+    chosen = {"prediction_sets": {"coverage": 0.95, "threshold": 0.4}, "referral": {"threshold": 0.97}}
+    (tmp_path / "calibration.json").write_text(json.dumps({"temperature": 1.0} | chosen))
+    return str(tmp_path), replace(predictions, embeddings=embeddings)
+
+
+def test_a_false_all_clear_is_a_tumour_that_guard_and_threshold_let_through_as_no_tumor(
+    answering: tuple[str, Predictions],
+) -> None:
+    folder, predictions = answering
+    result = figures(predictions, _rows(400), LABELS, folder, audited=True)
+    accepted = Guard.load(folder).accepts(predictions.embeddings)
+    sure = predictions.probabilities.max(axis=1) >= 0.97
+    tumor, clear = predictions.labels != 2, predictions.probabilities.argmax(axis=1) == 2
+    assert 350 < accepted.sum() <= 360 and (accepted & ~sure).sum() > 0
+    found = result["safety"]
+    assert found["false_all_clear"]["count"] == (tumor & clear & accepted & sure).sum() > 0
+    assert found["tumors"] == tumor.sum() == 300
+    assert found["unanswered"]["refused"] == (~accepted).sum()
+    assert found["unanswered"]["unsure"] == (accepted & ~sure).sum()
+    assert in_words(result).index("FALSE ALL-CLEARS") < in_words(result).index("accuracy")
+
+
+@pytest.mark.parametrize("missing", ["calibration.json", "guard.json"])
+def test_of_a_model_that_refuses_everything_no_safety_is_claimed(
+    answering: tuple[str, Predictions], missing: str
+) -> None:
+    folder, predictions = answering
+    (Path(folder) / missing).unlink()
+    result = figures(predictions, _rows(400), LABELS, folder, audited=True)
+    assert "safety" not in result and in_words(result).startswith("false all-clears: not measured")
+
+
+def test_every_figure_is_given_without_the_reviewed_images_too(answering: tuple[str, Predictions]) -> None:
+    folder, predictions = answering
+    (Path(folder) / "audit.json").write_text(json.dumps({"test_with_twin": [f"{i}.png" for i in range(100)]}))
+    listed = {i: "ct" if i < 200 else "lesion" for i in range(2, 400, 8)}  # of no_tumor
+    result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True)
+    others = [i for i in range(400) if i not in listed]
+    alone = figures(predictions.select(others), _rows(400).select(others), LABELS, folder, audited=True)
+    assert result["without_review"] == {"removed": 50, **alone}
+    assert {"scores", "safety", "leak_free", "referral", "guard"} <= set(alone)
+    assert set(result) == set(alone) | {"reviewed", "without_review"}
+    ct = result["reviewed"]["ct"]
+    assert ct["n"] == 25 == ct["refused"] + ct["unsure"] + sum(ct["answered"].values())
+    assert "25 images listed in review.csv as ct" in in_words(result)
+
+
+def test_a_set_without_a_review_has_no_second_figures(answering: tuple[str, Predictions]) -> None:
+    folder, predictions = answering
+    assert not {"reviewed", "without_review"} & set(figures(predictions, _rows(400), LABELS, folder, audited=True))
