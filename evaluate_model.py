@@ -21,6 +21,7 @@ from brain_mri.evaluation import results
 from brain_mri.evaluation.figures import draw, draw_mistakes
 from brain_mri.evaluation.predict import answers, label_names_of, load_model, predict
 from brain_mri.evaluation.results import adopt_patient_wise, write_model_card
+from brain_mri.evaluation.served import predict_served
 from brain_mri.evaluation.test_images import (
     data_record,
     images_to_judge,
@@ -60,7 +61,8 @@ def main() -> None:
         names = label_names_of(model)
         data = data_record(images, data_args.data_dir, args.part)
         is_own = not args.part and (not record or record["data_fingerprint"] == data["fingerprint"])
-        figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own)
+        said = predict_served(args.model_dir, rows, preprocessing.size)
+        figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own, said=said)
         if is_own and (control := results.shortcut(images, rows, names)):
             figures["shortcut"] = control
         folder, results_file = output_files(args, None if is_own else data["name"])

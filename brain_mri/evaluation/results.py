@@ -19,7 +19,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import (
     Predictions,
 )
-from brain_mri.inference.guard import Guard
+from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.leakage.shortcut import shortcut_accuracy
 from brain_mri.metrics import calibration
@@ -28,39 +28,8 @@ from brain_mri.metrics.localization import localization
 from brain_mri.metrics.safety import format_safety, safety
 from brain_mri.metrics.scores import format_table, score
 from brain_mri.model_folder import CALIBRATION, PATIENT_WISE
-from brain_mri.model_folder import SETTINGS as GUARD_FILE
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the rule of `inference.predictions` says of a set of images.
-
-    Attributes:
-        probabilities: float64 (n, k).
-        accepted: (n,), whether the guard takes the image for a brain MRI.
-        answered: (n,), whether a class is named: accepted, and above the thresholds.
-    """
-
-    probabilities: npt.NDArray[np.float64]
-    accepted: npt.NDArray[np.bool_]
-    answered: npt.NDArray[np.bool_]
-
-    def select(self, kept: Sequence[int]) -> Said:
-        """Of some of the images."""
-        rows = np.asarray(kept, dtype=np.int64)
-        return Said(self.probabilities[rows], self.accepted[rows], self.answered[rows])
-
-
-def what_is_said(predictions: Predictions, model_dir: str | Path) -> Said | None:
-    """Which images the guard and the thresholds of a model folder let through; None of a folder that lacks either."""
-    record = read_json(Path(model_dir) / CALIBRATION)
-    if not record or not (Path(model_dir) / GUARD_FILE).is_file():
-        return None
-    accepted = Guard.load(model_dir).accepts(predictions.embeddings)
-    sure = predictions.probabilities.max(axis=1) >= record["referral"]["threshold"]
-    return Said(predictions.probabilities, accepted, accepted & sure)
 
 
 @dataclass(frozen=True)
@@ -69,7 +38,7 @@ class _Judged:
 
     predictions: Predictions
     rows: Dataset
-    said: Said | None
+    said: ServedPredictions | None
 
     def without(self, dropped: Sequence[bool]) -> _Judged | None:
         """Those that are not `dropped`; None if that is all of them, or none."""
@@ -81,7 +50,12 @@ class _Judged:
 
 
 def figures(
-    predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str, audited: bool
+    predictions: Predictions,
+    rows: Dataset,
+    label_names: Sequence[str],
+    model_dir: str,
+    audited: bool,
+    said: ServedPredictions | None = None,
 ) -> dict[str, Any]:
     """Everything that `results.json` says of a model's answers.
 
@@ -91,18 +65,19 @@ def figures(
         label_names: the model's labels.
         model_dir: the model's folder.
         audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
+        said: what the served file says of them; None of a model that was not exported.
 
     Returns:
-        `scores` of all rows; `safety`, of a model with guard and calibration, see `metrics.safety`; `leak_free`, both
-        of the rows without a twin in training, where the audit of the training run names some of them; of a calibrated
-        model, `before_calibration` (unless that was an earlier stage), `prediction_sets` and `referral`; of a model
-        with a guard, `guard`, the share it accepts; and `evidence`, where it has exact maps and some of the rows a box.
+        `scores` of all rows; of an exported model, `safety` (see `metrics.safety`) and `guard`, the share that its
+        served file accepts; `leak_free`, scores and safety of the rows without a twin in training, where the audit of
+        the training run names some of them; of a calibrated model, `before_calibration` (unless that was an earlier
+        stage), `prediction_sets` and `referral`; and `evidence`, where it has exact maps and some of the rows a box.
         Where `review.csv` lists some of the rows, `reviewed`, what is said of these, `{finding: {"n", "refused",
         "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`, and every figure of the
         others.
     """
     twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
-    judged = _Judged(predictions, rows, what_is_said(predictions, model_dir))
+    judged = _Judged(predictions, rows, said)
     result = _measured(judged, label_names, model_dir, twins)
     findings = side_column(rows, "finding")
     if judged.said and any(findings):
@@ -123,8 +98,8 @@ def _measured(judged: _Judged, label_names: Sequence[str], model_dir: str, twins
         result["leak_free"] = {"removed": len(rows) - len(new.rows), **_scored(new, label_names)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
-    if (Path(model_dir) / GUARD_FILE).is_file():
-        result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}
+    if judged.said is not None:
+        result["guard"] = {"accepted": float(judged.said.accepted.mean()), "file": judged.said.file}
     if evidence := evidence_figures(predictions, rows, label_names):
         result["evidence"] = evidence
     return result
@@ -138,7 +113,7 @@ def _scored(judged: _Judged, label_names: Sequence[str]) -> dict[str, Any]:
     return result | {"safety": found} if found else result
 
 
-def _counts(said: Said, label_names: Sequence[str]) -> dict[str, Any]:
+def _counts(said: ServedPredictions, label_names: Sequence[str]) -> dict[str, Any]:
     named = np.bincount(said.probabilities[said.answered].argmax(axis=1), minlength=len(label_names))
     return {
         "n": len(said.answered),

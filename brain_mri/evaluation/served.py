@@ -6,6 +6,7 @@ the guard and the thresholds belong to the file that is served, int8 where there
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,9 +49,15 @@ class ServedPredictions:
         """Whether a class is named for each image, (n,)."""
         return np.asarray(self.verdicts == "answer")
 
+    def select(self, kept: Sequence[int]) -> ServedPredictions:
+        """Of some of the images."""
+        rows = np.asarray(kept, dtype=np.int64)
+        reasons = tuple(self.reasons[i] for i in rows)
+        return ServedPredictions(self.probabilities[rows], self.verdicts[rows], reasons, self.file)
+
 
 def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPredictions | None:
-    """Ask a model folder's served file about prepared rows; None of a folder without an ONNX file.
+    """Ask a model folder's served file about prepared rows; None of a folder without an ONNX file, guard or thresholds.
 
     Args:
         model_dir: the model folder.
@@ -64,6 +71,8 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     if path is None:
         return None
     classifier = BrainMRIClassifier.from_pretrained(model_dir)
+    if classifier.rule.missing:  # it refuses everything: no false all-clear among no answers says nothing
+        return None
     probabilities: list[list[float]] = []
     verdicts: list[str] = []
     reasons: list[str | None] = []

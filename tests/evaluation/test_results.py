@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ from datasets import Dataset
 
 from brain_mri.evaluation.predict import Predictions
 from brain_mri.evaluation.results import figures, in_words
-from brain_mri.inference.guard import Guard
+from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import softmax
 from brain_mri.labels import LABELS
 from brain_mri.metrics import compute
@@ -79,51 +78,49 @@ def test_shuffled_labels_bring_every_figure_to_chance(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def answering(tmp_path: Path) -> tuple[str, Predictions]:
-    """A model folder with guard and thresholds, and 400 predictions, of which the guard refuses every tenth."""
+def answering(tmp_path: Path) -> tuple[str, Predictions, ServedPredictions]:
+    """A calibrated model folder, 400 predictions, and what is said of them: every tenth is refused, some are unsure."""
     predictions = _predictions(400, 0.7)
-    embeddings = np.random.default_rng(2).normal(size=(400, 8)).astype(np.float32)
-    Guard.fit(embeddings, predictions.labels, embeddings, acceptance=0.99).save(tmp_path)
-    embeddings[::10] += 50
     chosen = {"prediction_sets": {"coverage": 0.95, "threshold": 0.4}, "referral": {"threshold": 0.97}}
     (tmp_path / "calibration.json").write_text(json.dumps({"temperature": 1.0} | chosen))
-    return str(tmp_path), replace(predictions, embeddings=embeddings)
+    verdicts = np.where(predictions.probabilities.max(axis=1) >= 0.97, "answer", "unsure").astype("<U7")
+    verdicts[::10] = "refused"
+    said = ServedPredictions(predictions.probabilities, verdicts, (None,) * 400, "model.onnx")
+    return str(tmp_path), predictions, said
 
 
-def test_a_false_all_clear_is_a_tumour_that_guard_and_threshold_let_through_as_no_tumor(
-    answering: tuple[str, Predictions],
+def test_a_false_all_clear_is_a_tumour_that_is_answered_with_no_tumor(
+    answering: tuple[str, Predictions, ServedPredictions],
 ) -> None:
-    folder, predictions = answering
-    result = figures(predictions, _rows(400), LABELS, folder, audited=True)
-    accepted = Guard.load(folder).accepts(predictions.embeddings)
-    sure = predictions.probabilities.max(axis=1) >= 0.97
+    folder, predictions, said = answering
+    result = figures(predictions, _rows(400), LABELS, folder, audited=True, said=said)
     tumor, clear = predictions.labels != 2, predictions.probabilities.argmax(axis=1) == 2
-    assert 350 < accepted.sum() <= 360 and (accepted & ~sure).sum() > 0
     found = result["safety"]
-    assert found["false_all_clear"]["count"] == (tumor & clear & accepted & sure).sum() > 0
+    assert found["false_all_clear"]["count"] == (tumor & clear & (said.verdicts == "answer")).sum() > 0
     assert found["tumors"] == tumor.sum() == 300
-    assert found["unanswered"]["refused"] == (~accepted).sum()
-    assert found["unanswered"]["unsure"] == (accepted & ~sure).sum()
+    assert found["unanswered"]["refused"] == 40 and result["guard"]["accepted"] == 0.9
+    assert found["unanswered"]["unsure"] == (said.verdicts == "unsure").sum() > 0
     assert in_words(result).index("FALSE ALL-CLEARS") < in_words(result).index("accuracy")
 
 
-@pytest.mark.parametrize("missing", ["calibration.json", "guard.json"])
-def test_of_a_model_that_refuses_everything_no_safety_is_claimed(
-    answering: tuple[str, Predictions], missing: str
+def test_of_a_model_that_was_not_exported_no_safety_is_claimed(
+    answering: tuple[str, Predictions, ServedPredictions],
 ) -> None:
-    folder, predictions = answering
-    (Path(folder) / missing).unlink()
+    folder, predictions, _ = answering
     result = figures(predictions, _rows(400), LABELS, folder, audited=True)
     assert "safety" not in result and in_words(result).startswith("false all-clears: not measured")
 
 
-def test_every_figure_is_given_without_the_reviewed_images_too(answering: tuple[str, Predictions]) -> None:
-    folder, predictions = answering
+def test_every_figure_is_given_without_the_reviewed_images_too(
+    answering: tuple[str, Predictions, ServedPredictions],
+) -> None:
+    folder, predictions, said = answering
     (Path(folder) / "audit.json").write_text(json.dumps({"test_with_twin": [f"{i}.png" for i in range(100)]}))
     listed = {i: "ct" if i < 200 else "lesion" for i in range(2, 400, 8)}  # of no_tumor
-    result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True)
+    result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True, said=said)
     others = [i for i in range(400) if i not in listed]
-    alone = figures(predictions.select(others), _rows(400).select(others), LABELS, folder, audited=True)
+    rows = _rows(400).select(others)
+    alone = figures(predictions.select(others), rows, LABELS, folder, audited=True, said=said.select(others))
     assert result["without_review"] == {"removed": 50, **alone}
     assert {"scores", "safety", "leak_free", "referral", "guard"} <= set(alone)
     assert set(result) == set(alone) | {"reviewed", "without_review"}
@@ -132,6 +129,6 @@ def test_every_figure_is_given_without_the_reviewed_images_too(answering: tuple[
     assert "25 images listed in review.csv as ct" in in_words(result)
 
 
-def test_a_set_without_a_review_has_no_second_figures(answering: tuple[str, Predictions]) -> None:
-    folder, predictions = answering
+def test_a_set_without_a_review_has_no_second_figures(answering: tuple[str, Predictions, ServedPredictions]) -> None:
+    folder, predictions, _ = answering
     assert not {"reviewed", "without_review"} & set(figures(predictions, _rows(400), LABELS, folder, audited=True))
