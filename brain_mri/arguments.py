@@ -101,6 +101,11 @@ class RecipeArguments:
     horizontal_flip: float = _option(0.5, "Chance of a left-right flip.")
     brightness: float = _option(0.2, "Random brightness factor between 1 - b and 1 + b.")
     contrast: float = _option(0.2, "Random contrast factor between 1 - c and 1 + c.")
+    contrast_variation: float = _option(
+        0.0,
+        "Share of the training images whose contrast is drawn at random: curves, bias field, blur, noise, and a plain "
+        "frame round a fifth of them (brain_mri.data.contrast); 0: none.",
+    )
     grafts: float = _option(
         0.0,
         "Composited slices to train on (brain_mri.data.grafts): tumours moved into healthy slices, as many as this "
@@ -152,6 +157,7 @@ class RecipeArguments:
             "horizontal_flip",
             "brightness",
             "contrast",
+            "contrast_variation",
             "ema_decay",
             "progressive_share",
         ):

@@ -16,6 +16,7 @@ from scipy import ndimage
 Grey = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
+Window = tuple[slice, slice]  # rows, columns
 Box = tuple[float, float, float, float]  # center x, center y, width, height; fractions of the picture
 
 _MARGIN = 1.3  # sides of the region over those of the box
@@ -23,11 +24,13 @@ _POWER = 4  # of the region's outline |x|^p + |y|^p = 1: rounded, yet the corner
 _SOFT_FROM, _SOFT_TO = 0.9, 1.15  # of the way from the region's centre to its outline: whole, and nothing
 _RIM_TO = 1.35  # the rim is what lies between the whole part and this
 _AIR = 0.25  # of the typical brightness; what is darker is not head
+_BACKGROUND = 0.4  # quantile of the picture's edge that is taken for the brightness of the air
 _HEAD_SIDE = 112  # pixels at least, at which a head is found
 _INSIDE = 0.85  # of the region at least has to be head
 _AGREEING = 0.93  # of the region at least has to be head, or air, in both slices
 _GAINS = (0.5, 2.0)  # beyond which two slices are too different to be matched
-_FEWEST = 20  # pixels of a rim that can be matched
+_SATURATED = 0.01  # of the region at most may have to be cut off at white
+_FEWEST = 12  # pixels of a region, and of a rim, that can be matched
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Slice:
         """Find the head: the largest connected part that is not dark; None of a picture without one."""
         step = max(1, len(pixels) // _HEAD_SIDE)
         coarse = pixels[::step, ::step].astype(np.float32)
+        edges = np.concatenate([coarse[0], coarse[-1], coarse[:, 0], coarse[:, -1]])
+        coarse = (coarse - np.quantile(edges, _BACKGROUND)).clip(0)
         typical = float(np.square(coarse).sum()) / max(float(coarse.sum()), 1.0)
         parts, n = ndimage.label(ndimage.binary_opening(coarse > _AIR * typical))
         if not n:
@@ -81,23 +86,35 @@ def composite(host: Slice, donor: Slice, box: Box) -> Grey | None:
     They fit where the region is head in both, or air in both, and where one factor from a half to two makes the
     medians of their rims equal.
     """
-    distance = _distance(len(host.pixels), box)
-    head = _aligned(donor.head.astype(np.float32), donor, host) > 0.5
+    window = _window(len(host.pixels), box)
+    if window is None:
+        return None
+    distance = _distance(len(host.pixels), box, window)
     region = distance < 1
-    if host.head[region].mean() < _INSIDE or (host.head == head)[region].mean() < _AGREEING:
+    if region.sum() < _FEWEST:
         return None
-    tissue = _aligned(donor.pixels.astype(np.float32), donor, host)
-    rim = (distance > _SOFT_FROM) & (distance < _RIM_TO) & host.head & head
-    if rim.sum() < _FEWEST:
+    host_head, donor_head = host.head[window], _aligned(donor.head.astype(np.float32), donor, host, window) > 0.5
+    if host_head[region].mean() < _INSIDE or (host_head == donor_head)[region].mean() < _AGREEING:
         return None
-    gain = float(np.median(host.pixels[rim])) / max(float(np.median(tissue[rim])), 1.0)
-    if not _GAINS[0] <= gain <= _GAINS[1]:
+    tissue = _aligned(donor.pixels.astype(np.float32), donor, host, window)
+    rim = (distance > _SOFT_FROM) & (distance < _RIM_TO) & host_head & donor_head
+    gain = _gain(host.pixels[window][rim], tissue[rim])
+    if gain is None or ((tissue * gain > 255) & region).sum() > _SATURATED * region.sum():
         return None
     share = np.clip((_SOFT_TO - distance) / (_SOFT_TO - _SOFT_FROM), 0, 1)
     share = share * share * (3 - 2 * share)
-    mixed = share * tissue * gain + (1 - share) * host.pixels
-    levels: Grey = mixed.round().clip(0, 255).astype(np.uint8)
-    return levels
+    mixed = share * tissue * gain + (1 - share) * host.pixels[window]
+    result = host.pixels.copy()
+    result[window] = mixed.round().clip(0, 255)
+    return result
+
+
+def _gain(host: Grey, donor: Floats) -> float | None:
+    """The factor on the donor's brightness that makes the medians of two rims equal; None where there is none."""
+    if len(host) < _FEWEST:
+        return None
+    gain = float(np.median(host)) / max(float(np.median(donor)), 1.0)
+    return gain if _GAINS[0] <= gain <= _GAINS[1] else None
 
 
 def overlap(first: Box, second: Box) -> bool:
@@ -106,20 +123,32 @@ def overlap(first: Box, second: Box) -> bool:
     return all(abs(first[i] - second[i]) < reach * (first[i + 2] + second[i + 2]) / 2 for i in (0, 1))
 
 
-def _distance(side: int, box: Box) -> Floats:
-    """How far each pixel (side, side) lies from the region's centre: 1 on its outline."""
+def _window(side: int, box: Box) -> Window | None:
+    """The rows and columns that the region and its rim touch; None where that is no picture."""
+    x, y, width, height = box
+    reach = _MARGIN * _RIM_TO / 2
+    left, right = (round(side * (x + sign * reach * width)) for sign in (-1, 1))
+    top, bottom = (round(side * (y + sign * reach * height)) for sign in (-1, 1))
+    rows, columns = slice(max(0, top), min(side, bottom + 1)), slice(max(0, left), min(side, right + 1))
+    return (rows, columns) if rows.start < rows.stop and columns.start < columns.stop else None
+
+
+def _distance(side: int, box: Box, window: Window) -> Floats:
+    """How far each pixel of the window lies from the region's centre: 1 on its outline."""
     x, y, width, height = box
     centres = ((np.arange(side) + 0.5) / side).astype(np.float32)
-    across = np.abs(centres - x) / (_MARGIN * max(width, 1 / side) / 2)
-    down = np.abs(centres - y) / (_MARGIN * max(height, 1 / side) / 2)
+    across = np.abs(centres[window[1]] - x) / (_MARGIN * max(width, 1 / side) / 2)
+    down = np.abs(centres[window[0]] - y) / (_MARGIN * max(height, 1 / side) / 2)
     power: Floats = (across[None] ** _POWER + down[:, None] ** _POWER) ** (1 / _POWER)
     return power
 
 
-def _aligned(values: Floats, donor: Slice, host: Slice) -> Floats:
-    """Values (S, S) of the donor, moved and scaled so that its head lies on the host's."""
+def _aligned(values: Floats, donor: Slice, host: Slice, window: Window) -> Floats:
+    """Values (S, S) of the donor, moved and scaled so that its head lies on the host's; a window of the host."""
     (left, top, width, height), (to_left, to_top, to_width, to_height) = donor.window, host.window
     scale = np.array([height / to_height, width / to_width])
-    offset = np.array([top + 0.5 * scale[0] - 0.5, left + 0.5 * scale[1] - 0.5]) - scale * np.array([to_top, to_left])
-    moved: Floats = ndimage.affine_transform(values, scale, offset, values.shape, order=1, mode="constant")
+    start = np.array([window[0].start - to_top, window[1].start - to_left])
+    offset = np.array([top, left]) + scale * (start + 0.5) - 0.5
+    shape = (window[0].stop - window[0].start, window[1].stop - window[1].start)
+    moved: Floats = ndimage.affine_transform(values, scale, offset, shape, order=1, mode="constant")
     return moved

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
@@ -43,6 +44,8 @@ _PREFIX = "graft:"
 _SHARES = {"tumor": 1.0, "tissue": 0.25, "removal": 1.0}  # of what is asked for
 _CANDIDATES = 400  # donors drawn for a host, of which the most similar that fits is taken
 _TRIED = 12  # of them
+_ALIKE = 0.65  # see `_looks`; what is less alike is mostly of another plane
+_MOST_USES = 3  # of one donor, times the uses that are due to it if all are used alike
 _HOSTS = 3  # tried for each graft that is wanted
 _CACHE_VERSION = 1  # raise it when the same arguments give other grafts
 _READ_AT_ONCE = 1000
@@ -104,15 +107,24 @@ def _grafts(pool: _Pool, wanted: dict[str, int], seed: int) -> Iterator[dict[str
 
 
 def _looks(rows: Dataset) -> npt.NDArray[np.float32]:
-    """Thumbnails at half their size as unit vectors (n, d): a product of two is their correlation."""
+    """What a slice looks like, unit vectors (n, d): their product is the mean of two correlations of thumbnails.
+
+    One is of their brightness; the other, of their edges, is as high for two kinds of contrast as for one.
+    """
     thumbnails = MappedThumbnails(rows)
     parts = []
     for start in range(0, len(rows), _READ_AT_ONCE):
         part = thumbnails[start : start + _READ_AT_ONCE].astype(np.float32)
-        small = part.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(part), -1)
-        small -= small.mean(axis=1, keepdims=True)
-        parts.append(small / np.linalg.norm(small, axis=1, keepdims=True).clip(1e-6))
+        edges = np.hypot(*np.gradient(part, axis=(1, 2)))
+        parts.append(np.hstack([_halved(part), _halved(edges)]) / math.sqrt(2))
     return np.concatenate(parts)
+
+
+def _halved(thumbnails: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    small = thumbnails.reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4)).reshape(len(thumbnails), -1)
+    small -= small.mean(axis=1, keepdims=True)
+    units: npt.NDArray[np.float32] = small / np.linalg.norm(small, axis=1, keepdims=True).clip(1e-6)
+    return units
 
 
 class _Pool:
@@ -121,7 +133,7 @@ class _Pool:
     def __init__(self, rows: Dataset, healthy: int, clusters: Ints, size: int) -> None:
         self._pixels, self._size, self.healthy = rows.select_columns("pixels"), size, healthy
         self.labels = np.asarray(rows["label"][:])
-        self.clusters = np.asarray(clusters)
+        self.clusters = clusters
         self.names = rows["file_name"][:]
         self.boxes: list[Box] = [tuple(box) for box in rows["box"][:]]
         self.well = np.flatnonzero(self.labels == healthy)
@@ -135,22 +147,26 @@ class _Pool:
 
     def grafts(self, kind: str, wanted: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         """Rows of a kind, as many as wanted or as fit."""
-        make = {"tumor": self._tumor, "tissue": self._tissue, "removal": self._removal}[kind]
-        made = 0
+        pool = self.well if kind == "tissue" else self.ill
+        uses = np.zeros(len(self.labels), np.int64)
+        most = math.ceil(_MOST_USES * wanted / len(pool))
+        of_class = np.zeros(self.labels.max() + 1, np.int64)
+        quota = math.ceil(wanted / len(np.unique(self.labels[pool]))) if kind == "tumor" else wanted
         for host in islice(self._hosts(kind, rng), _HOSTS * wanted):
-            found = make(host, rng) if self.slice(host) else None
+            if of_class.sum() == wanted:
+                return
+            donors = pool[(uses[pool] < most) & (self.clusters[pool] != self.clusters[host])]
+            if kind == "tumor":
+                donors = donors[of_class[self.labels[donors]] < quota]
+            found = self._graft(kind, host, donors, rng)
             if found is None:
                 continue
             donor, pixels, label, box = found
-            yield {
-                "pixels": pack(np.broadcast_to(pixels, (3, *pixels.shape))),
-                "label": label,
-                "box": list(box),
-                "file_name": f"{_PREFIX}{kind}:{self.names[host]}:{self.names[donor]}:{made}",
-            }
-            made += 1
-            if made == wanted:
-                return
+            name = f"{_PREFIX}{kind}:{self.names[host]}:{self.names[donor]}:{of_class.sum()}"
+            uses[donor] += 1
+            of_class[label] += 1
+            packed = pack(np.broadcast_to(pixels, (3, *pixels.shape)))
+            yield {"pixels": packed, "label": label, "box": list(box), "file_name": name}
 
     def _hosts(self, kind: str, rng: np.random.Generator) -> Iterator[int]:
         """Hosts in random order, again and again: slices with a box, or one slice of each healthy cluster."""
@@ -162,43 +178,37 @@ class _Pool:
                 _, first = np.unique(self.clusters[shuffled], return_index=True)
                 yield from shuffled[rng.permutation(first)].tolist()
 
-    def _tumor(self, host: int, rng: np.random.Generator) -> _Graft | None:
-        label = rng.choice(np.unique(self.labels[self.ill]))  # no class of tumour more often than another
-        for donor in self._similar(host, self.ill[self.labels[self.ill] == label], rng):
-            target, source = self.slice(host), self.slice(donor)
-            if target and source:
-                box = source.carried(self.boxes[donor], target)
-                pixels = composite(target, source, box)
-                if pixels is not None:
-                    return donor, pixels, int(label), box
-        return None
-
-    def _tissue(self, host: int, rng: np.random.Generator) -> _Graft | None:
-        model = int(rng.choice(self.ill))
-        target, other = self.slice(host), self.slice(model)
-        if not target or not other:
-            return None
-        box = other.carried(self.boxes[model], target)
-        for donor in self._similar(host, self.well[self.clusters[self.well] != self.clusters[host]], rng):
+    def _graft(self, kind: str, host: int, donors: Ints, rng: np.random.Generator) -> _Graft | None:
+        """The host with a region of the most similar donor that fits; None where none does."""
+        target = self.slice(host)
+        somewhere = self._some_tumor(target, rng) if target and kind == "tissue" else None
+        for donor in self._similar(host, donors, rng):
             source = self.slice(donor)
-            pixels = composite(target, source, box) if source else None
+            if target is None or source is None:
+                continue
+            own = source.carried(self.boxes[donor], target)  # where the donor's tumour would lie, if it has one
+            box = {"tumor": own, "tissue": somewhere, "removal": self.boxes[host]}[kind]
+            if box is None or (kind == "removal" and overlap(own, box)):
+                continue
+            pixels = composite(target, source, box)
             if pixels is not None:
-                return donor, pixels, self.healthy, NO_BOX
+                return (
+                    (donor, pixels, int(self.labels[donor]), own)
+                    if kind == "tumor"
+                    else (donor, pixels, self.healthy, NO_BOX)
+                )
         return None
 
-    def _removal(self, host: int, rng: np.random.Generator) -> _Graft | None:
-        box = self.boxes[host]
-        for donor in self._similar(host, self.ill[self.clusters[self.ill] != self.clusters[host]], rng):
-            target, source = self.slice(host), self.slice(donor)
-            if target and source and not overlap(source.carried(self.boxes[donor], target), box):
-                pixels = composite(target, source, box)
-                if pixels is not None:
-                    return donor, pixels, self.healthy, NO_BOX
-        return None
+    def _some_tumor(self, target: Slice, rng: np.random.Generator) -> Box | None:
+        """Where the tumour of a slice drawn at random would lie in the target."""
+        index = int(rng.choice(self.ill))
+        source = self.slice(index)
+        return source.carried(self.boxes[index], target) if source else None
 
     def _similar(self, host: int, donors: Ints, rng: np.random.Generator) -> list[int]:
-        """Of some of the donors, drawn at random, those most like the host, the most similar first."""
+        """Of some of the donors, drawn at random, those that look like the host, the most similar first."""
         drawn = rng.choice(donors, min(_CANDIDATES, len(donors)), replace=False)
-        order = np.argsort(-(self._looks[drawn] @ self._looks[host]), kind="stable")
-        most_similar: list[int] = drawn[order[:_TRIED]].tolist()
+        alike = self._looks[drawn] @ self._looks[host]
+        order = np.argsort(-alike, kind="stable")[:_TRIED]
+        most_similar: list[int] = drawn[order[alike[order] >= _ALIKE]].tolist()
         return most_similar
