@@ -21,7 +21,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep what one step frees for the next; on a CPU, and where no MALLOC_ variable says otherwise.
 
     By default the large blocks, every activation among them, go back to the system as they are freed, and come again as
-    empty pages (BENCHMARKS.md says what that costs).
+    empty pages (docs/benchmarks.md says what that costs).
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] == "glibc" and not chosen and not torch.accelerator.is_available():
