@@ -176,11 +176,32 @@ def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: P
         assert t["figures"]["macro_f1"] not in html, "not measured, so no row, and no zero"
         assert t["protocols"]["leak-free"] not in html and t["protocols"]["patient-wise"] not in html
         assert html.count("<img") == 1, "the confusion matrix; pictures that show data never"
+        assert t("safety_not_measured") in html and html.index(t("safety_title")) < html.index(t.number("87.65%"))
     assert set(about.about_record(judge)) == {"test"}
     bare = service.Service(str(model), tmp_path, 180)
     assert "has not been measured" in about.about_html(bare, texts()) and "<table" not in about.about_html(
         bare, texts()
     )
+
+
+def test_about_begins_with_the_false_all_clears_on_other_sources(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "evaluation").mkdir()
+    scores = {"n": 40, "bootstrap": {"level": 0.95, "resamples": 1000}}
+    for name, count in (("results", 3), ("external_elsewhere", 106)):
+        clear = {"value": count / 455, "low": 0.001, "high": 0.5, "n": 455, "count": count}
+        found = {"tumors": 455, "false_all_clear": clear, "tumors_answered": {"count": 300}}
+        record = {"data": {"name": name}, "scores": scores, "safety": found}
+        (folder / "evaluation" / f"{name}.json").write_text(json.dumps(record))
+    judge = service.Service(str(folder), tmp_path, 180)
+    for language in languages():
+        t = texts(language)
+        html = about.about_html(judge, t)
+        assert t.percent(106 / 455) in html and t("safety_not_measured") not in html
+        first, second = (html.index(t.percent(count / 455)) for count in (106, 3))
+        assert html.index(t("safety_intro")) < first < second
+    assert about.about_record(judge)["external-elsewhere"]["false_all_clear"]["count"] == 106
 
 
 def _plain(html: str) -> str:
