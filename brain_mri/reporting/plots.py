@@ -105,7 +105,7 @@ def roc_curves(
         path: the PNG to write; missing folders are made.
     """
     cases = Cases.of(probabilities, labels)
-    areas = formulas.auroc(cases, np.ones((1, len(cases.labels))))[0]
+    areas = formulas.auroc(cases, cases.ones)[0]
     figure = _figure(11, 5.4)
     whole, corner = figure.subplots(1, 2)
     for number, (name, area) in enumerate(zip(label_names, areas, strict=True)):
@@ -142,8 +142,7 @@ def reliability_diagram(
     errors = []
     for (name, values), style in zip(shown.items(), _STYLES, strict=False):
         cases = Cases.of(values, labels)
-        ones = np.ones((1, len(cases.labels)))
-        confidence, right = (row[0] for row in formulas.reliability_bins(cases, ones))
+        confidence, right = (row[0] for row in formulas.reliability_bins(cases, cases.ones))
         errors.append(f"{np.abs(right - confidence).mean():.4f} {name}")
         curve.plot(confidence, right, label=name, markersize=5, **style)
         outline = {"color": style["color"], "linestyle": style["linestyle"]}
@@ -173,8 +172,7 @@ def referral_curve(
         threshold: the confidence below which images are referred; the share that this refers is marked.
     """
     cases = Cases.of(probabilities, labels)
-    n = len(cases.labels)
-    ones = np.ones((1, n))
+    n, ones = len(cases.labels), cases.ones
     kept, right = (cases.by_confidence.block_sums(values)[0].cumsum() for values in (ones, ones * cases.correct))
     accuracies = right / kept
     figure = _figure(7.5, 5)
