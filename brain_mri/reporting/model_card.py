@@ -21,6 +21,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
+from brain_mri.metrics.interval import show
 from brain_mri.model_folder import ModelRecords, Record, read_records
 from brain_mri.reporting.protocols import Protocol, protocols
 
@@ -92,7 +93,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         UndefinedError: the same, met within the template.
     """
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"code": _code, "figure": _figure, "percent": _percent, "number": _number, "time": _time}
+    environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": _number, "time": _time}
     template = environment.from_string(
         files("brain_mri.reporting").joinpath("templates/model_card.md").read_text("utf-8")
     )
@@ -128,7 +129,7 @@ def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> li
 
 
 def _scores_cell(scores: Record, key: str) -> str:
-    return _figure(scores[key]) if key in scores else "not defined"
+    return show(scores[key]) if key in scores else "not defined"
 
 
 def _folds_cell(folds: Record, key: str) -> str:
@@ -136,7 +137,7 @@ def _folds_cell(folds: Record, key: str) -> str:
         return "not measured"
     metric = folds["metrics"][key]
     if "low" in metric:  # one fold only
-        return _figure({"value": metric["mean"], "low": metric["low"], "high": metric["high"]})
+        return show({"value": metric["mean"], "low": metric["low"], "high": metric["high"]})
     return f"{metric['mean']:.4f}" + (f" ± {metric['sd']:.4f}" if len(metric["values"]) > 1 else "")
 
 
@@ -263,11 +264,6 @@ def _data_name(run: Record) -> str:
 
 def _code(text: object) -> str:
     return "`" + str(text).replace("|", "\\|") + "`"
-
-
-def _figure(entry: Record, digits: int = 4) -> str:
-    interval = f" ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})" if "low" in entry else ""
-    return f"{entry['value']:.{digits}f}{interval}"
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from brain_mri.errors import DataError, run_command
+from brain_mri.metrics.interval import show
 from brain_mri.model_folder import ModelRecords, Record, read_records, without_paths
 from brain_mri.reporting.model_card import first_model
 from brain_mri.utils.files import read_json, write_json
@@ -46,8 +47,8 @@ def _row(folder: Path) -> list[str]:
     scores = records.results["scores"]
     return [
         f"`{folder.name}`: {_name(records.run)}",
-        _percent(scores["accuracy"]),
-        _percent(records.results["leak_free"]["scores"]["accuracy"]) if "leak_free" in records.results else "-",
+        show(scores["accuracy"], ".2%"),
+        show(records.results["leak_free"]["scores"]["accuracy"], ".2%") if "leak_free" in records.results else "-",
         _folds(records.patient_wise),
         f"{scores['expected_calibration_error']['value']:.4f}",
         _evidence(records),
@@ -61,11 +62,6 @@ def _name(run: Record) -> str:
     first = first_model(run)
     name = str(first["model"]).rsplit("/", 1)[-1].split(".")[0]
     return f"{name}, {'ImageNet' if first['pretrained'] else 'random'} weights, {run['model']['image_size']} px"
-
-
-def _percent(figure: Record) -> str:
-    interval = f" ({figure['low']:.2%} to {figure['high']:.2%})".replace("%", "") if "low" in figure else ""
-    return f"{figure['value']:.2%}{interval}"
 
 
 def _folds(folds: Record | None) -> str:
@@ -93,7 +89,7 @@ def fold_table(folds: Record) -> str:
     for fold in folds["folds"]:
         found = [_share(fold["sensitivity"][label]) for label in labels]
         peak = [f"{fold['pointing_game']['value']:.1%}"] if boxed else []
-        rows.append([str(fold["fold"]), f"{fold['n']:,}", _percent(fold["accuracy"]), *found, *peak])
+        rows.append([str(fold["fold"]), f"{fold['n']:,}", show(fold["accuracy"], ".2%"), *found, *peak])
     matrix = folds["pooled"]["confusion_matrix"]
     found = [_share(row[i] / sum(row) if sum(row) else None) for i, row in enumerate(matrix)]
     rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
