@@ -11,7 +11,7 @@ import csv
 import hashlib
 import io
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from pathlib import Path
 from brain_mri.errors import DataError
 from brain_mri.io.images import IMAGE_SUFFIXES
 from brain_mri.labels import align_labels
+from brain_mri.utils.files import write_table, written_whole
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -26,6 +27,7 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval"),
 }
 WHOLE = "all"
+BOX_COLUMNS = ("center_x", "center_y", "width", "height")
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 _MOST_NAMED = 50
 
@@ -89,14 +91,13 @@ class FolderLayout:
         Raises:
             DataError: the table lacks its columns, names an unknown image, or holds something that is no fraction.
         """
-        columns = ("center_x", "center_y", "width", "height")
         boxes = {}
-        for name, row in self.side_table("boxes.csv", columns):
+        for name, row in self.side_table("boxes.csv", BOX_COLUMNS):
             try:
-                x, y, w, h = (float(row[c]) for c in columns)
+                x, y, w, h = (float(row[c]) for c in BOX_COLUMNS)
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(
-                    f"boxes.csv: the row of {name!r} needs the four numbers {', '.join(columns)}."
+                    f"boxes.csv: the row of {name!r} needs the four numbers {', '.join(BOX_COLUMNS)}."
                 ) from error
             if not all(0.0 <= v <= 1.0 for v in (x, y, w, h)):
                 raise DataError(f"boxes.csv: the box of {name!r} is not in fractions of the image, from 0 to 1.")
@@ -256,21 +257,20 @@ def lay_out(layout: FolderLayout, names: Mapping[str, str], folder: Path) -> Pat
         names: `{file_name: name in the new folder}`, of all images.
         folder: which appears whole, or not at all.
     """
-    unfinished = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
     linked: set[Path] = set()
-    for image in layout.images:
-        target = unfinished / names[image.file_name]
-        target.parent.mkdir(parents=True, exist_ok=True)
-        source = image.path.resolve()
-        if source in linked or not _link(source, target):
-            shutil.copyfile(source, target)
-        linked.add(source)
-    patients = [(names[name], group) for name, group in layout.patient_groups().items()]
-    _write_table(unfinished / "patients.csv", ("file_name", "patient_group"), patients)
-    if boxes := [(names[name], *box) for name, box in layout.boxes().items()]:
-        _write_table(unfinished / "boxes.csv", ("file_name", "center_x", "center_y", "width", "height"), boxes)
-    return unfinished.rename(folder)
+    with written_whole(folder, folder=True) as partial:
+        for image in layout.images:
+            target = partial / names[image.file_name]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source = image.path.resolve()
+            if source in linked or not _link(source, target):
+                shutil.copyfile(source, target)
+            linked.add(source)
+        patients = [(names[name], group) for name, group in layout.patient_groups().items()]
+        write_table(partial / "patients.csv", ("file_name", "patient_group"), patients)
+        if boxes := [(names[name], *box) for name, box in layout.boxes().items()]:
+            write_table(partial / "boxes.csv", ("file_name", *BOX_COLUMNS), boxes)
+    return folder
 
 
 def _link(source: Path, target: Path) -> bool:
@@ -279,10 +279,3 @@ def _link(source: Path, target: Path) -> bool:
     except OSError:  # a file system or an account without symbolic links
         return False
     return True
-
-
-def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

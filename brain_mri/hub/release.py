@@ -9,7 +9,6 @@ served; absolute paths in `run.json` are cut to their last part.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, published_files, without_paths
 from brain_mri.reporting.model_card import write_card
+from brain_mri.utils.files import read_json, write_json, written_whole
 
 
 def copy_published(source: Path, target: Path, data_license: str | None = None) -> list[Path]:
@@ -36,22 +36,20 @@ def copy_published(source: Path, target: Path, data_license: str | None = None) 
         raise ConfigError(f"{source} is no model folder that train.py finished: it has no run.json.")
     if target.exists() and not (target / "config.json").is_file():
         raise ConfigError(f"{target} is there and holds no model: name a new folder, or remove it first.")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for path in published_files(source):
-        if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
-            continue
-        copy = partial / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    record = json.loads((partial / "run.json").read_text(encoding="utf-8"))
-    if data_license:
-        record["data"]["data_license"] = data_license
-    (partial / "run.json").write_text(json.dumps(without_paths(record), indent=2) + "\n", encoding="utf-8")
-    write_card(partial)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    with written_whole(target, folder=True) as partial:
+        for path in published_files(source):
+            if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
+                continue
+            copy = partial / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        record = read_json(partial / "run.json")
+        if data_license:
+            record["data"]["data_license"] = data_license
+        write_json(without_paths(record), partial / "run.json")
+        write_card(partial)
+        if target.exists():
+            shutil.rmtree(target)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 

@@ -13,7 +13,6 @@ other scores.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -28,6 +27,7 @@ from safetensors.numpy import load_file, save_file
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.inference.mahalanobis import Cloud, describe, quantile
 from brain_mri.model_folder import SETTINGS, STATISTICS
+from brain_mri.utils.files import write_json, written_whole
 
 METHOD = "mahalanobis_of_parts"
 PARTS = ("embedding", "texture")
@@ -134,16 +134,14 @@ class Guard:
         `guard.json` goes first and comes last: without it no reader takes the statistics for a guard.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS).unlink(missing_ok=True)
         tensors = {
             f"{number}.{name}": getattr(cloud, name)
             for number, cloud in enumerate(self.clouds)
             for name in ("means", "axes", "variances")
         }
-        partial = folder / f"{STATISTICS}.partial"
-        save_file(tensors, partial)
-        os.replace(partial, folder / STATISTICS)
+        with written_whole(folder / STATISTICS) as partial:
+            save_file(tensors, partial)
         settings = {
             "method": METHOD,
             "threshold": self.threshold,
@@ -151,9 +149,7 @@ class Guard:
             "statistics": STATISTICS,
             "parts": [{"rest": c.rest, "unit": c.unit, "scale": c.scale} for c in self.clouds],
         }
-        partial = folder / f"{SETTINGS}.partial"
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, folder / SETTINGS)
+        write_json(settings, folder / SETTINGS)
 
     @classmethod
     def load(cls, folder: str | Path) -> Guard:

@@ -9,7 +9,6 @@ the files, and so in no sentence of the card. Model cards: Mitchell et al. 2019.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -24,6 +23,7 @@ from brain_mri.errors import DataError, run_command
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import ModelRecords, Record, read_records
 from brain_mri.reporting.protocols import Protocol, protocols
+from brain_mri.utils.files import written_whole
 
 _TASK = "image-classification"
 _TAGS = ("transformers", "medical", "mri", "brain-tumor", "not-for-diagnosis")
@@ -77,9 +77,8 @@ def write_card(folder: str | Path) -> Path:
             f"a JSON file of {folder} is not as this version writes it (missing: {error}): "
             "train or evaluate again with this version."
         ) from error
-    partial = path.with_suffix(".partial")
-    card.save(partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        card.save(partial)
     return path
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from brain_mri.metrics import formulas
 from brain_mri.metrics.cases import Cases, FloatArray, SortedScores
+from brain_mri.utils.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -227,8 +228,8 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: str | Path) -> Path:
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=_DPI, format="png")
+    with written_whole(target) as partial:
+        figure.savefig(partial, dpi=_DPI, format="png")
     return target
 
 

@@ -235,7 +235,7 @@ def test_saving_over_an_old_guard_never_leaves_two_halves(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("brain_mri.inference.guard.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         guard.save(tmp_path)
     monkeypatch.undo()
