@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,14 @@ _PUBLISHED = (
 )
 
 
+def is_published(name: str) -> bool:
+    """Whether a file, by its path within a model folder, is published; none of these shows the data."""
+    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in _PUBLISHED)
+
+
 def published_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are published, sorted; none shows the data."""
-    return sorted(path for pattern in _PUBLISHED for path in folder.glob(pattern) if path.is_file())
+    """The files of a model folder that are published, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and is_published(p.relative_to(folder).as_posix()))
 
 
 def without_paths(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from brain_mri.errors import ConfigError
 from brain_mri.hub.errors import one_sentence
-from brain_mri.model_folder import published_files
+from brain_mri.model_folder import is_published
 
 NOTHING_SENT = "Dry run: nothing was sent."
 _SDK = "gradio"
@@ -59,11 +58,7 @@ class Repository:
             return (self.folder / name.split("/")[0]).is_dir()
         if self.kind == "dataset":
             return any(fnmatch(name, pattern) for pattern in _DATA)
-        with tempfile.TemporaryDirectory() as scratch:  # `release` says of files on disk which are published
-            path = Path(scratch, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            return path in published_files(Path(scratch))
+        return is_published(name)
 
 
 @dataclass(frozen=True)
