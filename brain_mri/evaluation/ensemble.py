@@ -19,7 +19,7 @@ from brain_mri.errors import ConfigError, run_command
 from brain_mri.evaluation.prediction_table import Answers
 from brain_mri.metrics.interval import Interval, show
 from brain_mri.metrics.scores import mean_score, score
-from brain_mri.model_folder import PREDICTIONS
+from brain_mri.model_folder import EVALUATION, PREDICTIONS
 from brain_mri.utils.files import write_json
 
 
@@ -49,7 +49,7 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
         `n` images, `models`: `{name: {"accuracy", "expected_calibration_error"}}`, the last of them the `mean`, and
         `gain` of the mean over the first, in accuracy; each figure with its value and, of 2 groups or more, interval.
     """
-    members = [Answers.load(folder / "evaluation" / PREDICTIONS) for folder in folders]
+    members = [Answers.load(folder / EVALUATION / PREDICTIONS) for folder in folders]
     together = mean_of(members)
     models = {}
     for name, answers in zip([*(folder.name for folder in folders), "mean"], [*members, together], strict=True):

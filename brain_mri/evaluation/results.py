@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,7 @@ from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
 from brain_mri.metrics.scores import score
-from brain_mri.model_folder import CALIBRATION, PATIENT_WISE
-from brain_mri.model_folder import SETTINGS as GUARD_FILE
+from brain_mri.model_folder import AUDIT, CALIBRATION, GUARD, PATIENT_WISE, RUN
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
 
@@ -49,13 +47,13 @@ def figures(
         it has exact maps and some of the rows a box.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
-    twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
+    twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
     kept = [i for i, name in enumerate(rows["file_name"][:]) if name not in twins]
     if 0 < len(kept) < len(rows):
         result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
-    if (Path(model_dir) / GUARD_FILE).is_file():
+    if (Path(model_dir) / GUARD).is_file():
         result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}
     if evidence := evidence_figures(predictions, rows, label_names):
         result["evidence"] = evidence
@@ -139,10 +137,10 @@ def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
     path = Path(source) / PATIENT_WISE
     if not path.is_file():
         raise ConfigError(f"--patient_wise {source}: no {PATIENT_WISE} there; let brain_mri.crossval finish a fold.")
-    write_json(json.loads(path.read_text(encoding="utf-8")), evaluation / PATIENT_WISE)
+    write_json(read_json(path), evaluation / PATIENT_WISE)
 
 
 def write_model_card(folder: str | Path) -> None:
     """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
-    if PartialState().is_main_process and (Path(folder) / "run.json").is_file():
+    if PartialState().is_main_process and (Path(folder) / RUN).is_file():
         write_card(folder)

@@ -14,13 +14,13 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from brain_mri.errors import ConfigError
 from brain_mri.hub.errors import one_sentence
-from brain_mri.model_folder import is_published
+from brain_mri.model_folder import AUDIT, CARD, CONFIG, RUN, is_published
 
 NOTHING_SENT = "Dry run: nothing was sent."
 _SDK = "gradio"
 _TYPES = ("model", "space", "dataset")
 _NOUNS = {"model": "model", "space": "Space", "dataset": "data set"}
-_DATA = ("README.md", "audit.json", "data/*.parquet")  # what `brain_mri.shards` writes
+_DATA = (CARD, AUDIT, "data/*.parquet")  # what `brain_mri.shards` writes
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Repository:
     def is_foreign(self, there: Sequence[str]) -> bool:
         """Whether the files on the Hub are a model or a data set that someone made otherwise."""
         if self.kind == "model":
-            return "config.json" in there and "run.json" not in there
-        others = set(there) - {".gitattributes", "README.md"}
-        return self.kind == "dataset" and bool(others) and "audit.json" not in there
+            return CONFIG in there and RUN not in there
+        others = set(there) - {".gitattributes", CARD}
+        return self.kind == "dataset" and bool(others) and AUDIT not in there
 
     @property
     def files(self) -> dict[str, Path]:

@@ -26,6 +26,7 @@ from brain_mri.data.image_table import AuditTable
 from brain_mri.data.splits import hold_out, merge_groups
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, audit_folder, headline
+from brain_mri.model_folder import AUDIT, CARD
 from brain_mri.utils.files import write_json, written_whole
 
 SHARD_MB = 256  # of images; the Hub's viewer asks for shards below half a gigabyte
@@ -81,8 +82,8 @@ def write_shards(
             name = "train" if split == WHOLE else split
             counts[name] = len(images)
             _write_split(layout, [images[i] for i in order], name, partial / "data", shard_bytes)
-        write_json(report, partial / "audit.json")
-        _card(layout, counts, report, license_, source).save(partial / "README.md")
+        write_json(report, partial / AUDIT)
+        _card(layout, counts, report, license_, source).save(partial / CARD)
     return report
 
 

@@ -25,14 +25,12 @@ from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Slices, read_slices
-from brain_mri.model_folder import CALIBRATION_FILE, FLOAT32_FILE, INT8_FILE, served_file
-from brain_mri.model_folder import SETTINGS as GUARD_FILE
-from brain_mri.model_folder import STATISTICS as GUARD_STATISTICS
+from brain_mri.model_folder import CALIBRATION, CONFIG, FLOAT32_FILE, GUARD, GUARD_TENSORS, INT8_FILE, served_file
 
 NOTICE = "Research and teaching only, never diagnosis."
 Source = str | Path | bytes | Image.Image
 
-_FILES = ("config.json", CALIBRATION_FILE, GUARD_FILE, GUARD_STATISTICS)
+_FILES = (CONFIG, CALIBRATION, GUARD, GUARD_TENSORS)
 _PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
 _BATCH = 8  # slices of a volume at once
 
@@ -73,8 +71,8 @@ class BrainMRIClassifier:
         if path is None:
             wanted = " or ".join(_PRECISIONS[precision])
             raise ConfigError(f"{model} has no {wanted}: give a model folder that train.py left, or its id on the Hub.")
-        guard = Guard.load(folder) if (folder / GUARD_FILE).is_file() else None
-        calibration = folder / CALIBRATION_FILE
+        guard = Guard.load(folder) if (folder / GUARD).is_file() else None
+        calibration = folder / CALIBRATION
         settings = json.loads(calibration.read_text(encoding="utf-8")) if calibration.is_file() else {}
         return cls(OnnxModel(path, threads), guard, settings)
 

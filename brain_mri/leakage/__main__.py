@@ -22,6 +22,7 @@ from brain_mri.leakage.audit import (
     headline,
 )
 from brain_mri.leakage.report import format_table, worst_pairs_picture
+from brain_mri.model_folder import AUDIT
 from brain_mri.utils.files import write_json
 
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report, _ = audit_folder(options.data_dir, options.processes, options.threshold)
     root = scan_folder(options.data_dir).root
     output = Path(options.output)
-    write_json(report, output / "audit.json")
+    write_json(report, output / AUDIT)
     worst_pairs_picture(report["worst_pairs"], root, output / "worst_pairs.png")
     print(f"{format_table(report)}\n\n{headline(report)}\nWritten to {output}/: audit.json, worst_pairs.png.")
 

@@ -21,7 +21,7 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.metrics.interval import show
-from brain_mri.model_folder import ModelRecords, Record, read_records
+from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
 from brain_mri.reporting.protocols import Protocol, protocols
 from brain_mri.utils.files import written_whole
 
@@ -69,7 +69,7 @@ def write_card(folder: str | Path) -> Path:
     Raises:
         DataError: `config.json` or `run.json` is missing, or a file lacks what the card has to say of it.
     """
-    path = Path(folder) / "README.md"
+    path = Path(folder) / CARD
     try:
         card = build_card(read_records(folder))
     except (KeyError, UndefinedError) as error:

@@ -16,11 +16,20 @@ from typing import Any
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.metrics.interval import show
-from brain_mri.model_folder import ModelRecords, Record, read_records, without_paths
+from brain_mri.model_folder import (
+    AUDIT,
+    EVALUATION,
+    LATENCY,
+    RECORDS,
+    RUN,
+    ModelRecords,
+    Record,
+    read_records,
+    without_paths,
+)
 from brain_mri.reporting.model_card import first_model
 from brain_mri.utils.files import read_json, write_json
 
-_RECORDS = ("config.json", "run.json", "calibration.json", "evidence.json", "guard.json", "export.json")
 _HEAD = (
     "model", "official test", "without near-duplicates", "patients never seen", "ECE", "heat map's peak on the tumour",
     "parameters", "ms a slice", "training",
@@ -53,7 +62,7 @@ def _row(folder: Path) -> list[str]:
         f"{scores['expected_calibration_error']['value']:.4f}",
         _evidence(records),
         f"{records.run['parameters'] / 1e6:.1f} M" if "parameters" in records.run else "-",
-        _latency(read_json(folder / "evaluation" / "latency.json")),
+        _latency(read_json(folder / EVALUATION / LATENCY)),
         _training(records.run),
     ]
 
@@ -141,10 +150,10 @@ def keep(model: Path, target: Path) -> None:
         raise DataError(
             f"--keep {target}: it holds {others[0]}, which is no record: name a folder for this model alone."
         )
-    if any((folder / "run.json").is_file() for folder in target.glob("*/")):
+    if any((folder / RUN).is_file() for folder in target.glob("*/")):
         raise DataError(f"--keep {target}: it holds the records of other models: name a folder in it.")
     shutil.rmtree(target, ignore_errors=True)
-    wanted = [model / name for name in _RECORDS] + sorted((model / "evaluation").glob("*.json"))
+    wanted = [model / name for name in RECORDS if name != AUDIT] + sorted((model / EVALUATION).glob("*.json"))
     for path in wanted:
         if path.is_file():
             record: dict[str, Any] = without_paths(read_json(path))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from brain_mri.model_folder import ModelRecords
 from brain_mri.reporting.protocols import Protocol, protocols
@@ -118,7 +118,8 @@ def _model(service: Service, records: ModelRecords, t: Texts) -> str:
 
 
 def _calibration(records: ModelRecords, t: Texts) -> list[str]:
-    lines, chosen, results = [], records.calibration, records.results or {}
+    lines: list[str] = []
+    chosen, results = records.calibration, cast(dict[str, Any], records.results or {})
     if chosen:
         lines.append(t("calibration_fit", temperature=t.number(f"{chosen['temperature']:.3f}"), n=chosen["n"]))
     if before := results.get("before_calibration"):
@@ -149,7 +150,7 @@ def _calibration(records: ModelRecords, t: Texts) -> list[str]:
 
 
 def _shortcut(records: ModelRecords, t: Texts) -> list[str]:
-    control = (records.results or {}).get("shortcut")
+    control = records.results.get("shortcut") if records.results else None
     return [t("shortcut", accuracy=t.percent(control["accuracy"]))] if control else []
 
 
