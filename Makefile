@@ -23,7 +23,7 @@ demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json
 quickstart:      ## train the small CNN on synthetic phantoms, judge it, classify one slice: one to two minutes
 	rm -rf $(QUICK)
 	$(MAKE) $(QUICK)/model/evaluation/results.json
-	$(BIN)/python -m brain_mri.demo $(QUICK)/model $(QUICK)/phantoms/test
+	$(BIN)/brain-mri predict "$$(ls -d $(QUICK)/phantoms/test/glioma/* | head -n 1)" --model $(QUICK)/model
 
 $(QUICK)/model/evaluation/results.json: $(VENV)/.installed
 	rm -rf $(QUICK)

@@ -28,7 +28,7 @@ from transformers import pipeline
 from brain_mri.data.image_folder import ImageFile, scan_folder
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, served_file
+from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, ONNX, served_file
 from brain_mri.utils.hardware import describe
 
 _WARM_UP = 5
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print()
     for name, c in cold.items():
         print(f"cold start, {name:<10}{c['seconds']:>6.2f} s{c['megabytes']:>8.0f} MB")
-    sizes = {p.name: p.stat().st_size / 1e6 for p in (Path(options.model) / "onnx").glob("*.onnx")}
+    sizes = {p.name: p.stat().st_size / 1e6 for p in (Path(options.model) / ONNX).glob("*.onnx")}
     print("\n" + "\n".join(f"{name:<24}{size:>6.1f} MB" for name, size in sorted(sizes.items())))
     if options.json:
         record = {"n": len(images), "threads": options.threads, "hardware": describe(), "answers": found}

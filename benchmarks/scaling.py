@@ -1,11 +1,9 @@
-"""How training scales with processes: measured with one and two on this CPU, computed for 8 GPUs and for two machines.
+"""How training scales with processes: measured with one and two on this CPU.
 
-    python -m benchmarks.scaling measured [configs/small_cnn.yaml] [--steps 20] [any option of train.py]
-    python -m benchmarks.scaling computed [--step_ms 10 30 100] [--intra_gbps 3600] [--inter_gbps 100]
+    python -m benchmarks.scaling [configs/small_cnn.yaml] [--steps 20] [any option of train.py]
 
-measured: the loop of train.py on synthetic phantoms, random weights, median of the steps after a warm-up; each line is
-a launch of its own, by torchrun. Wants a machine that does nothing else. computed: a ring all-reduce of the gradients
-after each step, see `allreduce_seconds`; nothing is run. Prints Markdown.
+The loop of train.py on synthetic phantoms, random weights, median of the steps after a warm-up; each line is a launch
+of its own, by torchrun. Wants a machine that does nothing else. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -27,9 +25,6 @@ _ROOT = Path(__file__).resolve().parents[1]
 _WARM_UP = 5  # steps
 _STEPS = 20
 _BATCH = 32  # of the recipes
-_BYTES = 4  # of a gradient, float32
-_RECIPES = ("small_cnn", "efficientnet", "resnet50", "vit", "vgg16")
-_PLACES = ((8, 1), (16, 2))  # GPUs of all machines together, machines
 
 
 @dataclass(frozen=True)
@@ -48,75 +43,6 @@ class Layout:
 
 
 _LAYOUTS = (Layout(1, 1, _BATCH), Layout(1, 2, _BATCH), Layout(2, 1, _BATCH // 2), Layout(2, 1, _BATCH))
-
-
-def allreduce_seconds(parameters: int, gpus: int, gigabits: float, latency: float) -> float:
-    """Seconds that a ring needs to sum the gradients of `gpus` processes (Patarasuk and Yuan 2009).
-
-    Each of the 2 (n - 1) rounds sends the n-th part of the gradients to the neighbour.
-
-    Args:
-        parameters: weights that are trained; 4 bytes of gradient each.
-        gpus: n, the processes in the ring.
-        gigabits: per second and direction, of the slowest link of the ring.
-        latency: seconds of a round, whatever it carries.
-    """
-    rounds = 2 * (gpus - 1)
-    return rounds * (parameters * _BYTES / gpus * 8 / (gigabits * 1e9) + latency)
-
-
-def efficiency(step: float, communication: float, overlap: float) -> float:
-    """The share of n times one GPU's speed that n reach.
-
-    Args:
-        step: seconds that one GPU computes per step, forward, backward and optimizer.
-        communication: seconds of the all-reduce by itself.
-        overlap: share of the communication that hides behind the backward pass, 0 to 1.
-    """
-    return step / (step + (1 - overlap) * communication)
-
-
-def computed(options: argparse.Namespace) -> str:
-    """The table for `_PLACES`."""
-    gigabits = {1: options.intra_gbps, 2: min(options.intra_gbps, options.inter_gbps)}
-    head = [f"t = {t:g} ms" for t in options.step_ms]
-    lines = [
-        f"| recipe | weights (millions) | GPUs | machines | all-reduce | {' | '.join(head)} |",
-        f"|---|---:|---:|---:|---:|{'---:|' * len(head)}",
-    ]
-    for recipe in _RECIPES:
-        parameters = _parameters(recipe)
-        for gpus, machines in _PLACES:
-            spent = allreduce_seconds(parameters, gpus, gigabits[machines], options.latency_us * 1e-6)
-            shares = [efficiency(t / 1000, spent, options.overlap) for t in options.step_ms]
-            cells = [f"{gpus * share:.1f} x ({share:.0%})" for share in shares]
-            lines.append(
-                f"| {recipe} | {parameters / 1e6:.1f} | {gpus} | {machines} | {spent * 1000:.2f} ms | "
-                + f"{' | '.join(cells)} |"
-            )
-    lines.append(
-        f"\n{options.intra_gbps:g} Gbit/s within a machine, {options.inter_gbps:g} Gbit/s between two, "
-        f"{options.latency_us:g} us a round, {options.overlap:.0%} of the all-reduce hidden behind the backward pass."
-    )
-    return "\n".join(lines)
-
-
-def _parameters(recipe: str) -> int:
-    import torch
-    from transformers import AutoModelForImageClassification, TrainingArguments
-
-    from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-    from brain_mri.labels import LABELS
-    from brain_mri.models.build import build_config
-    from brain_mri.utils.argument_parser import parse
-
-    kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
-    words = [str(_ROOT / "configs" / f"{recipe}.yaml"), "--pretrained", "false", "--torch_compile", "false"]
-    _, model_args, _, _ = parse(kinds, argv=words, description="")
-    config = build_config(model_args)
-    config.num_labels = len(LABELS)
-    with torch.device("meta"):  # no weights are drawn
-        return int(AutoModelForImageClassification.from_config(config).num_parameters())
 
 
 def measured(words: Sequence[str], steps: int) -> str:
@@ -214,23 +140,10 @@ def main() -> None:
         worker(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    runs = kinds.add_parser("measured", help="train with one and two processes on this CPU")
-    runs.add_argument("config", nargs="?", default=str(_ROOT / "configs" / "small_cnn.yaml"), help="a recipe")
-    runs.add_argument("--steps", type=int, default=_STEPS, help=f"measured steps of each launch (default: {_STEPS})")
-    sums = kinds.add_parser("computed", help="from the size of the gradients and the speed of the links")
-    sums.add_argument("--step_ms", type=float, nargs="+", default=[10, 30, 100], help="t, one GPU's step, in ms")
-    sums.add_argument(
-        "--intra_gbps", type=float, default=3600, help="Gbit/s between GPUs of a machine (3600: NVLink 4)"
-    )
-    sums.add_argument("--inter_gbps", type=float, default=100, help="Gbit/s between machines (default: 100)")
-    sums.add_argument("--latency_us", type=float, default=20, help="of a round of the ring, in us (default: 20)")
-    sums.add_argument("--overlap", type=float, default=0.0, help="share hidden behind the backward pass, 0 to 1")
+    parser.add_argument("config", nargs="?", default=str(_ROOT / "configs" / "small_cnn.yaml"), help="a recipe")
+    parser.add_argument("--steps", type=int, default=_STEPS, help=f"measured steps of each launch (default: {_STEPS})")
     options, words = parser.parse_known_args()
-    if options.kind == "computed":
-        print(computed(options))
-    else:
-        print(measured([options.config, *words], options.steps))
+    print(measured([options.config, *words], options.steps))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,114 @@
-"""What a model folder says of itself: its JSON files, and the protocols whose figures are in them. No torch."""
+"""A model folder: the names of its files, which of them are published, and what its JSON records hold. No torch."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, cast
 
 from brain_mri.errors import DataError
 
+CONFIG = "config.json"
+PROCESSOR = "preprocessor_config.json"  # of a transformers-native model; timm's is in the configuration
+WEIGHTS = "model.safetensors"
+RUN = "run.json"  # train.py writes it last: without it the folder is not finished
+AUDIT = "audit.json"
+STREAM = "stream.json"
+CALIBRATION = "calibration.json"
+EVIDENCE = "evidence.json"
+EXPORT = "export.json"
+GUARD = "guard.json"
+GUARD_TENSORS = "guard.safetensors"
+TRAINING_CURVES = "training_curves.png"
+CARD = "README.md"
+CHECKPOINTS = "checkpoints"
+SECONDS = f"{CHECKPOINTS}/seconds.json"
+
+ONNX = "onnx"
+FLOAT32_FILE = f"{ONNX}/model.onnx"
+INT8_FILE = f"{ONNX}/model_quantized.onnx"  # the name that Transformers.js looks for
+
+EVALUATION = "evaluation"
+# In it, or for other data than the model's own test split in a folder within it:
+RESULTS = "results.json"
+PREDICTIONS = "predictions.csv"
+PATIENT_WISE = "patient_wise.json"  # cross-validation writes it
+GUARD_TEST = "guard.json"  # benchmarks/ood/guard.py writes it
+LATENCY = "latency.json"  # benchmarks/inference.py writes it
+CONFUSION_MATRIX = "confusion_matrix.png"
+ROC = "roc.png"
+RELIABILITY = "reliability.png"
+REFERRAL = "referral.png"
+WORST_MISTAKES = "worst_mistakes.png"  # shows the data
+
+RECORDS = (CONFIG, RUN, AUDIT, CALIBRATION, EVIDENCE, EXPORT, GUARD)
+# None shows the images themselves: a folder is published with its card, and its data may not be.
+_PICTURES = (TRAINING_CURVES, *(f"{EVALUATION}/{name}" for name in (CONFUSION_MATRIX, ROC, RELIABILITY, REFERRAL)))
+DESCRIPTION = (*RECORDS, f"{EVALUATION}/*.json", *_PICTURES)
+"""Patterns of the files that `read_records` and the page's figures come from."""
+_PUBLISHED = (*DESCRIPTION, PROCESSOR, WEIGHTS, GUARD_TENSORS, f"{ONNX}/*.onnx")
+
 Record = dict[str, Any]
 
-# None that shows the images themselves: a folder is published with its card, and its data may not be.
-_PICTURES = (
-    "training_curves.png",
-    "evaluation/confusion_matrix.png",
-    "evaluation/roc.png",
-    "evaluation/reliability.png",
-    "evaluation/referral.png",
-)
+
+class PredictionSets(TypedDict):
+    """How prediction sets are made: the `coverage` asked for, and the probability from which a class is in."""
+
+    coverage: float
+    threshold: float
+    method: str
+
+
+class Referral(TypedDict):
+    """The confidence below which a human should look, and the `accuracy` asked of what lies above it."""
+
+    accuracy: float
+    threshold: float
+
+
+class Calibration(TypedDict):
+    """`calibration.json`: fitted on the `n` validation images, whose scores `before` and `after` are in `validation`.
+
+    `earlier_stage` marks one that was taken over from the model that this one goes on from.
+    """
+
+    temperature: float
+    n: int
+    validation: dict[str, dict[str, float]]
+    prediction_sets: PredictionSets
+    referral: Referral
+    all_clear: NotRequired[Record]
+    earlier_stage: NotRequired[bool]
+
+
+class GuardSettings(TypedDict):
+    """`guard.json`: the `threshold` that the share `acceptance` of validation keeps, and numbers of each part."""
+
+    method: str
+    threshold: float
+    acceptance: float
+    statistics: str
+    parts: list[dict[str, float]]
+
+
+class Results(TypedDict):
+    """The main parts of `evaluation/results.json`; see `evaluation.results.figures`."""
+
+    data: dict[str, str]
+    scores: Record
+    safety: NotRequired[Record]
+    leak_free: NotRequired[Record]
+    reviewed: NotRequired[Record]
+    without_review: NotRequired[Record]
+    before_calibration: NotRequired[dict[str, float]]
+    prediction_sets: NotRequired[dict[str, float]]
+    referral: NotRequired[dict[str, float]]
+    guard: NotRequired[dict[str, float]]
+    evidence: NotRequired[Record]
+    shortcut: NotRequired[Record]
 
 
 @dataclass(frozen=True)
@@ -44,40 +133,38 @@ class ModelRecords:
     config: Record
     run: Record
     audit: Record | None
-    calibration: Record | None
+    calibration: Calibration | None
     evidence: Record | None
-    guard: Record | None
+    guard: GuardSettings | None
     guard_test: Record | None
     export: Record | None
-    results: Record | None
+    results: Results | None
     patient_wise: Record | None
-    external: dict[str, Record]
+    external: dict[str, Results]
     pictures: list[str]
 
 
 def read_records(folder: str | Path) -> ModelRecords:
-    """Read what a model folder says of itself.
+    """Read the records of a model folder.
 
     Raises:
         DataError: `config.json` or `run.json` is missing, or a file is no JSON object.
     """
-    root = Path(folder)
-    external = {
-        p.stem.removeprefix("external_"): read_record(p) for p in sorted(root.glob("evaluation/external_*.json"))
-    }
-    patient_wise = _read_if_there(root / "evaluation" / "patient_wise.json")
+    root, evaluation = Path(folder), Path(folder) / EVALUATION
+    patient_wise = _read_if_there(evaluation / PATIENT_WISE)
+    external = {p.stem.removeprefix("external_"): read_record(p) for p in sorted(evaluation.glob("external_*.json"))}
     return ModelRecords(
-        config=read_record(root / "config.json"),
-        run=read_record(root / "run.json"),
-        audit=_read_if_there(root / "audit.json"),
-        calibration=_read_if_there(root / "calibration.json"),
-        evidence=_read_if_there(root / "evidence.json"),
-        guard=_read_if_there(root / "guard.json"),
-        guard_test=_read_if_there(root / "evaluation" / "guard.json"),
-        export=_read_if_there(root / "export.json"),
-        results=_read_if_there(root / "evaluation" / "results.json"),
+        config=read_record(root / CONFIG),
+        run=read_record(root / RUN),
+        audit=_read_if_there(root / AUDIT),
+        calibration=cast(Calibration | None, _read_if_there(root / CALIBRATION)),
+        evidence=_read_if_there(root / EVIDENCE),
+        guard=cast(GuardSettings | None, _read_if_there(root / GUARD)),
+        guard_test=_read_if_there(evaluation / GUARD_TEST),
+        export=_read_if_there(root / EXPORT),
+        results=cast(Results | None, _read_if_there(evaluation / RESULTS)),
         patient_wise=patient_wise if patient_wise and patient_wise["metrics"] else None,
-        external=external,
+        external=cast(dict[str, Results], external),
         pictures=[name for name in _PICTURES if (root / name).is_file()],
     )
 
@@ -97,44 +184,20 @@ def read_record(path: Path) -> Record:
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: give the folder that a finished run of train.py left.") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} can't be read as JSON ({error}): write it again with the script it came from."
-        ) from error
+        raise DataError(f"{path} is not JSON ({error}): write it again with the script that made it.") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path} holds no JSON object: write it again with the script it came from.")
+        raise DataError(f"{path} holds no JSON object: write it again with the script that made it.")
     return record
 
 
-CONFIG = "config.json"
-CALIBRATION = "calibration.json"
-EVIDENCE = "evidence.json"
-
-PATIENT_WISE = "patient_wise.json"  # what cross-validation leaves, and a model's card reads
-
-_PUBLISHED = (
-    "config.json",
-    "preprocessor_config.json",
-    "model.safetensors",
-    "run.json",
-    "audit.json",
-    "calibration.json",
-    "evidence.json",
-    "export.json",
-    "guard.json",
-    "guard.safetensors",
-    "training_curves.png",
-    "onnx/*.onnx",
-    "evaluation/*.json",
-    "evaluation/confusion_matrix.png",
-    "evaluation/roc.png",
-    "evaluation/reliability.png",
-    "evaluation/referral.png",
-)
+def is_published(name: str) -> bool:
+    """Whether a file, by its path within a model folder, is published; none of these shows the data."""
+    return any(fnmatch(name, pattern) and name.count("/") == pattern.count("/") for pattern in _PUBLISHED)
 
 
 def published_files(folder: Path) -> list[Path]:
-    """The files of a model folder that are published, sorted; none shows the data."""
-    return sorted(path for pattern in _PUBLISHED for path in folder.glob(pattern) if path.is_file())
+    """The files of a model folder that are published, sorted."""
+    return sorted(p for p in folder.rglob("*") if p.is_file() and is_published(p.relative_to(folder).as_posix()))
 
 
 def without_paths(value: Any) -> Any:
@@ -144,19 +207,6 @@ def without_paths(value: Any) -> Any:
     if isinstance(value, list):
         return [without_paths(inner) for inner in value]
     return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-
-
-PREDICTIONS = "predictions.csv"
-
-RUN = "run.json"  # written last
-
-SETTINGS = "guard.json"
-STATISTICS = "guard.safetensors"
-
-CHECKPOINTS = "checkpoints"
-
-FLOAT32_FILE = "onnx/model.onnx"
-INT8_FILE = "onnx/model_quantized.onnx"  # the name that Transformers.js looks for
 
 
 def served_file(folder: Path, names: Sequence[str] = (INT8_FILE, FLOAT32_FILE)) -> Path | None:

@@ -45,7 +45,7 @@ from brain_mri.evaluation.predict import load_model
 from brain_mri.evaluation.test_images import run_record, trained_split_options
 from brain_mri.inference.guard import Guard, joined, widths_of
 from brain_mri.inference.onnx_model import OnnxModel
-from brain_mri.model_folder import SETTINGS, served_file
+from brain_mri.model_folder import EVALUATION, GUARD, GUARD_TEST, WEIGHTS, served_file
 from brain_mri.models.evidence import OnePass
 from brain_mri.models.layers import classifier_of
 
@@ -58,7 +58,7 @@ class Embedder:
     def __init__(self, model_dir: str) -> None:
         self.model, self.preprocessing = load_model(EvaluationArguments(model_dir=model_dir))
         file = served_file(Path(model_dir))
-        self.name = str(file.relative_to(model_dir)) if file else "model.safetensors"
+        self.name = str(file.relative_to(model_dir)) if file else WEIGHTS
         self._served = OnnxModel(file) if file else None
         self._one_pass = OnePass(self.model)
         self.widths: tuple[int, ...] = ()
@@ -213,12 +213,12 @@ def main() -> None:
     embedder = Embedder(options.model)
     table = embed_all(options, embedder, impostors)
     results = compare(table, impostors, *embedder.head)
-    shipped = Guard.load(options.model) if (Path(options.model) / SETTINGS).is_file() else None
+    shipped = Guard.load(options.model) if (Path(options.model) / GUARD).is_file() else None
     guard = judge(shipped.score, table, impostors) if shipped else results["the guard"]
     score = shipped.score if shipped else fit_guard(table).score
     guard["milliseconds"] = milliseconds(score, table["test"][:1])
     _print(results, guard)
-    output = Path(options.model) / "evaluation" / "guard.json"
+    output = Path(options.model) / EVALUATION / GUARD_TEST
     output.parent.mkdir(exist_ok=True)
     record = guard | {"embeddings": embedder.name, "train": len(table["train"]), "methods": results}
     output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

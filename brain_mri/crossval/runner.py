@@ -14,7 +14,6 @@ goes on, in each fold, from that fold's model of the stage before:
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import shutil
@@ -31,6 +30,7 @@ from brain_mri.arguments import DataArguments
 from brain_mri.crossval.folds import Plan, author_folds, grouped_folds
 from brain_mri.data.image_folder import FolderLayout
 from brain_mri.errors import BrainMRIError, ConfigError
+from brain_mri.model_folder import RUN
 from brain_mri.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1
         BrainMRIError: one of the scripts failed.
     """
     data, model = fold / "data", fold / "model"
-    if not (model / "run.json").exists():  # what train.py writes last
+    if not (model / RUN).exists():  # what train.py writes last
         where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint", "--export", "false"]
         _call("train.py", [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
     _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold, processes)
@@ -125,7 +125,7 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         asked["stage_before"] = str(Path(options.stage_before).resolve())
     else:
         _check_start_model(asked["recipe"], train_options)
-    begun = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    begun = read_json(path)
     if begun.get("asked") == asked:
         return Plan(**begun["plan"])
     if begun and any(path.parent.glob("fold*/model")):
@@ -175,7 +175,7 @@ def _value(words: Sequence[str], name: str, default: Any) -> Any:
 def _check_start_model(recipe: str, train_options: Sequence[str]) -> None:
     """Raise a `ConfigError` if the folds would go on from a model of ours, which has seen what they test."""
     model = _value(train_options, "model", str((yaml.safe_load(recipe) or {}).get("model", "")))
-    if model and (Path(model) / "run.json").is_file():
+    if model and (Path(model) / RUN).is_file():
         raise ConfigError(
             f"{model} was trained here, on images that the folds test: give --stage_before, the folder of its own "
             "cross-validation, or --model, weights from elsewhere."
@@ -187,6 +187,6 @@ def _stage_before(folder: str | None, number: int) -> list[str]:
     if not folder:
         return []
     model = Path(folder) / f"fold{number}" / "model"
-    if not (model / "run.json").is_file():
+    if not (model / RUN).is_file():
         raise ConfigError(f"--stage_before {folder}: its fold {number} is not trained yet; finish it first.")
     return ["--model", str(model.resolve())]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from brain_mri.crossval.folds import Plan
+from brain_mri.model_folder import EVALUATION, RESULTS, RUN
+from brain_mri.utils.files import read_json
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
 _EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
@@ -22,7 +23,7 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
     Counts add up over folds; probabilities of different models can't be ranked together (Forman and Scholz 2010).
     """
     finished = [number for number in plan.sizes if results_file(folder, number).exists()]
-    records = [json.loads(results_file(folder, number).read_text(encoding="utf-8")) for number in finished]
+    records = [read_json(results_file(folder, number)) for number in finished]
     scores = [record["scores"] for record in records]
     summary: dict[str, Any] = {"n_folds": len(plan.sizes), "finished": finished, "metrics": {}}
     if not scores:
@@ -39,7 +40,7 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
     confusion = np.sum([fold["confusion_matrix"] for fold in scores], axis=0)
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
-    first = json.loads((folder / f"fold{finished[0]}" / "model" / "run.json").read_text(encoding="utf-8"))
+    first = read_json(folder / f"fold{finished[0]}" / "model" / RUN)
     summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
     return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
 
@@ -55,7 +56,7 @@ def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str
 
 def results_file(folder: Path, number: int) -> Path:
     """Where evaluate_model.py leaves the figures of fold `number`."""
-    return folder / f"fold{number}" / "model" / "evaluation" / "results.json"
+    return folder / f"fold{number}" / "model" / EVALUATION / RESULTS
 
 
 def format_table(summary: dict[str, Any], plan: Plan) -> str:

@@ -28,17 +28,12 @@ from brain_mri.data.splits import in_words
 from brain_mri.data.streamed_split import NO_BOX, Division, StreamedSplit
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError, DataError
+from brain_mri.model_folder import STREAM
 from brain_mri.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-_RECORD = "stream.json"
-_SIDE_COLUMNS = (
-    "file_name",
-    "patient_group",
-    "finding",
-    "box",
-)  # what `brain_mri.shards` writes beside image and label
+_SIDE_COLUMNS = ("file_name", "patient_group", "finding", "box")  # what `brain_mri.shards` writes beside the image
 _READERS = 8  # threads that fetch the small columns: over the network a shard is some round trips
 _SORTED = 0.9  # of neighbours in a shard with the same label: shards that are sorted by class
 
@@ -179,7 +174,7 @@ def keep_record(stream: StreamedSplit, folder: Path, checkpoint: str | None) -> 
         "data_seed": division.seed,
         "shuffle_buffer": division.buffer,
     }
-    earlier = read_json(folder / _RECORD)
+    earlier = read_json(folder / STREAM)
     changed = [
         f"{key} was {earlier.get(key)}, is {value}" for key, value in record.items() if earlier.get(key) != value
     ]
@@ -189,7 +184,7 @@ def keep_record(stream: StreamedSplit, folder: Path, checkpoint: str | None) -> 
             f"({'; '.join(changed)}): go on as it began, or start again in another --output_dir."
         )
     if PartialState().is_main_process:
-        write_json(record, folder / _RECORD)
+        write_json(record, folder / STREAM)
 
 
 def known_images(train: Dataset | StreamedSplit) -> Dataset:

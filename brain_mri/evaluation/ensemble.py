@@ -17,8 +17,9 @@ import numpy as np
 
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.evaluation.prediction_table import Answers
+from brain_mri.metrics.interval import Interval, show
 from brain_mri.metrics.scores import mean_score, score
-from brain_mri.model_folder import PREDICTIONS
+from brain_mri.model_folder import EVALUATION, PREDICTIONS
 from brain_mri.utils.files import write_json
 
 
@@ -36,7 +37,7 @@ def mean_of(members: Sequence[Answers]) -> Answers:
     return Answers(first.file_names, first.groups, first.labels, mean, first.label_names)
 
 
-def gain(ensemble: Answers, single: Answers) -> dict[str, float]:
+def gain(ensemble: Answers, single: Answers) -> Interval:
     """Accuracy of the one minus that of the other, with the 95% interval of `scores.mean_score`."""
     return mean_score(ensemble.correct - single.correct, single.groups)
 
@@ -48,7 +49,7 @@ def compare(folders: Sequence[Path]) -> dict[str, Any]:
         `n` images, `models`: `{name: {"accuracy", "expected_calibration_error"}}`, the last of them the `mean`, and
         `gain` of the mean over the first, in accuracy; each figure with its value and, of 2 groups or more, interval.
     """
-    members = [Answers.load(folder / "evaluation" / PREDICTIONS) for folder in folders]
+    members = [Answers.load(folder / EVALUATION / PREDICTIONS) for folder in folders]
     together = mean_of(members)
     models = {}
     for name, answers in zip([*(folder.name for folder in folders), "mean"], [*members, together], strict=True):
@@ -61,18 +62,12 @@ def report(found: dict[str, Any]) -> str:
     """What `compare` found: a table, and whether the mean beats the first by more than its interval."""
     lines = ["| model | accuracy | ECE |", "| --- | ---: | ---: |"]
     for name, figures in found["models"].items():
-        value, low, high = _with_ends(figures["accuracy"])
         error = figures["expected_calibration_error"]["value"]
-        lines.append(f"| {name} | {value:.2%} ({low:.2%} to {high:.2%}) | {error:.4f} |")
-    value, low, high = _with_ends(found["gain"])
-    verdict = f"The mean {'beats' if low > 0 else 'does not beat'} {next(iter(found['models']))}"
-    points = f"{100 * value:+.2f} points ({100 * low:+.2f} to {100 * high:+.2f})"
-    return "\n".join([*lines, "", f"{verdict}: {points} on {found['n']} images."])
-
-
-def _with_ends(figure: dict[str, float]) -> tuple[float, float, float]:
-    value = figure["value"]
-    return value, figure.get("low", value), figure.get("high", value)
+        lines.append(f"| {name} | {show(figures['accuracy'], '.2%')} | {error:.4f} |")
+    points: Any = {end: 100 * value for end, value in found["gain"].items()}
+    beats = "beats" if points.get("low", points["value"]) > 0 else "does not beat"
+    verdict = f"The mean {beats} {next(iter(found['models']))}: {show(points, '+.2f', ' points')}"
+    return "\n".join([*lines, "", f"{verdict} on {found['n']} images."])
 
 
 def main(argv: Sequence[str] | None = None) -> None:

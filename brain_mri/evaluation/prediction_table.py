@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brain_mri.errors import DataError
+from brain_mri.utils.files import write_table
 
 _KNOWN = ("file_name", "patient_group", "label")
 
@@ -34,14 +35,12 @@ class Answers:
 
     def save(self, path: Path) -> None:
         """Write one row for each image: its name, patient, true class, and a column of probabilities for each class."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow([*_KNOWN, *self.label_names])
-            for name, group, label, row in zip(
-                self.file_names, self.groups, self.labels, self.probabilities, strict=True
-            ):
-                rows.writerow([name, group or "", self.label_names[label], *(f"{p:.9g}" for p in row)])
+        images = zip(self.file_names, self.groups, self.labels, self.probabilities, strict=True)
+        write_table(
+            path,
+            (*_KNOWN, *self.label_names),
+            ([n, group or "", self.label_names[k], *(f"{p:.9g}" for p in row)] for n, group, k, row in images),
+        )
 
     @classmethod
     def load(cls, path: Path) -> Answers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
 from brain_mri.metrics.safety import format_safety, safety
 from brain_mri.metrics.scores import format_table, score
-from brain_mri.model_folder import CALIBRATION, PATIENT_WISE
+from brain_mri.model_folder import AUDIT, CALIBRATION, PATIENT_WISE, RUN
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
 
@@ -76,7 +75,7 @@ def figures(
         "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`, and every figure of the
         others.
     """
-    twins = set(read_json(Path(model_dir) / "audit.json").get("test_with_twin", ())) if audited else set()
+    twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
     judged = _Judged(predictions, rows, said)
     result = _measured(judged, label_names, model_dir, twins)
     findings = side_column(rows, "finding")
@@ -209,10 +208,10 @@ def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
     path = Path(source) / PATIENT_WISE
     if not path.is_file():
         raise ConfigError(f"--patient_wise {source}: no {PATIENT_WISE} there; let brain_mri.crossval finish a fold.")
-    write_json(json.loads(path.read_text(encoding="utf-8")), evaluation / PATIENT_WISE)
+    write_json(read_json(path), evaluation / PATIENT_WISE)
 
 
 def write_model_card(folder: str | Path) -> None:
     """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
-    if PartialState().is_main_process and (Path(folder) / "run.json").is_file():
+    if PartialState().is_main_process and (Path(folder) / RUN).is_file():
         write_card(folder)

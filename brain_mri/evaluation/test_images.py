@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +14,8 @@ from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.image_folder import WHOLE, scan_folder
 from brain_mri.data.prepare import PreparedImages, fingerprint, split_images
 from brain_mri.errors import DataError
+from brain_mri.model_folder import EVALUATION, RESULTS, RUN
+from brain_mri.utils.files import read_json
 
 _SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
 _SAME_DATA_OPTIONS = ("streaming", "data_revision")
@@ -22,8 +23,7 @@ _SAME_DATA_OPTIONS = ("streaming", "data_revision")
 
 def run_record(model_dir: str) -> dict[str, Any]:
     """The `run.json` that train.py left beside the model; {} for a model that has none."""
-    path = Path(model_dir) / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(Path(model_dir) / RUN)
 
 
 def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
@@ -105,9 +105,9 @@ def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path,
     Data that the model was not trained for, `external`, gets files of its own name, beside those of its test split.
     """
     local = Path(args.model_dir)
-    usual = local / "evaluation" if local.is_dir() else Path("outputs") / "evaluation" / local.name
+    usual = local / EVALUATION if local.is_dir() else Path("outputs") / EVALUATION / local.name
     folder = Path(args.output_dir) if args.output_dir else usual
     if external is None:
-        return folder, folder / "results.json"
+        return folder, folder / RESULTS
     name = "external_" + re.sub(r"[^\w.-]+", "-", external)
     return folder / name, folder / f"{name}.json"

@@ -9,7 +9,6 @@ served; absolute paths in `run.json` are cut to their last part.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -17,8 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, published_files, without_paths
+from brain_mri.model_folder import CARD, CONFIG, FLOAT32_FILE, INT8_FILE, RUN, published_files, without_paths
 from brain_mri.reporting.model_card import write_card
+from brain_mri.utils.files import read_json, write_json, written_whole
 
 
 def copy_published(source: Path, target: Path, data_license: str | None = None) -> list[Path]:
@@ -32,33 +32,31 @@ def copy_published(source: Path, target: Path, data_license: str | None = None) 
     Raises:
         ConfigError: `source` is no finished model folder, or `target` holds something else than a model.
     """
-    if not (source / "run.json").is_file():
-        raise ConfigError(f"{source} is no model folder that train.py finished: it has no run.json.")
-    if target.exists() and not (target / "config.json").is_file():
+    if not (source / RUN).is_file():
+        raise ConfigError(f"{source} is no model folder that train.py finished: it has no {RUN}.")
+    if target.exists() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target} is there and holds no model: name a new folder, or remove it first.")
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for path in published_files(source):
-        if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
-            continue
-        copy = partial / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    record = json.loads((partial / "run.json").read_text(encoding="utf-8"))
-    if data_license:
-        record["data"]["data_license"] = data_license
-    (partial / "run.json").write_text(json.dumps(without_paths(record), indent=2) + "\n", encoding="utf-8")
-    write_card(partial)
-    if target.exists():
-        shutil.rmtree(target)
-    partial.rename(target)
+    with written_whole(target, folder=True) as partial:
+        for path in published_files(source):
+            if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():
+                continue
+            copy = partial / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        record = read_json(partial / RUN)
+        if data_license:
+            record["data"]["data_license"] = data_license
+        write_json(without_paths(record), partial / RUN)
+        write_card(partial)
+        if target.exists():
+            shutil.rmtree(target)
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
 def copy_card(folder: Path, target: Path) -> None:
     """Write a published folder's card to `target`, its links to pictures and files as seen from there."""
     prefix = Path(os.path.relpath(folder, target.parent)).as_posix()
-    text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)[2].lstrip()
+    text = (folder / CARD).read_text(encoding="utf-8").split("---\n", 2)[2].lstrip()
     target.write_text(re.sub(r"\]\((?!https?:|#)", f"]({prefix}/", text), encoding="utf-8")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -15,13 +14,13 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from brain_mri.errors import ConfigError
 from brain_mri.hub.errors import one_sentence
-from brain_mri.model_folder import published_files
+from brain_mri.model_folder import AUDIT, CARD, CONFIG, RUN, is_published
 
 NOTHING_SENT = "Dry run: nothing was sent."
 _SDK = "gradio"
 _TYPES = ("model", "space", "dataset")
 _NOUNS = {"model": "model", "space": "Space", "dataset": "data set"}
-_DATA = ("README.md", "audit.json", "data/*.parquet")  # what `brain_mri.shards` writes
+_DATA = (CARD, AUDIT, "data/*.parquet")  # what `brain_mri.shards` writes
 
 
 @dataclass(frozen=True)
@@ -43,9 +42,9 @@ class Repository:
     def is_foreign(self, there: Sequence[str]) -> bool:
         """Whether the files on the Hub are a model or a data set that someone made otherwise."""
         if self.kind == "model":
-            return "config.json" in there and "run.json" not in there
-        others = set(there) - {".gitattributes", "README.md"}
-        return self.kind == "dataset" and bool(others) and "audit.json" not in there
+            return CONFIG in there and RUN not in there
+        others = set(there) - {".gitattributes", CARD}
+        return self.kind == "dataset" and bool(others) and AUDIT not in there
 
     @property
     def files(self) -> dict[str, Path]:
@@ -59,11 +58,7 @@ class Repository:
             return (self.folder / name.split("/")[0]).is_dir()
         if self.kind == "dataset":
             return any(fnmatch(name, pattern) for pattern in _DATA)
-        with tempfile.TemporaryDirectory() as scratch:  # `release` says of files on disk which are published
-            path = Path(scratch, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            return path in published_files(Path(scratch))
+        return is_published(name)
 
 
 @dataclass(frozen=True)

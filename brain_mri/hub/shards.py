@@ -11,8 +11,6 @@ none, `--validation_fraction 0.2` holds one out, whole patients and all near-dup
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +26,8 @@ from brain_mri.data.image_table import AuditTable
 from brain_mri.data.splits import hold_out, merge_groups
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, audit_folder, headline
+from brain_mri.model_folder import AUDIT, CARD
+from brain_mri.utils.files import write_json, written_whole
 
 SHARD_MB = 256  # of images; the Hub's viewer asks for shards below half a gigabyte
 _MB = 1 << 20
@@ -73,19 +73,17 @@ def write_shards(
     if validation_fraction is not None:
         table, pairs = _with_validation(table, validation_fraction)
         report = audit(table, THRESHOLD, pairs)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "data").mkdir(parents=True)
     counts = {}
-    for split in sorted(set(table.splits), key=(*_ORDER, WHOLE).index):
-        images = [image for image, its in zip(layout.images, table.splits, strict=True) if its == split]
-        order = np.random.default_rng(_SEED).permutation(len(images))  # a stream can't mix what lies far apart
-        name = "train" if split == WHOLE else split
-        counts[name] = len(images)
-        _write_split(layout, [images[i] for i in order], name, partial / "data", shard_bytes)
-    (partial / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _card(layout, counts, report, license_, source).save(partial / "README.md")
-    partial.rename(target)
+    with written_whole(target, folder=True) as partial:
+        (partial / "data").mkdir()
+        for split in sorted(set(table.splits), key=(*_ORDER, WHOLE).index):
+            images = [image for image, its in zip(layout.images, table.splits, strict=True) if its == split]
+            order = np.random.default_rng(_SEED).permutation(len(images))  # a stream can't mix what lies far apart
+            name = "train" if split == WHOLE else split
+            counts[name] = len(images)
+            _write_split(layout, [images[i] for i in order], name, partial / "data", shard_bytes)
+        write_json(report, partial / AUDIT)
+        _card(layout, counts, report, license_, source).save(partial / CARD)
     return report
 
 

@@ -19,12 +19,12 @@ from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, 
 from brain_mri.inference.thresholds import Thresholds
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Slices, read_slices
-from brain_mri.model_folder import CALIBRATION, CONFIG, FLOAT32_FILE, INT8_FILE, SETTINGS, STATISTICS, served_file
+from brain_mri.model_folder import CALIBRATION, CONFIG, FLOAT32_FILE, GUARD, GUARD_TENSORS, INT8_FILE, served_file
 
 NOTICE = "Research and teaching only, never diagnosis."
 Source = str | Path | bytes | Image.Image
 
-_FILES = (CONFIG, CALIBRATION, SETTINGS, STATISTICS)
+_FILES = (CONFIG, CALIBRATION, GUARD, GUARD_TENSORS)
 PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
 _BATCH = 8  # slices of a volume at once
 

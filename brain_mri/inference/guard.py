@@ -12,9 +12,7 @@ other scores.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -28,7 +26,8 @@ from safetensors.numpy import load_file, save_file
 
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.inference.mahalanobis import Cloud, describe, quantile
-from brain_mri.model_folder import SETTINGS, STATISTICS, read_record
+from brain_mri.model_folder import GUARD, GUARD_TENSORS, read_record
+from brain_mri.utils.files import write_json, written_whole
 
 METHOD = "mahalanobis_of_parts"
 PARTS = ("embedding", "texture")
@@ -136,26 +135,22 @@ class Guard:
         `guard.json` goes first and comes last: without it no reader takes the statistics for a guard.
         """
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / SETTINGS).unlink(missing_ok=True)
+        (folder / GUARD).unlink(missing_ok=True)
         tensors = {
             f"{number}.{name}": getattr(cloud, name)
             for number, cloud in enumerate(self.clouds)
             for name in ("means", "axes", "variances")
         }
-        partial = folder / f"{STATISTICS}.partial"
-        save_file(tensors, partial)
-        os.replace(partial, folder / STATISTICS)
+        with written_whole(folder / GUARD_TENSORS) as partial:
+            save_file(tensors, partial)
         settings = {
             "method": METHOD,
             "threshold": self.threshold,
             "acceptance": self.acceptance,
-            "statistics": STATISTICS,
+            "statistics": GUARD_TENSORS,
             "parts": [{"rest": c.rest, "unit": c.unit, "scale": c.scale} for c in self.clouds],
         }
-        partial = folder / f"{SETTINGS}.partial"
-        partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        os.replace(partial, folder / SETTINGS)
+        write_json(settings, folder / GUARD)
 
     @classmethod
     def load(cls, folder: str | Path) -> Guard:
@@ -164,9 +159,9 @@ class Guard:
         Raises:
             ConfigError: the folder holds no guard, or one that is broken or made by another method.
         """
-        path = Path(folder) / SETTINGS
+        path = Path(folder) / GUARD
         if not path.is_file():
-            raise ConfigError(f"{folder} has no {SETTINGS}: train the model again.")
+            raise ConfigError(f"{folder} has no {GUARD}: train the model again.")
         try:
             settings = read_record(path)
             if settings["method"] != METHOD:
@@ -174,11 +169,11 @@ class Guard:
                     f"{path} holds a guard of the method {settings['method']!r}, this version knows {METHOD!r}: "
                     "use the version of brain_mri that wrote it, or fit the guard again."
                 )
-            tensors = load_file(path.with_name(STATISTICS))
+            tensors = load_file(path.with_name(GUARD_TENSORS))
             clouds = tuple(_cloud(tensors, number, part) for number, part in enumerate(settings["parts"]))
             guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
         except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise ConfigError(f"{path} or {STATISTICS} beside it is broken ({error}): fit the guard again.") from error
+            raise ConfigError(f"{path} or its {GUARD_TENSORS} is broken ({error}): fit the guard again.") from error
         if not clouds or len(clouds) % 2 or not _PLAUSIBLE[0] <= guard.threshold <= _PLAUSIBLE[1]:
             raise ConfigError(f"{path}: a threshold of {guard.threshold} is implausible: fit the guard again.")
         return guard

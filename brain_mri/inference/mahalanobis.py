@@ -95,22 +95,20 @@ def _principal_axes(offsets: Floats, freedom: int, most: int) -> tuple[Floats, F
     At most half of the directions that the embeddings span become axes: the variances along the others would be
     estimated far too small.
     """
+    from sklearn.decomposition import PCA  # fitting needs it, scoring does not
+
     n, d = offsets.shape
-    wide = n <= d  # then the same axes come from the smaller matrix
-    spread, vectors = np.linalg.eigh(offsets @ offsets.T if wide else offsets.T @ offsets)
-    spread, vectors = np.maximum(spread[::-1], 0.0), vectors[:, ::-1]
-    spanned = int((spread > 1e-10 * max(spread[0], 1e-10)).sum())
+    with np.errstate(invalid="ignore"):  # points that do not differ are refused below
+        pca = PCA().fit(offsets)
+    variances = pca.explained_variance_ * ((n - 1) / freedom)
+    spanned = int((variances > 1e-10 * max(variances[0], 1e-10)).sum())
     if not spanned:
         raise DataError(
             f"the {n} training embeddings hardly differ within their classes, so the guard can't tell how much brain "
             "MRI varies: give more images."
         )
     kept = min(most, spanned // 2)
-    axes = vectors[:, :kept].T
-    if wide:
-        axes = axes @ offsets / np.sqrt(spread[:kept, None])
-    variances = spread[:kept] / freedom
-    return axes, variances, float(spread[kept:].sum() / freedom / (d - kept))
+    return pca.components_[:kept], variances[:kept], float(variances[kept:].sum() / (d - kept))
 
 
 def _directions(points: Floats) -> Floats:

@@ -9,7 +9,6 @@ patients on both sides of a split where `patients.csv` names them, and twins tha
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from brain_mri.leakage.audit import (
     headline,
 )
 from brain_mri.leakage.report import format_table, worst_pairs_picture
+from brain_mri.model_folder import AUDIT
+from brain_mri.utils.files import write_json
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,8 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report, _ = audit_folder(options.data_dir, options.processes, options.threshold)
     root = scan_folder(options.data_dir).root
     output = Path(options.output)
-    output.mkdir(parents=True, exist_ok=True)
-    (output / "audit.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(report, output / AUDIT)
     worst_pairs_picture(report["worst_pairs"], root, output / "worst_pairs.png")
     print(f"{format_table(report)}\n\n{headline(report)}\nWritten to {output}/: audit.json, worst_pairs.png.")
 

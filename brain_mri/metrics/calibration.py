@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from brain_mri.inference.postprocess import softmax
-from brain_mri.metrics import compute, formulas
+from brain_mri.metrics import compute
 from brain_mri.metrics.cases import BoolArray, Cases, SortedScores
 
 TEMPERATURE_BOUNDS = (0.05, 20.0)
@@ -50,20 +50,6 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     low, high = (math.log(bound) for bound in TEMPERATURE_BOUNDS)
     found = minimize_scalar(loss, bounds=(low, high), method="bounded", options={"xatol": 1e-8})
     return math.exp(float(found.x))
-
-
-def expected_calibration_error(
-    probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int = formulas.ECE_BINS
-) -> float:
-    """Top-label expected calibration error in `[0, 1]` over equal-mass bins; the formula of the metric of that name.
-
-    Args:
-        probabilities: `(n, k)`.
-        labels: `(n,)` class numbers.
-        bins: parts of equal mass that the images, sorted by confidence, are cut into.
-    """
-    cases = Cases.of(probabilities, labels)
-    return float(formulas.expected_calibration_error(cases, np.ones((1, len(cases.labels))), bins)[0])
 
 
 def conformal_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, coverage: float = 0.95) -> float:
@@ -124,9 +110,8 @@ def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accu
         raise ValueError(f"accuracy must lie in (0, 1], got {accuracy}")
     cases = Cases.of(probabilities, labels)
     ranking: SortedScores = cases.by_confidence
-    ones = np.ones((1, len(cases.labels)))
-    kept = np.cumsum(ranking.block_sums(ones)[0])
-    right = np.cumsum(ranking.block_sums(ones * cases.correct)[0])
+    kept = np.cumsum(ranking.block_sums(cases.ones)[0])
+    right = np.cumsum(ranking.block_sums(cases.ones * cases.correct)[0])
     reached = np.flatnonzero(right >= accuracy * kept - 1e-9)
     if len(reached) == 0:
         return REFER_EVERYTHING

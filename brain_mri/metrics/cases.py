@@ -70,6 +70,11 @@ class Cases:
         return cls(values, numbers.astype(np.int64))
 
     @cached_property
+    def ones(self) -> FloatArray:
+        """`(1, n)` the weights that count every image once."""
+        return np.ones((1, len(self.labels)))
+
+    @cached_property
     def predicted(self) -> IntArray:
         """`(n,)` the most probable class of each image; the first one among equals."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)

@@ -2,10 +2,12 @@
 
 Each function takes `Cases` of `n` images and `k` classes and weights `(r, n)`, and returns one row per resample:
 `(r,)`, or `(r, k)` where the figure is per class. A weight of 2 means that the image counts twice. A figure that does
-not exist (the sensitivity of a class that does not occur) is nan here; the metric modules leave it out of their answer.
+not exist (the sensitivity of a class that does not occur) is nan here; what is built on them leaves it out.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -190,3 +192,24 @@ def _divide(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
 def _where_present(per_class: FloatArray, true: FloatArray) -> FloatArray:
     """Leaves out the classes without a single image."""
     return np.where(true > 0, per_class, np.nan)
+
+
+Formula = Callable[[Cases, FloatArray], FloatArray]
+SCALARS: dict[str, Formula] = {
+    "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "matthews": matthews,
+    "cohen_kappa": cohen_kappa,
+    "brier": brier,
+    "negative_log_likelihood": negative_log_likelihood,
+    "expected_calibration_error": expected_calibration_error,
+}
+PER_CLASS: dict[str, Formula] = {
+    "precision": precision,
+    "sensitivity": sensitivity,
+    "specificity": specificity,
+    "f1": f1,
+    "auroc": auroc,
+    "average_precision": average_precision,
+}
+FORMULAS = SCALARS | PER_CLASS | {"referral": referral, "confusion_matrix": confusion_matrix}

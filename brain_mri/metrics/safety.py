@@ -99,7 +99,7 @@ def _share(event: BoolArray, among: BoolArray, patients: Sequence[str | int | No
     rows = np.flatnonzero(among)
     if not len(rows):
         return {}
-    figure: Figure = mean_score(event[rows].astype(np.float64), [patients[int(i)] for i in rows])
+    figure: Figure = {**mean_score(event[rows].astype(np.float64), [patients[int(i)] for i in rows])}
     count = int(event[rows].sum())
     if "low" in figure and count in (0, len(rows)):
         beyond = float(((1 - LEVEL) / 2) ** (1 / _groups(patients, among)))

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from brain_mri.inference.postprocess import softmax
-from brain_mri.metrics import METRIC_NAMES, compute, load_metric
+from brain_mri.metrics import compute
 from brain_mri.metrics.cases import Cases, FloatArray, IntArray
-from brain_mri.metrics.formulas import macro
+from brain_mri.metrics.formulas import FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, macro
+from brain_mri.metrics.interval import Interval, show
 
 Scores = dict[str, Any]
 
@@ -21,8 +22,6 @@ _QUICK = {
     "macro_f1": ("f1", "macro_f1"),
     "nll": ("negative_log_likelihood", "negative_log_likelihood"),
 }
-_PER_CLASS = ("precision", "sensitivity", "specificity", "f1", "auroc", "average_precision")
-_SCALARS = tuple(name for name in METRIC_NAMES if name not in (*_PER_CLASS, "referral", "confusion_matrix"))
 LEVEL = 0.95  # of every interval
 _CHUNK = 100  # resamples at once: a few matrices of (100, n) doubles, 80 MB each for a hundred thousand images
 
@@ -82,7 +81,7 @@ def score(
     if len(label_names) != cases.probabilities.shape[1]:
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
     n_groups = int((numbers := _group_numbers(groups, len(cases.labels))).max()) + 1
-    spread = _bootstrap(cases, numbers, resamples, seed) if n_groups > 1 else {}
+    figures = _figures(cases, numbers, resamples if n_groups > 1 else 0, seed)
     support = np.bincount(cases.labels, minlength=len(label_names))
     return {
         "n": len(cases.labels),
@@ -96,22 +95,20 @@ def score(
             "seed": seed,
             "resampled": "images" if n_groups == len(cases.labels) else "groups",
         },
-        **_scalar_scores(cases, spread),
-        **_class_scores(cases, label_names, spread),
-        **_referral_scores(cases, spread),
-        **compute("confusion_matrix", cases.probabilities, cases.labels),
+        **_intervals({name: figures[name] for name in SCALARS}),
+        **_class_scores(figures, label_names),
+        "referral": _intervals({f"{s:.0%}": x for s, x in zip(REFERRED_SHARES, figures["referral"].T, strict=True)}),
+        "confusion_matrix": FORMULAS["confusion_matrix"](cases, cases.ones)[0].astype(int).tolist(),
     }
 
 
 def mean_score(
     values: npt.ArrayLike, groups: Sequence[str | int | None], resamples: int = 1000, seed: int = 0
-) -> dict[str, float]:
-    """The mean of `values` (n,) as `{"value", "low", "high"}`, its interval that of `score`: whole groups resampled."""
+) -> Interval:
+    """The mean of `values` (n,), its interval that of `score`: whole groups resampled."""
     column, numbers = np.asarray(values, dtype=np.float64), _group_numbers(groups, len(np.asarray(values)))
-    if int(numbers.max()) == 0:
-        return {"value": float(column.mean())}
-    means = [weights @ column / weights.sum(axis=1) for weights in _resampled_weights(numbers, resamples, seed)]
-    return _interval(float(column.mean()), np.concatenate(means))
+    drawn = _weights(numbers, resamples if numbers.max() > 0 else 0, seed)
+    return _interval(np.concatenate([weights @ column / weights.sum(axis=1) for weights in drawn]))
 
 
 def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:
@@ -131,17 +128,17 @@ def format_table(scores: Scores) -> str:
     """The scores as a table for the console."""
     level, groups = scores["bootstrap"]["level"], scores["n_groups"]
     lines = [f"{scores['n']} images in {groups} groups; {level:.0%} intervals from {_origin(scores)}", ""]
-    names = [name for name in _SCALARS + tuple(f"macro_{name}" for name in _PER_CLASS) if name in scores]
-    lines += [f"{name.replace('_', ' '):<28}{_cell(scores[name])}" for name in names]
-    lines += [f"{f'accuracy, {share} referred':<28}{_cell(figure)}" for share, figure in scores["referral"].items()]
+    names = [name for name in (*SCALARS, *(f"macro_{name}" for name in PER_CLASS)) if name in scores]
+    lines += [f"{name.replace('_', ' '):<28}{show(scores[name])}" for name in names]
+    lines += [f"{f'accuracy, {share} referred':<28}{show(figure)}" for share, figure in scores["referral"].items()]
     return "\n".join([*lines, "", *_class_lines(scores)])
 
 
 def _class_lines(scores: Scores) -> list[str]:
     """One row per figure, one column per class."""
     rows = [["", *(f"{name} (n = {images})" for name, images in scores["support"].items())]]
-    for key in _PER_CLASS:
-        cells = [_cell(figures[key], 3) if key in figures else "absent" for figures in scores["per_class"].values()]
+    for key in PER_CLASS:
+        cells = [show(figures[key], ".3f") if key in figures else "absent" for figures in scores["per_class"].values()]
         rows.append([key.replace("_", " "), *cells])
     widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
     return ["".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
@@ -150,11 +147,6 @@ def _class_lines(scores: Scores) -> list[str]:
 def _origin(scores: Scores) -> str:
     bootstrap = scores["bootstrap"]
     return f"{bootstrap['resamples']} {bootstrap['kind']} bootstrap resamples of whole {bootstrap['resampled']}"
-
-
-def _cell(figure: dict[str, float], digits: int = 4) -> str:
-    interval = f" ({figure['low']:.{digits}f}-{figure['high']:.{digits}f})" if "low" in figure else ""
-    return f"{figure['value']:.{digits}f}{interval}"
 
 
 def _group_numbers(groups: Sequence[str | int | None] | None, n: int) -> IntArray:
@@ -168,19 +160,19 @@ def _group_numbers(groups: Sequence[str | int | None] | None, n: int) -> IntArra
     return np.asarray([seen.setdefault(key, len(seen)) for key in keys], dtype=np.int64)
 
 
-def _bootstrap(cases: Cases, numbers: IntArray, resamples: int, seed: int) -> dict[str, FloatArray]:
-    """Each figure of each resample, `(resamples,)` or `(resamples, columns)`."""
-    names = [*_SCALARS, *_PER_CLASS, "referral"]
-    formulas = {name: load_metric(name).formula for name in names}
-    chunks: dict[str, list[FloatArray]] = {name: [] for name in names}
-    for weights in _resampled_weights(numbers, resamples, seed):
+def _figures(cases: Cases, numbers: IntArray, resamples: int, seed: int) -> dict[str, FloatArray]:
+    """Each figure of all images, then of each resample: `(1 + resamples,)` or `(1 + resamples, columns)`."""
+    formulas = {name: formula for name, formula in FORMULAS.items() if name != "confusion_matrix"}
+    chunks: dict[str, list[FloatArray]] = {name: [] for name in formulas}
+    for weights in _weights(numbers, resamples, seed):
         for name, formula in formulas.items():
             chunks[name].append(formula(cases, weights))
     return {name: np.concatenate(figures) for name, figures in chunks.items()}
 
 
-def _resampled_weights(numbers: IntArray, resamples: int, seed: int) -> Iterator[FloatArray]:
-    """How often each image is drawn, `(chunk, n)`, when as many groups as there are are drawn with replacement."""
+def _weights(numbers: IntArray, resamples: int, seed: int) -> Iterator[FloatArray]:
+    """First every image once, `(1, n)`; then how often each is in a draw of groups with replacement, `(chunk, n)`."""
+    yield np.ones((1, len(numbers)))
     rng = np.random.default_rng(seed)
     n_groups = int(numbers.max()) + 1
     for start in range(0, resamples, _CHUNK):
@@ -188,37 +180,26 @@ def _resampled_weights(numbers: IntArray, resamples: int, seed: int) -> Iterator
         yield drawn[:, numbers].astype(np.float64)
 
 
-def _interval(value: float, resampled: FloatArray | None) -> dict[str, float]:
-    """The value with the middle 95% of its resamples; those in which the figure does not exist are left out."""
-    if resampled is None or np.isnan(resampled).all():
+def _interval(figures: FloatArray) -> Interval:
+    """The first figure with the middle 95% of the others; resamples in which the figure does not exist are left out."""
+    value, resampled = float(figures[0]), figures[1:]
+    if np.isnan(resampled).all():
         return {"value": value}
     low, high = np.nanquantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": value, "low": float(low), "high": float(high)}
 
 
-def _scalar_scores(cases: Cases, spread: dict[str, FloatArray]) -> Scores:
-    answers: dict[str, float] = {}
-    for name in _SCALARS:
-        answers |= compute(name, cases.probabilities, cases.labels)
-    return {name: _interval(value, spread.get(name)) for name, value in answers.items()}
+def _intervals(columns: dict[str, FloatArray]) -> dict[str, Interval]:
+    """Those of the figures that exist for the images as they are."""
+    return {name: _interval(column) for name, column in columns.items() if not np.isnan(column[0])}
 
 
-def _class_scores(cases: Cases, label_names: Sequence[str], spread: dict[str, FloatArray]) -> Scores:
-    per_class: dict[str, Scores] = {name: {} for name in label_names}
-    scores: Scores = {"per_class": per_class, "macro_over": {}}
-    for key in _PER_CLASS:
-        answer = compute(key, cases.probabilities, cases.labels, label_names=list(label_names))
-        for column, name in enumerate(label_names):
-            if name in answer[key]:
-                resampled = spread[key][:, column] if key in spread else None
-                per_class[name][key] = _interval(answer[key][name], resampled)
-        if f"macro_{key}" in answer:
-            scores[f"macro_{key}"] = _interval(answer[f"macro_{key}"], macro(spread[key]) if key in spread else None)
-            scores["macro_over"][key] = answer["classes"]
-    return scores
-
-
-def _referral_scores(cases: Cases, spread: dict[str, FloatArray]) -> Scores:
-    answer = compute("referral", cases.probabilities, cases.labels)["referral"]
-    columns = spread["referral"].T if "referral" in spread else [None] * len(answer)
-    return {"referral": {s: _interval(v, column) for (s, v), column in zip(answer.items(), columns, strict=True)}}
+def _class_scores(figures: dict[str, FloatArray], label_names: Sequence[str]) -> Scores:
+    columns = [{key: figures[key][:, k] for key in PER_CLASS} for k in range(len(label_names))]
+    per_class = {name: _intervals(column) for name, column in zip(label_names, columns, strict=True)}
+    averaged = {key: [name for name in label_names if key in per_class[name]] for key in PER_CLASS}
+    return {
+        "per_class": per_class,
+        "macro_over": {key: names for key, names in averaged.items() if names},
+        **_intervals({f"macro_{key}": macro(figures[key]) for key in PER_CLASS}),
+    }

@@ -28,6 +28,7 @@ from brain_mri.data.transforms import Preprocessing
 from brain_mri.inference.onnx_model import METADATA, OnnxModel
 from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE
 from brain_mri.models.evidence import OnePass
+from brain_mri.utils.files import written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pa
     proto = program.model_proto
     onnx.helper.set_model_props(proto, {METADATA: json.dumps(_metadata(model, preprocessing, one_pass))})
     path = folder / FLOAT32_FILE
-    _write(proto, path)
+    with written_whole(path) as partial:
+        onnx.save(proto, partial)
     found = OnnxModel(path).run(example.numpy())["logits"]
     if (worst := float(np.abs(found - expected).max())) > PARITY:
         path.unlink()
@@ -109,13 +111,6 @@ def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: On
         "resample": int(preprocessing.resample),
         "evidence": exact if "evidence" in one_pass.output_names else _NO_EVIDENCE,
     }
-
-
-def _write(proto: onnx.ModelProto, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    onnx.save(proto, partial)
-    partial.replace(path)
 
 
 def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quantized:

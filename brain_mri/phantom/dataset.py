@@ -9,9 +9,6 @@ They exercise the code, not medicine: no figure measured on them says anything a
 
 from __future__ import annotations
 
-import csv
-import tempfile
-from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.labels import LABELS
 from brain_mri.phantom.drawing import MIN_SIZE, PLANES, Phantom, draw_phantom
+from brain_mri.utils.files import write_table, written_whole
 
 __all__ = ["MIN_SIZE", "PLANES", "Phantom", "draw_phantom", "write_phantoms"]
 
@@ -56,14 +54,11 @@ def write_phantoms(
             f"train_per_class {train_per_class} and slices_per_patient {slices_per_patient} must be 1 or more, "
             f"test_per_class {test_per_class} and seed {seed} 0 or more, size {size} at least {MIN_SIZE}."
         )
-    target = folder.absolute()  # so that "." has a name and a parent
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
-        unfinished = Path(scratch) / "phantoms"
-        _write_set(unfinished, {"train": train_per_class, "test": test_per_class}, seed, size, slices_per_patient)
+    target = folder.absolute()  # so that "." has a name
+    with written_whole(target, folder=True) as partial:
+        _write_set(partial, {"train": train_per_class, "test": test_per_class}, seed, size, slices_per_patient)
         if target.exists():
             target.rmdir()
-        unfinished.rename(target)
     return folder
 
 
@@ -81,8 +76,8 @@ def _write_set(folder: Path, per_class: dict[str, int], seed: int, size: int, sl
             patients.append((name, f"synthetic_{patient:04d}"))
             if phantom.box:
                 boxes.append((name, *phantom.box))
-    _write_table(folder / "patients.csv", ("file_name", "patient_group"), patients)
-    _write_table(folder / "boxes.csv", ("file_name", "center_x", "center_y", "width", "height"), boxes)
+    write_table(folder / "patients.csv", ("file_name", "patient_group"), patients)
+    write_table(folder / "boxes.csv", ("file_name", "center_x", "center_y", "width", "height"), boxes)
     (folder / "README.md").write_text(f"# Synthetic phantoms\n\n{NOTICE}\n", encoding="utf-8")
 
 
@@ -97,10 +92,3 @@ def _save(phantom: Phantom, path: Path) -> None:
     notice.add_text("Comment", NOTICE)
     path.parent.mkdir(parents=True, exist_ok=True)
     phantom.image.save(path, pnginfo=notice)
-
-
-def _write_table(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)

@@ -9,7 +9,6 @@ the files, and so in no sentence of the card. Model cards: Mitchell et al. 2019.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -22,8 +21,10 @@ from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.labels import is_healthy
-from brain_mri.model_folder import ModelRecords, Record, read_records
+from brain_mri.metrics.interval import show
+from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
 from brain_mri.reporting.protocols import Protocol, protocols
+from brain_mri.utils.files import written_whole
 
 _TASK = "image-classification"
 _TAGS = ("transformers", "medical", "mri", "brain-tumor", "not-for-diagnosis")
@@ -68,7 +69,7 @@ def write_card(folder: str | Path) -> Path:
     Raises:
         DataError: `config.json` or `run.json` is missing, or a file lacks what the card has to say of it.
     """
-    path = Path(folder) / "README.md"
+    path = Path(folder) / CARD
     try:
         card = build_card(read_records(folder))
     except (KeyError, UndefinedError) as error:
@@ -76,9 +77,8 @@ def write_card(folder: str | Path) -> Path:
             f"a JSON file of {folder} is not as this version writes it (missing: {error}): "
             "train or evaluate again with this version."
         ) from error
-    partial = path.with_suffix(".partial")
-    card.save(partial)
-    os.replace(partial, path)
+    with written_whole(path) as partial:
+        card.save(partial)
     return path
 
 
@@ -92,7 +92,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         UndefinedError: the same, met within the template.
     """
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"code": _code, "figure": _figure, "percent": _percent, "number": _number, "time": _time}
+    environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": _number, "time": _time}
     template = environment.from_string(
         files("brain_mri.reporting").joinpath("templates/model_card.md").read_text("utf-8")
     )
@@ -129,7 +129,7 @@ def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> li
 
 
 def _scores_cell(scores: Record, key: str) -> str:
-    return _figure(scores[key]) if key in scores else "not defined"
+    return show(scores[key]) if key in scores else "not defined"
 
 
 def _folds_cell(folds: Record, key: str) -> str:
@@ -137,7 +137,7 @@ def _folds_cell(folds: Record, key: str) -> str:
         return "not measured"
     metric = folds["metrics"][key]
     if "low" in metric:  # one fold only
-        return _figure({"value": metric["mean"], "low": metric["low"], "high": metric["high"]})
+        return show({"value": metric["mean"], "low": metric["low"], "high": metric["high"]})
     return f"{metric['mean']:.4f}" + (f" ± {metric['sd']:.4f}" if len(metric["values"]) > 1 else "")
 
 
@@ -264,11 +264,6 @@ def _data_name(run: Record) -> str:
 
 def _code(text: object) -> str:
     return "`" + str(text).replace("|", "\\|") + "`"
-
-
-def _figure(entry: Record, digits: int = 4) -> str:
-    interval = f" ({entry['low']:.{digits}f} to {entry['high']:.{digits}f})" if "low" in entry else ""
-    return f"{entry['value']:.{digits}f}{interval}"
 
 
 def _percent(share: float, digits: int = 1) -> str:

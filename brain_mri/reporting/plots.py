@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from brain_mri.metrics import formulas
 from brain_mri.metrics.cases import Cases, FloatArray, SortedScores
+from brain_mri.utils.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def roc_curves(
         path: the PNG to write; missing folders are made.
     """
     cases = Cases.of(probabilities, labels)
-    areas = formulas.auroc(cases, np.ones((1, len(cases.labels))))[0]
+    areas = formulas.auroc(cases, cases.ones)[0]
     figure = _figure(11, 5.4)
     whole, corner = figure.subplots(1, 2)
     for number, (name, area) in enumerate(zip(label_names, areas, strict=True)):
@@ -142,8 +143,7 @@ def reliability_diagram(
     errors = []
     for (name, values), style in zip(shown.items(), _STYLES, strict=False):
         cases = Cases.of(values, labels)
-        ones = np.ones((1, len(cases.labels)))
-        confidence, right = (row[0] for row in formulas.reliability_bins(cases, ones))
+        confidence, right = (row[0] for row in formulas.reliability_bins(cases, cases.ones))
         errors.append(f"{np.abs(right - confidence).mean():.4f} {name}")
         curve.plot(confidence, right, label=name, markersize=5, **style)
         outline = {"color": style["color"], "linestyle": style["linestyle"]}
@@ -173,8 +173,7 @@ def referral_curve(
         threshold: the confidence below which images are referred; the share that this refers is marked.
     """
     cases = Cases.of(probabilities, labels)
-    n = len(cases.labels)
-    ones = np.ones((1, n))
+    n, ones = len(cases.labels), cases.ones
     kept, right = (cases.by_confidence.block_sums(values)[0].cumsum() for values in (ones, ones * cases.correct))
     accuracies = right / kept
     figure = _figure(7.5, 5)
@@ -229,8 +228,8 @@ def _figure(width: float, height: float) -> Figure:
 
 def _save(figure: Figure, path: str | Path) -> Path:
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=_DPI, format="png")
+    with written_whole(target) as partial:
+        figure.savefig(partial, dpi=_DPI, format="png")
     return target
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from brain_mri.model_folder import ModelRecords, Record
 
@@ -39,7 +40,7 @@ def protocols(records: ModelRecords) -> list[Protocol]:
     """The protocols that were measured, in the order of the card's columns."""
     measured = []
     if results := records.results:
-        parts = {
+        parts: dict[str, Any] = {
             "test": results,
             "leak-free": results.get("leak_free"),
             "without-review": results.get("without_review"),

@@ -23,11 +23,20 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
-from brain_mri.model_folder import Record, read_records, without_paths
+from brain_mri.metrics.interval import show
+from brain_mri.model_folder import (
+    AUDIT,
+    EVALUATION,
+    LATENCY,
+    RECORDS,
+    RUN,
+    Record,
+    read_records,
+    without_paths,
+)
 from brain_mri.reporting.model_card import first_model, missed_tumors
 from brain_mri.utils.files import read_json, write_json
 
-_RECORDS = ("config.json", "run.json", "calibration.json", "evidence.json", "guard.json", "export.json")
 FIGURES = (
     "model", "patients never seen", "without near-duplicates", "official test", "ECE", "heat map's peak on the tumour"
 )  # fmt: skip
@@ -74,15 +83,9 @@ def _cells(folder: Path) -> dict[str, str]:
         "first weights": "ImageNet" if first["pretrained"] else "random",
         "pixels": str(run["model"]["image_size"]),
         "parameters": f"{run['parameters'] / 1e6:.1f} M" if "parameters" in run else "-",
-        "ms a slice": _latency(read_json(folder / "evaluation" / "latency.json")),
+        "ms a slice": _latency(read_json(folder / EVALUATION / LATENCY)),
         "training": _training(run),
     }
-
-
-def show(figure: Record, spec: str = ".4f") -> str:
-    """`value (low to high)`: `0.9876 (0.9811 to 0.9920)`, or with the format `.2%` `98.76% (98.11 to 99.20)`."""
-    ends = [f"{figure[end]:{spec}}".rstrip("%") for end in ("low", "high") if end in figure]
-    return f"{figure['value']:{spec}}" + (f" ({' to '.join(ends)})" if ends else "")
 
 
 def _folds(folds: Record | None) -> str:
@@ -165,12 +168,13 @@ def page(shipped: Path, others: Sequence[Path]) -> str:
     text = files("brain_mri.reporting").joinpath("templates/results.md").read_text("utf-8")
     folders = [shipped, *others]
     figures, runs = table(folders), table(folders, RUNS)  # what these need, the page needs
-    records, evaluation = read_records(shipped), shipped / "evaluation"
-    results, folds = records.results or {}, records.patient_wise
+    records, evaluation = read_records(shipped), shipped / EVALUATION
+    results: Any = records.results or {}
+    folds = records.patient_wise
     known = {field.name: getattr(records, field.name) for field in fields(records)}
     try:
         filled = environment.from_string(text).render(
-            **known | {"external": [_elsewhere(name, record) for name, record in records.external.items()]},
+            **known | {"external": [_elsewhere(name, {**record}) for name, record in records.external.items()]},
             figures=figures,
             runs=runs,
             row=table([shipped], FIRST_PAGE),
@@ -241,10 +245,10 @@ def keep(model: Path, target: Path) -> None:
         raise DataError(
             f"--keep {target}: it holds {others[0]}, which is no record: name a folder for this model alone."
         )
-    if any((folder / "run.json").is_file() for folder in target.glob("*/")):
+    if any((folder / RUN).is_file() for folder in target.glob("*/")):
         raise DataError(f"--keep {target}: it holds the records of other models: name a folder in it.")
     shutil.rmtree(target, ignore_errors=True)
-    wanted = [model / name for name in _RECORDS] + sorted((model / "evaluation").glob("*.json"))
+    wanted = [model / name for name in RECORDS if name != AUDIT] + sorted((model / EVALUATION).glob("*.json"))
     for path in wanted:
         if path.is_file():
             record: dict[str, Any] = without_paths(read_json(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from brain_mri.errors import DISK_FULL, ConfigError
-from brain_mri.utils.files import read_json, write_json
+from brain_mri.utils.files import read_json, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Itera
 def seal(checkpoint: Path) -> None:
     """Write the SHA-256 of each file of a finished checkpoint beside them."""
     files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != CHECKSUMS)
-    write_json({str(p.relative_to(checkpoint)): _digest(p) for p in files}, checkpoint / CHECKSUMS)
+    write_json({str(p.relative_to(checkpoint)): sha256(p) for p in files}, checkpoint / CHECKSUMS)
 
 
 def damaged_file(checkpoint: Path) -> str | None:
@@ -66,7 +65,7 @@ def damaged_file(checkpoint: Path) -> str | None:
         return CHECKSUMS
     for name, digest in sealed.items():
         path = checkpoint / name
-        if not path.is_file() or _digest(path) != digest:
+        if not path.is_file() or sha256(path) != digest:
             return name
     return None
 
@@ -105,11 +104,6 @@ def check_whole(checkpoint: Path) -> None:
             f"{checkpoint} is damaged ({name} is not as it was saved): remove it, and give --resume_from_checkpoint "
             "without a folder to go on from the one before."
         )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _is_full(error: BaseException, checkpoint: Path) -> bool:

@@ -24,7 +24,20 @@ from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.scores import quick_scores
-from brain_mri.model_folder import CALIBRATION, EVIDENCE, FLOAT32_FILE, RUN, SETTINGS, STATISTICS, served_file
+from brain_mri.model_folder import (
+    CALIBRATION,
+    EVALUATION,
+    EVIDENCE,
+    EXPORT,
+    FLOAT32_FILE,
+    GUARD,
+    GUARD_TENSORS,
+    ONNX,
+    RUN,
+    WEIGHTS,
+    Calibration,
+    served_file,
+)
 from brain_mri.models.export import export_onnx, quantize
 from brain_mri.models.layers import at_output_stride, fold_temperature
 from brain_mri.utils.files import sha256, write_json
@@ -65,7 +78,7 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
     fold_temperature(model, temperature)
     probabilities = softmax(predictions.logits / temperature)
-    record = {
+    record: Calibration = {
         "temperature": temperature,
         "n": len(predictions.labels),
         "validation": {
@@ -83,7 +96,7 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
         },
     }
     if PartialState().is_main_process:
-        write_json(record, folder / CALIBRATION)
+        write_json(dict(record), folder / CALIBRATION)
         logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
 
 
@@ -134,14 +147,14 @@ def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
     """Write the ONNX files and `export.json`, what int8 does to the answers."""
     if PartialState().is_main_process:
         export_onnx(model, preprocessing, folder)
-        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / "export.json")
+        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / EXPORT)
 
 
 def discard_products(folder: Path) -> None:
     """Remove what an earlier training left in the folder to be served or read, before it is made anew or left out."""
     if PartialState().is_main_process:
-        shutil.rmtree(folder / "onnx", ignore_errors=True)
-        for name in (RUN, CALIBRATION, EVIDENCE, "export.json", SETTINGS, STATISTICS):
+        shutil.rmtree(folder / ONNX, ignore_errors=True)
+        for name in (RUN, CALIBRATION, EVIDENCE, EXPORT, GUARD, GUARD_TENSORS):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -152,11 +165,10 @@ def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pat
     """
     if not PartialState().is_main_process:
         return
-    weights, before = folder / "model.safetensors", ""
-    if weights.is_file():
-        before = sha256(weights)
+    weights, evaluation = folder / WEIGHTS, folder / EVALUATION
+    before = sha256(weights) if weights.is_file() else ""
     model.save_pretrained(folder)
     preprocessing.processor.save_pretrained(folder)
-    if before and (folder / "evaluation").is_dir() and sha256(weights) != before:
-        shutil.rmtree(folder / "evaluation")
-        logger.info("%s was of the weights before: removed; evaluate again.", folder / "evaluation")
+    if before and evaluation.is_dir() and sha256(weights) != before:
+        shutil.rmtree(evaluation)
+        logger.info("%s was of the weights before: removed; evaluate again.", evaluation)

@@ -8,11 +8,12 @@ from typing import Any
 
 from accelerate import PartialState
 
+from brain_mri.model_folder import CALIBRATION, EVIDENCE, RUN
 from brain_mri.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-_FITTED = ("calibration.json", "evidence.json")  # what only images that were not trained on can tell
+_FITTED = (CALIBRATION, EVIDENCE)  # what only images that were not trained on can tell
 
 
 def earlier_stages(model: str) -> list[dict[str, Any]]:
@@ -25,7 +26,7 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
         For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
         `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `label_smoothing`, `seconds`, `finished`.
     """
-    run = read_json(Path(model) / "run.json")
+    run = read_json(Path(model) / RUN)
     if not run:
         return []
     stage = {

@@ -19,7 +19,7 @@ from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
 from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, headline
-from brain_mri.model_folder import CHECKPOINTS
+from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SECONDS, TRAINING_CURVES
 from brain_mri.reporting import plots
 from brain_mri.training import checkpoints
 from brain_mri.training.lineage import earlier_stages
@@ -49,7 +49,7 @@ def begin(args: TrainingArguments) -> Path:
     if PartialState().is_main_process:
         hold(folder)
     output = folder / CHECKPOINTS
-    if not args.resume_from_checkpoint and ((folder / "config.json").exists() or output.exists()):
+    if not args.resume_from_checkpoint and ((folder / CONFIG).exists() or output.exists()):
         raise ConfigError(
             f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, or choose another "
             "--output_dir, or remove it."
@@ -85,7 +85,7 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     used = np.array([i for i, name in enumerate(names) if name in split_of])  # a finding may keep an image out of all
     table = PreparedImages(images.rows.select(used), images.label_names).audit_table([split_of[names[i]] for i in used])
     found = audit(table, threshold, images.near_duplicates(threshold).among(used, len(images)))
-    write_json(found, folder / "audit.json")
+    write_json(found, folder / AUDIT)
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
 
 
@@ -94,7 +94,7 @@ class Clock(TrainerCallback):
 
     def __init__(self, folder: Path, started: float) -> None:
         """Start to count at `started`, as `time.time()` gave it; what went before stands in the checkpoints' folder."""
-        self._path, self._started = folder / CHECKPOINTS / "seconds.json", started
+        self._path, self._started = folder / SECONDS, started
         self._earlier = float(read_json(self._path).get("seconds", 0.0))
 
     @property
@@ -111,7 +111,7 @@ class Clock(TrainerCallback):
 def save_history(trainer: MRITrainer, folder: Path) -> None:
     """Draw the training curves."""
     if PartialState().is_main_process:
-        plots.training_curves(trainer.state.log_history, folder / "training_curves.png")
+        plots.training_curves(trainer.state.log_history, folder / TRAINING_CURVES)
 
 
 def save_run(
@@ -157,7 +157,7 @@ def save_run(
         "stages": earlier_stages(model.model),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
-    write_json(record, folder / "run.json")
+    write_json(record, folder / RUN)
 
 
 def finish(trainer: MRITrainer, folder: Path) -> None:

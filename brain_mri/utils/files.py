@@ -1,25 +1,65 @@
-"""JSON files of a model folder: written whole or not at all."""
+"""Files and folders that are written whole or not at all; JSON records and CSV tables."""
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_json(record: dict[str, Any], path: Path) -> None:
-    """Write a file whole or not at all."""
+@contextmanager
+def written_whole(path: Path, folder: bool = False) -> Iterator[Path]:
+    """Give a path to write to, which becomes `path` when the block ends, or is removed when the block fails.
+
+    It lies beside `path`, on the same file system, so nobody ever sees half of what is written.
+
+    Args:
+        path: a file, which is replaced if it exists, or a folder, which must not exist or be empty.
+        folder: whether it is a folder; the one given is empty, whatever a killed process left there.
+    """
+    # two processes may write the same file at once
+    partial = path.with_name(f".{path.name}.partial" if folder else f".{path.name}.{os.getpid()}.partial")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}.partial")  # two processes may write the same file
-    partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    _remove(partial)
+    if folder:
+        partial.mkdir()
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(record: dict[str, Any], path: Path) -> None:
+    """Write a JSON file, whole or not at all; missing folders are made."""
+    with written_whole(path) as partial:
+        partial.write_text(json.dumps(record, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} where there is no such file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file, whole or not at all; missing folders are made."""
+    with written_whole(path) as partial, partial.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def sha256(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from brain_mri.labels import is_healthy
 from brain_mri.model_folder import ModelRecords
@@ -126,7 +126,7 @@ def _notes(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[st
         if protocol.scores is not None:
             values["images"] = protocol.scores["n"]
         if key in _REMOVING and records.results:
-            values["removed"] = records.results[key.replace("-", "_")]["removed"]
+            values["removed"] = dict[str, Any](records.results)[key.replace("-", "_")]["removed"]
         if protocol.scores is None and records.patient_wise:
             values["folds"] = len(next(iter(records.patient_wise["metrics"].values()))["values"])
         notes.append(t["protocol_notes"][key].format(**values))
@@ -144,7 +144,8 @@ def _model(service: Service, records: ModelRecords, t: Texts) -> str:
 
 
 def _calibration(records: ModelRecords, t: Texts) -> list[str]:
-    lines, chosen, results = [], records.calibration, records.results or {}
+    lines: list[str] = []
+    chosen, results = records.calibration, cast(dict[str, Any], records.results or {})
     if chosen:
         lines.append(t("calibration_fit", temperature=t.number(f"{chosen['temperature']:.3f}"), n=chosen["n"]))
     if before := results.get("before_calibration"):
@@ -175,7 +176,7 @@ def _calibration(records: ModelRecords, t: Texts) -> list[str]:
 
 
 def _shortcut(records: ModelRecords, t: Texts) -> list[str]:
-    control = (records.results or {}).get("shortcut")
+    control = records.results.get("shortcut") if records.results else None
     return [t("shortcut", accuracy=t.percent(control["accuracy"]))] if control else []
 
 

@@ -9,7 +9,7 @@ from support.space_server import grey, write_model
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.evaluation.all_clear import main
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.model_folder import CALIBRATION, SETTINGS
+from brain_mri.model_folder import CALIBRATION, GUARD
 
 # what the toy model takes for healthy (0.6 to 0.65) and for a tumour (0.375)
 _TUMOURS = [0.375, 0.375, 0.6, 0.61, 0.62, 0.63, 0.64, 0.65]
@@ -70,7 +70,7 @@ def test_what_cannot_be_chosen_from_is_one_sentence(model: Path, source: Path, t
         main([str(model), "--data_dir", str(source), "--rate", "1"])
     with pytest.raises(DataError, match="no slice with a tumour of part 'nowhere'"):
         main([str(model), "--data_dir", str(source), "--part", "nowhere"])
-    (model / SETTINGS).unlink()
+    (model / GUARD).unlink()
     with pytest.raises(ConfigError, match="refuses every picture"):
         main([str(model), "--data_dir", str(source)])
     assert (model / CALIBRATION).read_bytes() == before

@@ -10,7 +10,7 @@ from support.space_server import SIZE, grey, photograph, write_model
 from brain_mri.data.transforms import pack
 from brain_mri.evaluation.served import predict_served
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.model_folder import CALIBRATION, FLOAT32_FILE, SETTINGS
+from brain_mri.model_folder import CALIBRATION, FLOAT32_FILE, GUARD
 
 _PICTURES = [grey(0.375, size=SIZE), grey(0.25, size=SIZE), photograph(SIZE), grey(0.625, size=SIZE)] * 10
 
@@ -32,7 +32,7 @@ def test_the_verdicts_are_those_that_people_get(rows: Dataset, tmp_path: Path) -
     assert found.select([2, 0]).verdicts.tolist() == ["refused", "answer"]
 
 
-@pytest.mark.parametrize("missing", [FLOAT32_FILE, SETTINGS, CALIBRATION])
+@pytest.mark.parametrize("missing", [FLOAT32_FILE, GUARD, CALIBRATION])
 def test_a_model_that_answers_nothing_is_not_measured(missing: str, rows: Dataset, tmp_path: Path) -> None:
     model = write_model(tmp_path / "model")
     (model / missing).unlink()

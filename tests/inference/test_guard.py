@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.inference.guard import Guard, joined, widths_of
-from brain_mri.model_folder import SETTINGS, STATISTICS
+from brain_mri.model_folder import GUARD, GUARD_TENSORS
 
 _WIDTH = 40
 
@@ -132,7 +132,7 @@ def test_what_is_saved_is_what_is_loaded(guard: Guard, tmp_path: Path) -> None:
     loaded = Guard.load(tmp_path / "model")
     np.testing.assert_array_equal(loaded.score(points), guard.score(points))
     assert loaded.acceptance == 0.99
-    assert {path.name for path in (tmp_path / "model").iterdir()} == {SETTINGS, STATISTICS}
+    assert {path.name for path in (tmp_path / "model").iterdir()} == {GUARD, GUARD_TENSORS}
 
 
 @pytest.mark.parametrize("width", [768, 1280, 2048, 4096])
@@ -191,50 +191,50 @@ def test_a_folder_without_a_guard_says_so(tmp_path: Path) -> None:
 
 
 def _damage_truncate(folder: Path) -> None:
-    (folder / STATISTICS).write_bytes((folder / STATISTICS).read_bytes()[:100])
+    (folder / GUARD_TENSORS).write_bytes((folder / GUARD_TENSORS).read_bytes()[:100])
 
 
 def _damage_missing(folder: Path) -> None:
-    (folder / STATISTICS).unlink()
+    (folder / GUARD_TENSORS).unlink()
 
 
 def _damage_json(folder: Path) -> None:
-    (folder / SETTINGS).write_text("{")
+    (folder / GUARD).write_text("{")
 
 
 def _damage_method(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text())
-    (folder / SETTINGS).write_text(json.dumps(settings | {"method": "crystal_ball"}))
+    settings = json.loads((folder / GUARD).read_text())
+    (folder / GUARD).write_text(json.dumps(settings | {"method": "crystal_ball"}))
 
 
 def _damage_shape(folder: Path) -> None:
-    tensors = load_file(folder / STATISTICS)
-    save_file(tensors | {"0.axes": tensors["0.axes"][:, :-1].copy()}, folder / STATISTICS)
+    tensors = load_file(folder / GUARD_TENSORS)
+    save_file(tensors | {"0.axes": tensors["0.axes"][:, :-1].copy()}, folder / GUARD_TENSORS)
 
 
 def _damage_parts(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text())
-    (folder / SETTINGS).write_text(json.dumps(settings | {"parts": []}))
+    settings = json.loads((folder / GUARD).read_text())
+    (folder / GUARD).write_text(json.dumps(settings | {"parts": []}))
 
 
 def _damage_nesting(folder: Path) -> None:
-    (folder / SETTINGS).write_text("[" * 100_000)
+    (folder / GUARD).write_text("[" * 100_000)
 
 
 def _damage_threshold(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text())
-    (folder / SETTINGS).write_text(json.dumps(settings | {"threshold": float("inf")}))
+    settings = json.loads((folder / GUARD).read_text())
+    (folder / GUARD).write_text(json.dumps(settings | {"threshold": float("inf")}))
 
 
 def _damage_scale(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text())
+    settings = json.loads((folder / GUARD).read_text())
     parts = [part | {"scale": 1e9} for part in settings["parts"]]
-    (folder / SETTINGS).write_text(json.dumps(settings | {"parts": parts}))
+    (folder / GUARD).write_text(json.dumps(settings | {"parts": parts}))
 
 
 def _damage_values(folder: Path) -> None:
-    tensors = load_file(folder / STATISTICS)
-    save_file(tensors | {"0.means": tensors["0.means"] * np.float32(np.nan)}, folder / STATISTICS)
+    tensors = load_file(folder / GUARD_TENSORS)
+    save_file(tensors | {"0.means": tensors["0.means"] * np.float32(np.nan)}, folder / GUARD_TENSORS)
 
 
 _DAMAGES = [_damage_truncate, _damage_missing, _damage_json, _damage_nesting, _damage_method, _damage_shape]
@@ -257,7 +257,7 @@ def test_saving_over_an_old_guard_never_leaves_two_halves(
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("brain_mri.inference.guard.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         guard.save(tmp_path)
     monkeypatch.undo()

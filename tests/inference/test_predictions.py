@@ -14,7 +14,7 @@ from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import REASONS, Prediction, Rule, together
 from brain_mri.labels import LABELS
-from brain_mri.model_folder import CALIBRATION, SETTINGS, STATISTICS
+from brain_mri.model_folder import CALIBRATION, GUARD, GUARD_TENSORS
 
 _HEALTHY = {"glioma": 0.02, "meningioma": 0.02, "no_tumor": 0.95, "pituitary": 0.01}
 _GLIOMA = {"glioma": 0.95, "meningioma": 0.02, "no_tumor": 0.02, "pituitary": 0.01}
@@ -88,16 +88,16 @@ def test_every_answer_of_the_healthy_class_says_what_it_is_not() -> None:
 
 
 def _without_guard(folder: Path) -> None:
-    (folder / SETTINGS).unlink()
+    (folder / GUARD).unlink()
 
 
 def _endless_threshold(folder: Path) -> None:
-    settings = json.loads((folder / SETTINGS).read_text())
-    (folder / SETTINGS).write_text(json.dumps(settings | {"threshold": 1e9}))
+    settings = json.loads((folder / GUARD).read_text())
+    (folder / GUARD).write_text(json.dumps(settings | {"threshold": 1e9}))
 
 
 def _guard_without_tables(folder: Path) -> None:
-    (folder / STATISTICS).write_bytes(b"")
+    (folder / GUARD_TENSORS).write_bytes(b"")
 
 
 def _without_calibration(folder: Path) -> None:

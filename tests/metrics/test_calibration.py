@@ -6,16 +6,16 @@ from scipy.special import log_softmax
 from scipy.special import softmax as reference_softmax
 
 from brain_mri.inference.postprocess import prediction_sets, softmax
-from brain_mri.metrics import compute
+from brain_mri.metrics import formulas
 from brain_mri.metrics.calibration import (
     REFER_EVERYTHING,
     TEMPERATURE_BOUNDS,
     conformal_threshold,
     empirical_coverage,
-    expected_calibration_error,
     fit_temperature,
     referral_threshold,
 )
+from brain_mri.metrics.cases import Cases
 
 
 def calibrated(seed: int, n: int = 4000, sharpness: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +28,11 @@ def calibrated(seed: int, n: int = 4000, sharpness: float = 2.0) -> tuple[np.nda
 
 def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
+
+
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = formulas.ECE_BINS) -> float:
+    cases = Cases.of(probabilities, labels)
+    return float(formulas.expected_calibration_error(cases, cases.ones, bins)[0])
 
 
 def test_softmax_equals_scipy_and_does_not_overflow() -> None:
@@ -84,12 +89,6 @@ def test_a_split_without_an_error_does_not_make_the_model_certain() -> None:
     temperature = fit_temperature(logits, logits.argmax(axis=1))
     assert TEMPERATURE_BOUNDS[0] * 2 < temperature < 1
     assert softmax(logits / temperature).max(axis=1).mean() < 1 - 0.5 / 52
-
-
-def test_the_calibration_error_is_the_metric_of_that_name() -> None:
-    logits, labels = calibrated(6, n=333)
-    metric = compute("expected_calibration_error", softmax(logits), labels)
-    assert metric == {"expected_calibration_error": expected_calibration_error(softmax(logits), labels)}
 
 
 def test_the_calibration_error_of_a_calibrated_model_vanishes_with_n_and_of_a_sure_liar_is_one() -> None:

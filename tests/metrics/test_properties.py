@@ -21,7 +21,7 @@ from brain_mri.arguments import ModelArguments
 from brain_mri.inference.guard import Guard
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.labels import LABELS
-from brain_mri.metrics import METRIC_NAMES, load_metric
+from brain_mri.metrics import METRIC_NAMES
 from brain_mri.metrics.calibration import (
     TEMPERATURE_BOUNDS,
     conformal_threshold,
@@ -29,6 +29,7 @@ from brain_mri.metrics.calibration import (
     referral_threshold,
 )
 from brain_mri.metrics.cases import Cases
+from brain_mri.metrics.formulas import FORMULAS
 from brain_mri.metrics.scores import mean_score, score
 from brain_mri.models.build import build_config, build_model
 from brain_mri.models.layers import fold_temperature
@@ -60,7 +61,7 @@ def test_every_figure_is_in_its_range_and_knows_no_order_of_the_images(cases: Ca
     order = np.array(random.sample(range(len(cases.labels)), len(cases.labels)))
     shuffled, ones = Cases.of(cases.probabilities[order], cases.labels[order]), np.ones((1, len(order)))
     for name in METRIC_NAMES:
-        formula, (low, high) = load_metric(name).formula, _RANGES[name]
+        formula, (low, high) = FORMULAS[name], _RANGES[name]
         values = formula(cases, ones)
         there = values[~np.isnan(values)]
         assert (there >= low - 1e-12).all() and (there <= high + 1e-12).all(), name
@@ -75,7 +76,7 @@ def test_rankings_full_of_ties_agree_with_scikit_learn(cases: Cases) -> None:
     pairs = {"auroc": reference.roc_auc_score, "average_precision": reference.average_precision_score}
     for name, function in pairs.items():
         expected = [function(cases.labels == k, cases.probabilities[:, k]) for k in range(3)]
-        np.testing.assert_allclose(load_metric(name).formula(cases, ones)[0], expected, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(FORMULAS[name](cases, ones)[0], expected, atol=1e-9, err_msg=name)
 
 
 @tried(6)

@@ -183,7 +183,7 @@ def test_the_table_shows_every_figure_with_its_interval() -> None:
     table = format_table(scores)
     for name in SCALARS:
         figure = scores[name]
-        line = f"{figure['value']:.4f} ({figure['low']:.4f}-{figure['high']:.4f})"
+        line = f"{figure['value']:.4f} ({figure['low']:.4f} to {figure['high']:.4f})"
         assert any(row.startswith(name.replace("_", " ")) and line in row for row in table.splitlines()), name
     assert "300 images" in table
     for name in NAMES:

@@ -214,10 +214,10 @@ def test_impossible_numbers_are_refused_before_anything_is_written(tmp_path: Pat
 
 def test_nothing_half_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(table: Path, *_: object) -> None:
-        assert table.parents[2] == tmp_path  # a sibling: renaming across file systems would not be atomic
+        assert table.parents[1] == tmp_path  # a sibling: renaming across file systems would not be atomic
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(dataset, "_write_table", full_disk)
+    monkeypatch.setattr(dataset, "write_table", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_phantoms(tmp_path / "phantoms", 1, 1, size=64)
     assert not list(tmp_path.iterdir())

@@ -282,16 +282,3 @@ def test_a_launch_by_mpirun_is_not_taken_for_one_that_failed(monkeypatch: pytest
     monkeypatch.setenv("PMI_SIZE", "2")
     join_launch()
     assert joined == [True]
-
-
-def test_the_computed_scaling_follows_from_bytes_and_bandwidth() -> None:
-    sys.path.insert(0, str(_ROOT / "benchmarks"))
-    try:
-        from scaling import allreduce_seconds, efficiency
-    finally:
-        sys.path.pop(0)
-    # 1e9 bytes of gradients over 8 Gbit/s: each of 4 processes sends 6 quarters of them, 1.5 s
-    assert allreduce_seconds(250_000_000, 4, 8, 0) == pytest.approx(1.5)
-    assert allreduce_seconds(250_000_000, 4, 8, 0.1) == pytest.approx(1.5 + 6 * 0.1)
-    assert allreduce_seconds(250_000_000, 1, 8, 0.1) == 0
-    assert efficiency(1.0, 1.0, 0.0) == 0.5 and efficiency(1.0, 1.0, 1.0) == 1.0
