@@ -1,8 +1,8 @@
 """Contrast that varies, so that shape counts and the MRI sequence does not.
 
-Domain randomisation of the intensities: random smooth curves (Zhou 2019, Models Genesis; Ouyang 2022, causality-inspired
-single-source domain generalisation), bias fields, blur, noise and gamma (Billot 2023, SynthSeg). And a plain frame of any
-grey, as screenshots and slides add it.
+Domain randomisation of the intensities: random smooth curves (Zhou 2019, Models Genesis; Ouyang 2022,
+causality-inspired single-source domain generalisation), bias fields, blur, noise and gamma (Billot 2023, SynthSeg). And
+a plain frame of any grey, as screenshots and slides add it.
 """
 
 from __future__ import annotations
