@@ -87,6 +87,7 @@ class PreparedImages:
             digests=self.rows["digest"][:],
             thumbnails=self.thumbnails,
             patient_groups=self.rows["patient_group"][:],
+            findings=self.rows["finding"][:],
         )
 
     def near_duplicates(self, threshold: float) -> Pairs:
