@@ -1,4 +1,4 @@
-"""What is measured on a set of judged images: all of them, those without a twin in training, calibration, referral."""
+"""The figures of an evaluation: all images, those without a twin in training, calibration, referral, evidence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from datasets import Dataset
 
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.errors import ConfigError
-from brain_mri.evaluation.predict import (
-    Predictions,
-)
+from brain_mri.evaluation.predict import Predictions
 from brain_mri.inference.guard import Guard
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.leakage.shortcut import shortcut_accuracy
@@ -31,20 +29,19 @@ from brain_mri.utils.files import read_json, write_json
 def figures(
     predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str, audited: bool
 ) -> dict[str, Any]:
-    """Everything that `results.json` says of a model's answers.
+    """The figures of `results.json`.
 
     Args:
-        predictions: the answers.
+        predictions: the model's outputs.
         rows: the images, in the same order.
         label_names: the model's labels.
         model_dir: the model's folder.
         audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
 
     Returns:
-        `scores` of all rows; `leak_free`, of the rows without a twin in training, where the audit of the training run
-        names some of them; of a calibrated model, `before_calibration` (unless that was an earlier stage),
-        `prediction_sets` and `referral`; of a model with a guard, `guard`, the share it accepts; and `evidence`, where
-        it has exact maps and some of the rows a box.
+        `scores` of all rows, and what applies of: `leak_free`, of the rows without a twin in training;
+        `before_calibration`, unless an earlier stage was calibrated; `prediction_sets` and `referral`; `guard`, the
+        share that the guard accepts; `evidence`, of the rows that have a box.
     """
     result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
@@ -61,12 +58,12 @@ def figures(
 
 
 def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    """The shortcut control of these very images: fitted on all that are not judged, scored on `rows`, which are.
+    """The shortcut control: fitted on all images but `rows`, whose labels are `label_names`, and scored on `rows`.
 
-    `label_names` are those of `rows`. {} where nothing else is there to fit on.
+    {} if there are no other images.
     """
-    judged = set(rows["file_name"][:])
-    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in judged]
+    tested = set(rows["file_name"][:])
+    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in tested]
     if not others:
         return {}
     train = images.rows.select(others)
@@ -96,7 +93,7 @@ def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, A
 def _prediction_sets(
     probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], chosen: dict[str, Any]
 ) -> dict[str, float]:
-    """Coverage as split-conformal prediction means it, and of the sets as users see them, which are never empty."""
+    """Coverage in the sense of split-conformal prediction, and of the sets that users see, which are never empty."""
     strict = prediction_sets(probabilities, chosen["threshold"], allow_empty=True)
     shown = prediction_sets(probabilities, chosen["threshold"])
     return {
@@ -119,7 +116,7 @@ def _referral(
 
 
 def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    """`localization` of the predictions' maps, for the rows that have a box; {} without maps or boxes."""
+    """`localization` of the maps, for the rows that have a box; {} without maps or boxes."""
     if predictions.evidence is None:
         return {}
     groups = rows["patient_group"][:]
@@ -141,6 +138,6 @@ def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
 
 
 def write_model_card(folder: str | Path) -> None:
-    """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
+    """Write the model's card from its folder's records; a model from elsewhere, without `run.json`, keeps its own."""
     if PartialState().is_main_process and (Path(folder) / RUN).is_file():
         write_card(folder)
