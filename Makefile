@@ -35,8 +35,10 @@ train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DA
 	@test -n "$(DATA)" || { echo "which data? make train RECIPE=efficientnet DATA=<folder or Hub dataset>"; exit 2; }
 	$(BIN)/accelerate launch train.py configs/$(or $(RECIPE),efficientnet).yaml --data_dir $(DATA)
 
-results: $(VENV)/.installed ## the README's table of results, from the stored records
-	@$(BIN)/python -m brain_mri.reporting.tables $(wildcard release results/*)
+results: $(VENV)/.installed ## docs/results.md, from the stored records; prints the README's row
+	@$(BIN)/python -m brain_mri.reporting.tables --page release $(sort $(wildcard results/*)) > docs/results.md.new
+	@mv docs/results.md.new docs/results.md
+	@$(BIN)/python -m brain_mri.reporting.tables --row release
 
 release: $(VENV)/.installed ## release/ and model_card.md: make release MODEL=<folder> DATA_LICENSE="<licence, authors>"
 	@test -n "$(MODEL)" || { echo "which model? make release MODEL=<the folder that train.py left> DATA_LICENSE=..."; exit 2; }

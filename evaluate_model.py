@@ -2,6 +2,7 @@
 
     python evaluate_model.py outputs/efficientnet --data_dir <folder>
     torchrun --nproc_per_node 2 evaluate_model.py outputs/efficientnet --data_dir <folder>    the same figures
+    python evaluate_model.py outputs/efficientnet --data_dir <images of another source>    how safe it is elsewhere
 
 Writes <model>/evaluation/results.json, every answer (predictions.csv) and the plots beside it.
 """
@@ -14,20 +15,22 @@ from pathlib import Path
 from accelerate import PartialState
 
 from brain_mri.arguments import DataArguments, EvaluationArguments
-from brain_mri.data.prepare import fingerprint, prepare_images
+from brain_mri.data.prepare import prepare_images
 from brain_mri.errors import run_command
 from brain_mri.evaluation import results
 from brain_mri.evaluation.figures import draw, draw_mistakes
 from brain_mri.evaluation.predict import answers, label_names_of, load_model, predict
 from brain_mri.evaluation.results import adopt_patient_wise, write_model_card
+from brain_mri.evaluation.served import predict_served
 from brain_mri.evaluation.test_images import (
+    data_record,
     images_to_judge,
+    only_part,
     output_files,
     run_record,
     trained_split_options,
     with_model_labels,
 )
-from brain_mri.metrics.scores import format_table
 from brain_mri.model_folder import CALIBRATION, PREDICTIONS
 from brain_mri.utils.argument_parser import parse
 from brain_mri.utils.distributed import join_launch
@@ -50,14 +53,16 @@ def main() -> None:
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
         rows, which = images_to_judge(images, data_args, record)
+        rows = only_part(rows, data_args.data_dir, args.part)
     rows = with_model_labels(rows, images.label_names, model)
     predictions = predict(model, rows, preprocessing, args.batch_size)
 
     if PartialState().is_main_process:
         names = label_names_of(model)
-        data = {"name": Path(str(data_args.data_dir)).name, "fingerprint": fingerprint(images)}
-        is_own = not record or record["data_fingerprint"] == data["fingerprint"]
-        figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own)
+        data = data_record(images, data_args.data_dir, args.part)
+        is_own = not args.part and (not record or record["data_fingerprint"] == data["fingerprint"])
+        said = predict_served(args.model_dir, rows, preprocessing.size)
+        figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own, said=said)
         if is_own and (control := results.shortcut(images, rows, names)):
             figures["shortcut"] = control
         folder, results_file = output_files(args, None if is_own else data["name"])
@@ -69,7 +74,7 @@ def main() -> None:
         write_json(about | effort | figures, results_file)
         adopt_patient_wise(args.patient_wise, results_file.parent)
         write_model_card(args.model_dir)
-        print(f"{which} of {data_args.data_dir}\n{format_table(figures['scores'])}\n\nwritten to {results_file}")
+        print(f"{which} of {data_args.data_dir}\n{results.in_words(figures)}\n\nwritten to {results_file}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from transformers import TrainingArguments
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.data.prepare import prepare_images, split_images
 from brain_mri.data.streaming import keep_record, known_images, open_stream
+from brain_mri.data.training_images import training_images
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import run_command
 from brain_mri.evaluation.predict import predict
@@ -52,11 +53,15 @@ def main() -> None:
         keep_record(splits["train"], folder, checkpoint)
     else:
         run.report(images, splits, data_args.twin_threshold, folder)
+    with PartialState().local_main_process_first():
+        trained_on = training_images(images, splits, data_args, recipe, preprocessing.size, training_args.seed)
 
     if recipe.search_trials:
-        model_args, training_args = search(model_args, images.label_names, splits, preprocessing, recipe, training_args)
+        model_args, training_args = search(
+            model_args, images.label_names, trained_on, preprocessing, recipe, training_args
+        )
     model = build_model(build_config(model_args), model_args, images.label_names)
-    trainer = build_trainer(model, splits, preprocessing, recipe, training_args)
+    trainer = build_trainer(model, trained_on, preprocessing, recipe, training_args)
     trainer.add_callback(clock := run.Clock(folder, started))
     trainer.train(checkpoint)
 

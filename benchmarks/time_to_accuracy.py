@@ -45,7 +45,8 @@ def write_split(words: Sequence[str], folder: Path) -> Path:
     from transformers import TrainingArguments
 
     from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-    from brain_mri.data.image_folder import lay_out, scan_folder
+    from brain_mri.data.image_folder import scan_folder
+    from brain_mri.data.linked_folder import lay_out
     from brain_mri.data.prepare import prepare_images, split_images
     from brain_mri.data.transforms import Preprocessing
     from brain_mri.models.build import build_config, build_processor
@@ -59,6 +60,8 @@ def write_split(words: Sequence[str], folder: Path) -> Path:
     split_of = {name: split for split, rows in splits.items() for name in rows["file_name"]}
     names = {}
     for number, image in enumerate(layout.images):
+        if image.file_name not in split_of:  # left out for its finding
+            continue
         names[image.file_name] = f"{split_of[image.file_name]}/{image.label}/{number}{image.path.suffix}"
     return lay_out(layout, names, folder / "data")
 

@@ -101,6 +101,23 @@ class RecipeArguments:
     horizontal_flip: float = _option(0.5, "Chance of a left-right flip.")
     brightness: float = _option(0.2, "Random brightness factor between 1 - b and 1 + b.")
     contrast: float = _option(0.2, "Random contrast factor between 1 - c and 1 + c.")
+    contrast_variation: float = _option(
+        0.0,
+        "Share of the training images whose contrast is drawn at random: curves, bias field, blur, noise, and a plain "
+        "frame round a fifth of them (brain_mri.data.contrast); 0: none.",
+    )
+    grafts: float = _option(
+        0.0,
+        "Composited slices to train on (brain_mri.data.grafts): tumours moved into healthy slices, as many as this "
+        "share of the training images, as many tumours covered, and a quarter as many healthy slices patched; 0: none. "
+        "Needs boxes.csv and a class without a tumour.",
+    )
+    draw_by: str = _option(
+        "image",
+        "What an epoch draws: each image once; one image of each cluster of near-duplicates; or images with a weight "
+        "of 1/sqrt(slices of the patient) within their class.",
+        choices=["image", "cluster", "patient"],
+    )
     mixup: float = _option(0.0, "Alpha of mixup's Beta distribution; 0: none (Zhang 2018).")
     cutmix: float = _option(0.0, "Alpha of CutMix's Beta distribution; 0: none (Yun 2019).")
     progressive_size: int = _option(
@@ -140,12 +157,13 @@ class RecipeArguments:
             "horizontal_flip",
             "brightness",
             "contrast",
+            "contrast_variation",
             "ema_decay",
             "progressive_share",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
+        for name in ("grafts", "mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
         if self.progressive_size and self.progressive_size < 32:
@@ -164,6 +182,9 @@ class EvaluationArguments:
     model_dir: str = _option("", "The model folder that train.py left, or a Hub id.")
     batch_size: int = _option(0, "Images per forward pass and process; 0: 8 on a CPU, 64 on a GPU.")
     output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
+    part: str | None = _option(
+        None, "Judge only the images whose row of patients.csv has this value in its column `part`; default: all."
+    )
     patient_wise: str | None = _option(
         None, "Folder that brain_mri.crossval filled: its figures go into the evaluation and the card."
     )

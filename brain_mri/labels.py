@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from brain_mri.errors import DataError
 
 LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
+NO_TUMOR = "no_tumor"  # the answer that hurts most where it is wrong
 
 # Folder names met in published copies of these datasets, reduced to lower-case letters without a trailing "tumor".
 _ALIASES = {
@@ -29,6 +30,11 @@ def canonical_label(name: str) -> str | None:
     """Return which of `LABELS` a class name means (`glioma_tumor`, `No Tumour`, `healthy` ...), or None."""
     letters = "".join(c for c in name.lower() if c.isalpha()).replace("tumour", "tumor").removesuffix("tumors")
     return _ALIASES.get(letters.removesuffix("tumor"), _ALIASES.get(letters))
+
+
+def is_healthy(name: str) -> bool:
+    """Whether a class means that there is no tumour (`no_tumor`, and `no` or `healthy` of another set)."""
+    return canonical_label(name) == NO_TUMOR
 
 
 def align_labels(names: Iterable[str]) -> dict[str, str]:

@@ -80,6 +80,7 @@ class Calibration(TypedDict):
     validation: dict[str, dict[str, float]]
     prediction_sets: PredictionSets
     referral: Referral
+    all_clear: NotRequired[Record]
     earlier_stage: NotRequired[bool]
 
 
@@ -98,7 +99,10 @@ class Results(TypedDict):
 
     data: dict[str, str]
     scores: Record
+    safety: NotRequired[Record]
     leak_free: NotRequired[Record]
+    reviewed: NotRequired[Record]
+    without_review: NotRequired[Record]
     before_calibration: NotRequired[dict[str, float]]
     prediction_sets: NotRequired[dict[str, float]]
     referral: NotRequired[dict[str, float]]
@@ -148,10 +152,10 @@ def read_records(folder: str | Path) -> ModelRecords:
     """
     root, evaluation = Path(folder), Path(folder) / EVALUATION
     patient_wise = _read_if_there(evaluation / PATIENT_WISE)
-    external = {p.stem.removeprefix("external_"): _read(p) for p in sorted(evaluation.glob("external_*.json"))}
+    external = {p.stem.removeprefix("external_"): read_record(p) for p in sorted(evaluation.glob("external_*.json"))}
     return ModelRecords(
-        config=_read(root / CONFIG),
-        run=_read(root / RUN),
+        config=read_record(root / CONFIG),
+        run=read_record(root / RUN),
         audit=_read_if_there(root / AUDIT),
         calibration=cast(Calibration | None, _read_if_there(root / CALIBRATION)),
         evidence=_read_if_there(root / EVIDENCE),
@@ -166,15 +170,20 @@ def read_records(folder: str | Path) -> ModelRecords:
 
 
 def _read_if_there(path: Path) -> Record | None:
-    return (_read(path) or None) if path.exists() else None
+    return (read_record(path) or None) if path.exists() else None
 
 
-def _read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
+    """A JSON object of a model folder.
+
+    Raises:
+        DataError: the file is missing, or no JSON object.
+    """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: give the folder that a finished run of train.py left.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} is not JSON ({error}): write it again with the script that made it.") from error
     if not isinstance(record, dict):
         raise DataError(f"{path} holds no JSON object: write it again with the script that made it.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -40,6 +41,19 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small synthetic set: 12 training and 6 test pictures of each class, with patients and boxes."""
     folder = tmp_path_factory.mktemp("phantoms") / "synthetic"
     return write_phantoms(folder, train_per_class=12, test_per_class=6, size=64, slices_per_patient=2)
+
+
+@pytest.fixture(scope="session")
+def reviewed(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantoms with a `review.csv`: of no_tumor, 2 test images are `ct`, a training image `ct` and two `lesion`."""
+    folder = tmp_path_factory.mktemp("reviewed") / "synthetic"
+    shutil.copytree(phantoms, folder)
+    files = [*sorted(folder.glob("test/no_tumor/*"))[:2], *sorted(folder.glob("train/no_tumor/*"))[-3:]]
+    rows = zip(
+        (file.relative_to(folder).as_posix() for file in files), ("ct", "ct", "ct", "lesion", "lesion"), strict=True
+    )
+    (folder / "review.csv").write_text("file_name,finding\n" + "".join(f"{name},{what}\n" for name, what in rows))
+    return folder
 
 
 @pytest.fixture(scope="session")

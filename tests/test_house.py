@@ -56,6 +56,8 @@ def test_no_file_names_a_path_of_one_machine() -> None:
         *_ROOMS,
         *_SCRIPTS,
         *_ROOT.glob("*.md"),
+        *_ROOT.glob("docs/*.md"),
+        *_ROOT.glob("configs/*.md"),
         *_ROOT.glob("configs/**/*.yaml"),
         *_ROOT.glob("tests/**/*.py"),
     ]:

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold
 
 from brain_mri.data.duplicates import near_duplicate_pairs
-from brain_mri.data.image_folder import WHOLE, FolderLayout, ImageFile, lay_out
+from brain_mri.data.image_folder import WHOLE, FolderLayout, ImageFile
+from brain_mri.data.linked_folder import lay_out
 from brain_mri.data.splits import merge_groups
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.leakage.audit import audit_folder

@@ -119,6 +119,8 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         "data_dir": str(layout.root.resolve()),
         "images": sorted(image.file_name for image in layout.images),
     }
+    if findings := layout.findings():  # a fold's images that are listed are not trained on
+        asked["review"] = findings
     if options.stage_before:
         asked["stage_before"] = str(Path(options.stage_before).resolve())
     else:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +18,6 @@ from pathlib import Path
 from brain_mri.errors import DataError
 from brain_mri.io.images import IMAGE_SUFFIXES
 from brain_mri.labels import align_labels
-from brain_mri.utils.files import write_table, written_whole
 
 SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -27,9 +25,9 @@ SPLIT_NAMES = {
     "test": ("test", "testing", "eval"),
 }
 WHOLE = "all"
-BOX_COLUMNS = ("center_x", "center_y", "width", "height")
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 _MOST_NAMED = 50
+BOX_COLUMNS = ("center_x", "center_y", "width", "height")
 
 
 def split_of(name: str) -> str | None:
@@ -103,6 +101,22 @@ class FolderLayout:
                 raise DataError(f"boxes.csv: the box of {name!r} is not in fractions of the image, from 0 to 1.")
             boxes[name] = (x, y, w, h)
         return boxes
+
+    def findings(self) -> dict[str, str]:
+        """Read `review.csv` (`file_name`, `finding`) into `{file_name: finding}`; {} without one.
+
+        It lists images that are not what their class says, and what was found there, a word such as `ct` or `lesion`.
+        They are kept out of whatever a model learns from, and stay among the images that it is tested on.
+
+        Raises:
+            DataError: the table lacks its columns, names an image that is not in the folder, or a row has no finding.
+        """
+        findings = {name: (row["finding"] or "").strip() for name, row in self.side_table("review.csv", ("finding",))}
+        if missing := [name for name, finding in findings.items() if not finding]:
+            raise DataError(
+                f"review.csv: the row of {missing[0]!r} has no finding: write one, in a word, or remove it."
+            )
+        return findings
 
     def fingerprint(self) -> str:
         """`fingerprint_of` this folder; the one that train.py puts into `run.json`."""
@@ -247,35 +261,3 @@ def _align(layout: FolderLayout) -> None:
     if len(everything) == 1:
         layout.problems.append(f"only one class ({everything.pop()}): at least two are needed")
     layout.label_names = tuple(dict.fromkeys(align_labels(everything).values()))
-
-
-def lay_out(layout: FolderLayout, names: Mapping[str, str], folder: Path) -> Path:
-    """Write a folder's images as another folder, by links under other names, with its `patients.csv` and `boxes.csv`.
-
-    Args:
-        layout: of the folder.
-        names: `{file_name: name in the new folder}`, of all images.
-        folder: which appears whole, or not at all.
-    """
-    linked: set[Path] = set()
-    with written_whole(folder, folder=True) as partial:
-        for image in layout.images:
-            target = partial / names[image.file_name]
-            target.parent.mkdir(parents=True, exist_ok=True)
-            source = image.path.resolve()
-            if source in linked or not _link(source, target):
-                shutil.copyfile(source, target)
-            linked.add(source)
-        patients = [(names[name], group) for name, group in layout.patient_groups().items()]
-        write_table(partial / "patients.csv", ("file_name", "patient_group"), patients)
-        if boxes := [(names[name], *box) for name, box in layout.boxes().items()]:
-            write_table(partial / "boxes.csv", ("file_name", *BOX_COLUMNS), boxes)
-    return folder
-
-
-def _link(source: Path, target: Path) -> bool:
-    try:
-        target.symlink_to(source)
-    except OSError:  # a file system or an account without symbolic links
-        return False
-    return True

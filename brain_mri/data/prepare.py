@@ -28,7 +28,7 @@ from brain_mri.data.image_folder import (
     split_of,
 )
 from brain_mri.data.image_table import AuditTable
-from brain_mri.data.splits import hold_out, merge_groups
+from brain_mri.data.splits import hold_out, merge_groups, without_findings
 from brain_mri.data.transforms import Preprocessing, pack, unpack
 from brain_mri.errors import DataError, ImageError
 from brain_mri.io.images import one_channel, read_image
@@ -61,8 +61,8 @@ class PreparedImages:
     Attributes:
         rows: columns `pixels` (bytes, see `transforms.pack`), `label` (int), `file_name`, `digest` (sha256 of the
             file), `thumbnail` (bytes), `split` (`train`, `validation`, `test` or `all`), `patient_group`,
-            `box` (center x, center y, width, height as fractions of the image, NaN without one) and `shortcut` (see
-            `shortcut.FEATURES`).
+            `finding` (of `review.csv`, None where it lists nothing), `box` (center x, center y, width, height as
+            fractions of the image, NaN without one) and `shortcut` (see `shortcut.FEATURES`).
         label_names: the labels in the order of a model's outputs.
     """
 
@@ -139,12 +139,13 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
         found += [image for image in known if image is not None]
     rows = concatenate_datasets(parts)
     raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
-    groups, boxes = layout.patient_groups(), layout.boxes()
+    groups, boxes, findings = layout.patient_groups(), layout.boxes(), layout.findings()
     columns: dict[str, list[Any]] = {
         "file_name": [image.file_name for image in found],
         "split": [image.split for image in found],
         "label": [layout.label_names.index(image.label) for image in found],
         "patient_group": [groups.get(image.file_name) for image in found],
+        "finding": [findings.get(image.file_name) for image in found],
         "box": [list(boxes.get(image.file_name, _NO_BOX)) for image in found],
     }
     return PreparedImages(_with_columns(rows, columns), layout.label_names)
@@ -154,9 +155,11 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     loaded = load_splits(args)
     image_column, label_column, label_names, ids = read_schema(next(iter(loaded.values())).features, args.data_dir)
     parts: list[Dataset] = []
-    columns: dict[str, list[Any]] = {"file_name": [], "split": [], "label": [], "patient_group": [], "box": []}
+    beside = ("patient_group", "finding")
+    columns: dict[str, list[Any]] = {name: [] for name in ("file_name", "split", "label", *beside, "box")}
     for name, split in loaded.items():
-        columns["patient_group"] += side_column(split, "patient_group")
+        for column in beside:
+            columns[column] += side_column(split, column)
         columns["box"] += [list(box or _NO_BOX) for box in side_column(split, "box")]
         columns["label"] += [ids[label] for label in split[label_column][:]]
         columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
@@ -227,11 +230,23 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
 
     What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
     `train_on_validation` the validation images stand in train as well; with `streaming` there is no train split here.
+    Images with a finding are left out of train and validation, after the division, which they do not change; the test
+    split keeps them.
+
+    Raises:
+        DataError: no train split, too few patients to hold any out, or a class of which nothing is left.
     """
+    splits = _divide(images, args)
+    return DatasetDict(
+        {s: rows if s == "test" else without_findings(rows, s, images.label_names) for s, rows in splits.items()}
+    )
+
+
+def _divide(images: PreparedImages, args: DataArguments) -> dict[str, Dataset]:
     given = np.array(images.rows["split"][:])
     indices = {split: np.flatnonzero(given == split) for split in _SPLITS}
     if args.streaming:
-        return DatasetDict({split: images.rows.select(indices[split]) for split in ("validation", "test")})
+        return {split: images.rows.select(indices[split]) for split in ("validation", "test")}
     if not len(indices["train"]):
         indices["train"] = np.flatnonzero(given == WHOLE)
     if not len(indices["train"]):
@@ -242,7 +257,7 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
         indices["train"], indices["validation"] = _hold_out(images, indices["train"], args.validation_fraction, args)
     if args.train_on_validation:
         indices["train"] = np.sort(np.concatenate([indices["train"], indices["validation"]]))
-    return DatasetDict({split: images.rows.select(indices[split]) for split in _SPLITS})
+    return {split: images.rows.select(indices[split]) for split in _SPLITS}
 
 
 def _hold_out(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from sklearn.model_selection import StratifiedGroupKFold
 
 from brain_mri.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 
@@ -70,6 +73,41 @@ def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed
                 "near-duplicates stay together: bring a split of your own (train/, validation/, test/)."
             )
     return kept, held
+
+
+def without_findings(rows: Dataset, split: str, label_names: Sequence[str]) -> Dataset:
+    """The rows of a split that a model learns from, without those that a review lists.
+
+    Args:
+        rows: prepared images, with the columns `finding` and `label`.
+        split: its name.
+        label_names: of the labels.
+
+    Raises:
+        DataError: nothing would be left of a class.
+    """
+    findings = rows["finding"][:]
+    if not any(findings):
+        return rows
+    kept = rows.select([i for i, finding in enumerate(findings) if not finding])
+    if lost := set(rows["label"][:]) - set(kept["label"][:]):
+        names = ", ".join(label_names[label] for label in sorted(lost))
+        raise DataError(f"every {split} image of the class {names} has a finding in review.csv: none would be left.")
+    logger.info("%d %s images are left out, for their findings: %s", len(rows) - len(kept), split, in_words(findings))
+    return kept
+
+
+def left_out(rows: Dataset, splits: Mapping[str, Dataset]) -> dict[str, int]:
+    """How many of the prepared rows with which finding are in no split."""
+    used = set().union(*(split["file_name"][:] for split in splits.values()))
+    named = zip(rows["file_name"][:], rows["finding"][:], strict=True)
+    return dict(Counter(finding for name, finding in named if finding and name not in used))
+
+
+def in_words(findings: Iterable[str | None]) -> str:
+    """How often there is which finding, the most frequent first: "73 ct, 59 lesion"."""
+    counts = Counter(finding for finding in findings if finding)
+    return ", ".join(f"{number:,} {finding}" for finding, number in counts.most_common())
 
 
 def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, dict[str, int]]:

@@ -24,6 +24,7 @@ from datasets import Dataset, Image, load_dataset
 from brain_mri.arguments import DataArguments
 from brain_mri.data.hub_dataset import read_schema, shard_files
 from brain_mri.data.prepare import PreparedImages
+from brain_mri.data.splits import in_words
 from brain_mri.data.streamed_split import NO_BOX, Division, StreamedSplit
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError, DataError
@@ -32,7 +33,7 @@ from brain_mri.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-_SIDE_COLUMNS = ("file_name", "patient_group", "box")  # what `brain_mri.shards` writes beside image and label
+_SIDE_COLUMNS = ("file_name", "patient_group", "finding", "box")  # what `brain_mri.shards` writes beside the image
 _READERS = 8  # threads that fetch the small columns: over the network a shard is some round trips
 _SORTED = 0.9  # of neighbours in a shard with the same label: shards that are sorted by class
 
@@ -68,6 +69,14 @@ def open_stream(
     beside = [name for name in _SIDE_COLUMNS if name in source.column_names]
     source = source.select_columns([image_column, label_column, *beside]).cast_column(image_column, Image(decode=False))
     sides = _read_sides(files, label_column, ids, beside)
+    if any(findings := sides.pop("finding", [])):
+        source = source.filter(lambda finding: not finding, input_columns=["finding"])
+        sides = {name: column if name == "shards" else _without(findings, column) for name, column in sides.items()}
+        logger.info(
+            "%d train images are left out, for their findings: %s",
+            len(findings) - len(sides["label"]),
+            in_words(findings),
+        )
     division = Division(
         rank=training.process_index,
         processes=training.world_size,
@@ -79,6 +88,11 @@ def open_stream(
     stream = StreamedSplit(source, sides, preprocessing, division, (image_column, label_column, ids))
     _say_how(stream, len(files), images)
     return stream
+
+
+def _without(findings: list[str | None], column: list[Any]) -> list[Any]:
+    """What the column says of images without a finding."""
+    return [value for value, finding in zip(column, findings, strict=True) if not finding]
 
 
 def _read_sides(files: list[str], label_column: str, ids: list[int], beside: list[str]) -> dict[str, list[Any]]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from brain_mri.arguments import RecipeArguments
+from brain_mri.data.contrast import chained, framed, frames, vary_contrast
 from brain_mri.errors import ConfigError
 from brain_mri.io.images import one_channel
 
@@ -158,15 +159,21 @@ class Augmentation:
         """
         images = pixels.float()
         n = len(images)
-        theta = self._affine(n, generator).to(images.device)
+        theta = self._affine(n, generator)
         gain = 1 + self._uniform(n, self.recipe.contrast, generator).to(images.device)
         offset = 1 + self._uniform(n, self.recipe.brightness, generator).to(images.device)
         height, width = (size, size) if size else images.shape[2:]
+        share = self.recipe.contrast_variation
+        inner = frames(n, share, generator) if share else None
+        theta = (theta if inner is None else chained(inner, theta)).to(images.device)
         grid = functional.affine_grid(theta, [n, 3, height, width], align_corners=False)
         images = functional.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         mean = images.mean(dim=(1, 2, 3), keepdim=True)
         images = (images - mean) * gain[:, None, None, None] + mean
-        return (images * offset[:, None, None, None]).clamp(0, 255), theta
+        images = (images * offset[:, None, None, None]).clamp(0, 255)
+        if inner is not None:
+            images = framed(vary_contrast(images, share, generator), inner, generator)
+        return images, theta
 
     def _affine(self, n: int, generator: torch.Generator) -> Tensor:
         """Inverse maps (n, 2, 3) in the [-1, 1] coordinates of `affine_grid`, of square images."""

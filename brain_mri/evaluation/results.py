@@ -1,8 +1,9 @@
-"""The figures of an evaluation: all images, those without a twin in training, calibration, referral, evidence."""
+"""The figures of an evaluation: all images, those without a twin in training, those that no review lists."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,23 +12,47 @@ import numpy.typing as npt
 from accelerate import PartialState
 from datasets import Dataset
 
+from brain_mri.data.hub_dataset import side_column
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import Predictions
-from brain_mri.inference.guard import Guard
+from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.leakage.shortcut import shortcut_accuracy
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
-from brain_mri.metrics.scores import score
-from brain_mri.model_folder import AUDIT, CALIBRATION, GUARD, PATIENT_WISE, RUN
+from brain_mri.metrics.safety import format_safety, safety
+from brain_mri.metrics.scores import format_table, score
+from brain_mri.model_folder import AUDIT, CALIBRATION, PATIENT_WISE, RUN
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
 
 
+@dataclass(frozen=True)
+class _Judged:
+    """Images and all that is known of them, in one order."""
+
+    predictions: Predictions
+    rows: Dataset
+    said: ServedPredictions | None
+
+    def without(self, dropped: Sequence[bool]) -> _Judged | None:
+        """Those that are not `dropped`; None if that is all of them, or none."""
+        kept = [i for i, drop in enumerate(dropped) if not drop]
+        if not 0 < len(kept) < len(self.rows):
+            return None
+        said = self.said and self.said.select(kept)
+        return _Judged(self.predictions.select(kept), self.rows.select(kept), said)
+
+
 def figures(
-    predictions: Predictions, rows: Dataset, label_names: Sequence[str], model_dir: str, audited: bool
+    predictions: Predictions,
+    rows: Dataset,
+    label_names: Sequence[str],
+    model_dir: str,
+    audited: bool,
+    said: ServedPredictions | None = None,
 ) -> dict[str, Any]:
     """The figures of `results.json`.
 
@@ -37,24 +62,77 @@ def figures(
         label_names: the model's labels.
         model_dir: the model's folder.
         audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
+        said: what the served file says of them; None of a model that was not exported.
 
     Returns:
-        `scores` of all rows, and what applies of: `leak_free`, of the rows without a twin in training;
-        `before_calibration`, unless an earlier stage was calibrated; `prediction_sets` and `referral`; `guard`, the
-        share that the guard accepts; `evidence`, of the rows that have a box.
+        `scores` of all rows, and if it applies: `safety` (see `metrics.safety`) and `guard`, the share that its served
+        file accepts, if exported; `leak_free`, scores and safety of the rows without a twin in training;
+        `before_calibration`, unless an earlier stage was calibrated; `prediction_sets` and `referral`; `evidence`, of
+        the rows that have a box. If `review.csv` lists some of the rows, `reviewed`, what the model says of these,
+        `{finding: {"n", "refused", "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`,
+        and every figure of the others.
     """
-    result: dict[str, Any] = {"scores": _score(predictions, rows, label_names)}
     twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
-    kept = [i for i, name in enumerate(rows["file_name"][:]) if name not in twins]
-    if 0 < len(kept) < len(rows):
-        result["leak_free"] = {"removed": len(rows) - len(kept), **_subset(predictions, rows, label_names, kept)}
+    judged = _Judged(predictions, rows, said)
+    result = _measured(judged, label_names, model_dir, twins)
+    findings = side_column(rows, "finding")
+    if judged.said and any(findings):
+        result["reviewed"] = {
+            name: _counts(judged.said.select([i for i, finding in enumerate(findings) if finding == name]), label_names)
+            for name in sorted(set(filter(None, findings)))
+        }
+    if others := judged.without([bool(finding) for finding in findings]):
+        removed = {"removed": len(rows) - len(others.rows)}
+        result["without_review"] = removed | _measured(others, label_names, model_dir, twins)
+    return result
+
+
+def _measured(judged: _Judged, label_names: Sequence[str], model_dir: str, twins: set[str]) -> dict[str, Any]:
+    predictions, rows = judged.predictions, judged.rows
+    result = _scored(judged, label_names)
+    if new := judged.without([name in twins for name in rows["file_name"][:]]):
+        result["leak_free"] = {"removed": len(rows) - len(new.rows), **_scored(new, label_names)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
-    if (Path(model_dir) / GUARD).is_file():
-        result["guard"] = {"accepted": float(Guard.load(model_dir).accepts(predictions.embeddings).mean())}
+    if judged.said is not None:
+        result["guard"] = {"accepted": float(judged.said.accepted.mean()), "file": judged.said.file}
     if evidence := evidence_figures(predictions, rows, label_names):
         result["evidence"] = evidence
     return result
+
+
+def _scored(judged: _Judged, label_names: Sequence[str]) -> dict[str, Any]:
+    """`scores`, and `safety` where it is known what is said."""
+    labels, groups, said = judged.predictions.labels, judged.rows["patient_group"][:], judged.said
+    result = {"scores": score(judged.predictions.probabilities, labels, label_names, groups=groups)}
+    found = said and safety(said.probabilities, labels, label_names, said.accepted, said.answered, groups)
+    return result | {"safety": found} if found else result
+
+
+def _counts(said: ServedPredictions, label_names: Sequence[str]) -> dict[str, Any]:
+    named = np.bincount(said.probabilities[said.answered].argmax(axis=1), minlength=len(label_names))
+    return {
+        "n": len(said.answered),
+        "refused": int((~said.accepted).sum()),
+        "unsure": int((said.accepted & ~said.answered).sum()),
+        "answered": dict(zip(label_names, named.tolist(), strict=True)),
+    }
+
+
+def in_words(found: dict[str, Any]) -> str:
+    """`figures` for the console: false all-clears first, then the scores, then the images that a review lists."""
+    parts = [format_safety(found.get("safety", {})), format_table(found["scores"])]
+    for finding, counts in found.get("reviewed", {}).items():
+        answers = ", ".join(f"{n:,} {label}" for label, n in counts["answered"].items() if n) or "none"
+        unnamed = f"{counts['refused']:,} refused, {counts['unsure']:,} unsure"
+        parts.append(f"{counts['n']:,} images listed in review.csv as {finding}: answered {answers}; {unnamed}")
+    if others := found.get("without_review"):
+        accuracy = others["scores"]["accuracy"]["value"]
+        parts.append(
+            f"without the {others['removed']:,} images listed in review.csv: accuracy {accuracy:.4f}\n"
+            f"{format_safety(others.get('safety', {}))}"
+        )
+    return "\n\n".join(parts)
 
 
 def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
@@ -63,21 +141,14 @@ def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) 
     {} if there are no other images.
     """
     tested = set(rows["file_name"][:])
-    others = [i for i, name in enumerate(images.rows["file_name"][:]) if name not in tested]
+    known = zip(images.rows["file_name"][:], images.rows["finding"][:], strict=True)
+    others = [i for i, (name, finding) in enumerate(known) if name not in tested and not finding]  # as training has it
     if not others:
         return {}
     train = images.rows.select(others)
     features = [np.asarray(part["shortcut"][:], dtype=np.float64) for part in (train, rows)]
     labels = [[images.label_names[i] for i in train["label"][:]], [label_names[i] for i in rows["label"][:]]]
     return shortcut_accuracy(features[0], labels[0], features[1], labels[1])
-
-
-def _score(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    return score(predictions.probabilities, predictions.labels, label_names, groups=rows["patient_group"][:])
-
-
-def _subset(predictions: Predictions, rows: Dataset, label_names: Sequence[str], kept: Sequence[int]) -> dict[str, Any]:
-    return {"scores": _score(predictions.select(kept), rows.select(kept), label_names)}
 
 
 def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from brain_mri.arguments import DataArguments, EvaluationArguments
-from brain_mri.data.image_folder import WHOLE
+from brain_mri.data.image_folder import WHOLE, scan_folder
 from brain_mri.data.prepare import PreparedImages, fingerprint, split_images
 from brain_mri.errors import DataError
 from brain_mri.model_folder import EVALUATION, RESULTS, RUN
@@ -59,6 +59,24 @@ def images_to_judge(images: PreparedImages, data_args: DataArguments, record: di
     raise DataError(f"{data_args.data_dir} has no test split: add a test/ folder beside {sorted(given)}.")
 
 
+def only_part(rows: Dataset, data_dir: str | None, part: str | None) -> Dataset:
+    """The rows whose column `part` in the folder's `patients.csv` says `part`; all of them where none is asked for.
+
+    Raises:
+        DataError: the data is no folder, its table has no such column, or none of the rows is of that part.
+    """
+    if part is None:
+        return rows
+    if not data_dir or not Path(data_dir).is_dir() or not (layout := scan_folder(data_dir)).images:
+        raise DataError(f"--part {part}: {data_dir} is no folder of images; the parts are read from its patients.csv.")
+    part_of = {name: row["part"] for name, row in layout.side_table("patients.csv", ("part",))}
+    chosen = [i for i, name in enumerate(rows["file_name"][:]) if part_of.get(name) == part]
+    if not chosen:
+        known = ", ".join(sorted({value for value in part_of.values() if value})) or "none: there is no such table"
+        raise DataError(f"--part {part}: no image to judge is of this part; those of patients.csv are {known}.")
+    return rows.select(chosen)
+
+
 def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTrainedModel) -> Dataset:
     """The rows with each label as the index that the model gives it, matched by name.
 
@@ -72,6 +90,13 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
         )
     ids = [int(known[name]) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
+
+
+def data_record(images: PreparedImages, data_dir: str | None, part: str | None) -> dict[str, Any]:
+    """What the figures say of the data: its name, of a part with the part's behind it, and its fingerprint."""
+    name = Path(str(data_dir)).name
+    of_part = {"part": part} if part else {}
+    return {"name": f"{name}-{part}" if part else name, "fingerprint": fingerprint(images), **of_part}
 
 
 def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:

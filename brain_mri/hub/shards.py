@@ -48,7 +48,7 @@ def write_shards(
     The same folder gives the same files, byte for byte, as long as the same pyarrow writes them.
 
     Args:
-        folder: what train.py takes: splits, classes in them, `patients.csv` and `boxes.csv` where there are.
+        folder: what train.py takes: splits, classes in them, and the tables beside them where there are.
         target: the folder to make.
         license_: of the images, as the Hub names licences.
         source: where the images come from, an address or a sentence.
@@ -106,13 +106,14 @@ def _with_validation(table: AuditTable, fraction: float) -> tuple[AuditTable, Pa
 
 
 def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, folder: Path, shard_bytes: int) -> None:
-    groups, boxes = layout.patient_groups(), layout.boxes()
+    groups, boxes, findings = layout.patient_groups(), layout.boxes(), layout.findings()
     features = Features(
         {
             "image": Image(),
             "label": ClassLabel(names=list(layout.label_names)),
             "file_name": Value("string"),
             "patient_group": Value("string"),
+            "finding": Value("string"),
             "box": List(Value("float32")),
         }
     )
@@ -123,6 +124,7 @@ def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, 
             "label": [image.label for image in shard],
             "file_name": [image.file_name for image in shard],
             "patient_group": [groups.get(image.file_name) for image in shard],
+            "finding": [findings.get(image.file_name) for image in shard],
             "box": [list(boxes[name]) if (name := image.file_name) in boxes else None for image in shard],
         }
         Dataset.from_dict(rows, features=features).to_parquet(
@@ -171,6 +173,7 @@ def _card(
         splits=splits,
         labels=", ".join(f"`{name}`" for name in layout.label_names),
         patients=f"{len(layout.patient_groups()):,}",
+        findings=f"{len(layout.findings()):,}",
         boxes=f"{len(layout.boxes()):,}",
         audit=headline(report),
     )
@@ -189,7 +192,8 @@ Source: {source}
 {splits}
 
 Columns: `image` (the file as it was), `label` ({labels}), `file_name`, `patient_group` (who the slice is of, known for
-{patients} images), `box` (center x, center y, width and height of the tumour as fractions of the image, for {boxes}).
+{patients} images), `finding` (of {findings} images that are not what their class says: training leaves them out),
+`box` (center x, center y, width and height of the tumour as fractions of the image, for {boxes}).
 
 ## Leakage audit
 

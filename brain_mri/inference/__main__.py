@@ -1,8 +1,8 @@
 """Classify brain-MRI slices without torch: onnxruntime, numpy and pillow. Research and teaching only, never diagnosis.
 
-python -m brain_mri.inference slice.jpg                          what the model says, and how sure it is
-python -m brain_mri.inference slice.jpg --overlay evidence.png   ... and where it sees it
-python -m brain_mri.inference scan.nii.gz --json                 a volume: every slice, and the whole of them
+python -m brain_mri.inference slice.jpg                          a class and how sure the model is, or why there is none
+python -m brain_mri.inference slice.jpg --overlay evidence.png   ... and where the evidence lies
+python -m brain_mri.inference scan.nii.gz --json                 a volume: every slice, and all of them together
 python -m brain_mri.inference *.dcm --model USER/NAME            a model folder, or an id on the Hub
 """
 
@@ -11,38 +11,49 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Sequence
 
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.inference.classifier import _PRECISIONS, NOTICE, BrainMRIClassifier
+from brain_mri.inference.classifier import NOTICE, PRECISIONS, BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.volumes import read_slices
 
 
 def _describe(prediction: Prediction) -> str:
-    lines = [prediction.name]
-    if prediction.is_brain_mri is False:
-        lines.append(
-            f"  this does not look like a brain MRI (guard score {prediction.guard_score:.2f}, more than 1): no answer"
-        )
-    elif not prediction.is_confident:
-        lines.append("  not sure enough to name a class: a human should look")
-    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    lines += [f"  {label:<12}{probability:.3f}" for label, probability in ranked]
-    lines.append(f"  prediction set: {', '.join(prediction.prediction_set)}")
-    return "\n".join(lines)
+    if not prediction.is_answered:
+        return f"{prediction.name}\n  {prediction.verdict}: {prediction.explanation}{_distance(prediction)}"
+    likely = f"  prediction set: {', '.join(prediction.prediction_set)}"
+    return "\n".join([prediction.name, *_ranked(prediction.probabilities), likely, *_caveat(prediction)])
+
+
+def _caveat(found: Prediction | VolumePrediction) -> list[str]:
+    return [f"  {found.caveat}"] if found.caveat else []
+
+
+def _distance(prediction: Prediction) -> str:
+    if prediction.reason != "not_brain_mri" or prediction.guard_score is None:
+        return ""
+    return f" (guard score {prediction.guard_score:.2f}, at most 1 is accepted)"
 
 
 def _describe_volume(volume: VolumePrediction, name: str) -> str:
-    lines = [f"{name}: {len(volume.slices)} slices, {volume.counted} of them counted"]
-    lines += [f"  {p.name:<20}{p.label:<12}{p.score:.3f}" for p in volume.slices]
-    ranked = sorted(volume.probabilities.items(), key=lambda item: -item[1])
-    return "\n".join([*lines, "together:", *(f"  {label:<12}{p:.3f}" for label, p in ranked)])
+    lines = [f"{name}: {len(volume.slices)} slices, {volume.counted} of them accepted as brain MRI"]
+    for p in volume.slices:
+        said = p.verdict if p.score is None else f"{p.label:<12}{p.score:.3f}"
+        lines.append(f"  {p.name:<20}{said}")
+    if not volume.is_answered:
+        return "\n".join([*lines, f"  {volume.verdict}: {volume.explanation}"])
+    return "\n".join([*lines, "together:", *_ranked(volume.probabilities), *_caveat(volume)])
+
+
+def _ranked(probabilities: dict[str, float]) -> list[str]:
+    return [f"  {label:<12}{p:.3f}" for label, p in sorted(probabilities.items(), key=lambda item: -item[1])]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.inference", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="brain-mri predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("sources", nargs="+", metavar="FILE", help="pictures, DICOM, NIfTI, zips or folders of slices")
     parser.add_argument(
@@ -51,10 +62,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="model folder or Hub id (default: MODEL_ID of the environment, else release)",
     )
     parser.add_argument(
-        "--precision", choices=list(_PRECISIONS), default="auto", help="default: int8 where there is it"
+        "--precision", choices=list(PRECISIONS), default="auto", help="default: int8 where the model has that file"
     )
     parser.add_argument("--overlay", metavar="PNG", help="write the evidence over the slice here; for one picture")
     parser.add_argument("--json", action="store_true", help="one JSON object per file, a line each")
+    parser.add_argument(
+        "--unchecked",
+        action="store_true",
+        help="answer also with a model that lacks a guard or thresholds: for experiments only",
+    )
     return parser.parse_args(argv)
 
 
@@ -63,19 +79,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     if options.overlay and len(options.sources) > 1:
         raise ConfigError("--overlay is for one picture: give one file, or leave it out.")
-    classifier = BrainMRIClassifier.from_pretrained(options.model, precision=options.precision)
+    classifier = BrainMRIClassifier.from_pretrained(
+        options.model, precision=options.precision, unchecked=options.unchecked
+    )
+    if classifier.problem:
+        print(f"warning: {classifier.problem}", file=sys.stderr)
     for source in options.sources:
         slices = read_slices(source)
-        volume = classifier.predict_volume(slices)
-        answer = volume if slices.is_volume else volume.slices[0]
+        if options.overlay and slices.is_volume:
+            raise ConfigError("--overlay is for one picture, not for a volume: leave it out.")
+        predictions = list(classifier.predict_slices(slices))
+        found = classifier.summarize(predictions) if slices.is_volume else predictions[0]
         if options.json:
-            print(json.dumps(answer.as_dict()))
+            print(json.dumps(found.as_dict() | {"notice": NOTICE}))
         else:
-            print(_describe_volume(volume, source) if slices.is_volume else _describe(volume.slices[0]))
+            print(_describe_volume(found, source) if isinstance(found, VolumePrediction) else _describe(found))
         if options.overlay:
-            if slices.is_volume:
-                raise ConfigError("--overlay is for one picture, not for a volume: leave it out.")
-            volume.slices[0].overlay().save(options.overlay)
+            predictions[0].overlay().save(options.overlay)
     if not options.json:
         print(NOTICE)
 

@@ -1,28 +1,22 @@
-"""Classify brain-MRI slices without torch: onnxruntime, numpy and pillow. Research and teaching only, never diagnosis.
-
-python -m brain_mri.inference slice.jpg                          what the model says, and how sure it is
-python -m brain_mri.inference slice.jpg --overlay evidence.png   ... and where it sees it
-python -m brain_mri.inference scan.nii.gz --json                 a volume: every slice, and the whole of them
-python -m brain_mri.inference *.dcm --model USER/NAME            a model folder, or an id on the Hub
-"""
+"""The classifier without torch: a model folder's ONNX file, its guard and its thresholds."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
 from PIL import Image
 
-from brain_mri.errors import ConfigError, ImageError
+from brain_mri.errors import BrainMRIError, ConfigError
 from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
-from brain_mri.inference.postprocess import prediction_sets, softmax
-from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
+from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, together
+from brain_mri.inference.thresholds import Thresholds
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Slices, read_slices
 from brain_mri.model_folder import CALIBRATION, CONFIG, FLOAT32_FILE, GUARD, GUARD_TENSORS, INT8_FILE, served_file
@@ -31,18 +25,24 @@ NOTICE = "Research and teaching only, never diagnosis."
 Source = str | Path | bytes | Image.Image
 
 _FILES = (CONFIG, CALIBRATION, GUARD, GUARD_TENSORS)
-_PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
+PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
 _BATCH = 8  # slices of a volume at once
 
 
 class BrainMRIClassifier:
-    """A model folder's ONNX file with its guard, prediction sets and referral threshold. Calls from threads are safe.
+    """A model folder's ONNX file with its guard and thresholds. Calls from threads are safe.
 
-    Use `from_pretrained`.
+    Use `from_pretrained`. What may be said of a picture is decided in `inference.predictions`.
     """
 
-    def __init__(self, model: OnnxModel, guard: Guard | None, calibration: dict[str, Any]) -> None:
-        self._model, self._guard, self._calibration = model, guard, calibration
+    def __init__(
+        self, model: OnnxModel, guard: Guard | None, thresholds: Thresholds | None, missing: str | None = None
+    ) -> None:
+        self._model, self._guard, self.thresholds = model, guard, thresholds
+        referral, clear = (thresholds.referral, thresholds.all_clear) if thresholds else (0.0, 0.0)
+        self.rule = Rule(referral, clear, missing)
+        self.problem: str | None = None
+        """What is wrong with the folder's guard, if anything is."""
 
     @classmethod
     def from_pretrained(
@@ -52,29 +52,38 @@ class BrainMRIClassifier:
         revision: str | None = None,
         precision: str = "auto",
         threads: int | None = None,
+        unchecked: bool = False,
     ) -> BrainMRIClassifier:
         """Load a model folder, or a model from the Hub.
+
+        Without a usable guard or without thresholds the model refuses every picture: it could not tell a photograph
+        from a brain, or a guess from an answer.
 
         Args:
             model: the folder that train.py left, or the id of its copy on the Hub.
             revision: branch, tag or commit on the Hub.
-            precision: `int8`, `fp32`, or `auto`: int8 where the model has it.
+            precision: `int8`, `fp32`, or `auto`: int8 where the model has that file.
             threads: of onnxruntime; default: the cores that this process may use.
+            unchecked: answer also without guard or thresholds. For experiments, never for a page.
 
         Raises:
-            ConfigError: no such model, or one without an ONNX file of that precision.
+            ConfigError: no such model, one without an ONNX file of that precision, or a damaged file.
         """
-        if precision not in _PRECISIONS:
-            raise ConfigError(f"precision {precision!r}: choose one of {', '.join(_PRECISIONS)}.")
-        folder = Path(model) if Path(model).is_dir() else _download(str(model), revision, _PRECISIONS[precision])
-        path = served_file(folder, _PRECISIONS[precision])
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
+        folder = Path(model) if Path(model).is_dir() else _download(str(model), revision, PRECISIONS[precision])
+        path = served_file(folder, PRECISIONS[precision])
         if path is None:
-            wanted = " or ".join(_PRECISIONS[precision])
+            wanted = " or ".join(PRECISIONS[precision])
             raise ConfigError(f"{model} has no {wanted}: give a model folder that train.py left, or its id on the Hub.")
-        guard = Guard.load(folder) if (folder / GUARD).is_file() else None
+        loaded = OnnxModel(path, threads)
         calibration = folder / CALIBRATION
-        settings = json.loads(calibration.read_text(encoding="utf-8")) if calibration.is_file() else {}
-        return cls(OnnxModel(path, threads), guard, settings)
+        thresholds = Thresholds.read(calibration) if calibration.is_file() else None
+        guard, problem = _usable_guard(folder, loaded.blank())
+        missing = "no_guard" if guard is None else "no_calibration" if thresholds is None else None
+        classifier = cls(loaded, guard, thresholds, None if unchecked else missing)
+        classifier.problem = problem
+        return classifier
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -85,11 +94,6 @@ class BrainMRIClassifier:
     def has_evidence(self) -> bool:
         """Whether answers come with evidence maps."""
         return self._model.has_evidence
-
-    @property
-    def referral_threshold(self) -> float | None:
-        """The probability below which a human should look, chosen on validation; None without calibration."""
-        return self._calibration["referral"]["threshold"] if self._calibration else None
 
     @overload
     def predict(self, source: Source) -> Prediction: ...
@@ -109,7 +113,7 @@ class BrainMRIClassifier:
         started = time.perf_counter()
         image = read_image(source)
         name = Path(source).name if isinstance(source, str | Path) else "picture"
-        return self._judge([image], [name], started)[0]
+        return self.predict_images([image], [name], started)[0]
 
     def predict_volume(self, source: str | Path | bytes | Slices, name: str | None = None) -> VolumePrediction:
         """Classify every slice of a DICOM, NIfTI, zip or folder (see `volumes.read_slices`), and all of them together.
@@ -118,14 +122,14 @@ class BrainMRIClassifier:
             ImageError: nothing that can be read as slices.
         """
         slices = source if isinstance(source, Slices) else read_slices(source, name)
-        return self.summarize(list(self.judge_slices(slices)))
+        return self.summarize(list(self.predict_slices(slices)))
 
-    def judge_slices(self, slices: Slices) -> Iterator[Prediction]:
+    def predict_slices(self, slices: Slices) -> Iterator[Prediction]:
         """The prediction of each slice, one after the other, so that progress can be shown."""
         for start in range(0, len(slices.names), _BATCH):
             started = time.perf_counter()
             images = list(slices.images[start : start + _BATCH])
-            yield from self._judge(images, slices.names[start : start + _BATCH], started)
+            yield from self.predict_images(images, slices.names[start : start + _BATCH], started)
 
     def summarize(self, predictions: Sequence[Prediction]) -> VolumePrediction:
         """The slices of one patient taken together, see `VolumePrediction`.
@@ -133,42 +137,61 @@ class BrainMRIClassifier:
         Raises:
             ImageError: there is no slice.
         """
-        if not predictions:
-            raise ImageError("there is no slice to judge: give at least one.")
-        counted = [p for p in predictions if p.is_brain_mri is not False] or list(predictions)
-        mean = {label: float(np.mean([p.probabilities[label] for p in counted])) for label in self.label_names}
-        return VolumePrediction(tuple(predictions), mean, len(counted))
+        return together(predictions, self.rule)
 
-    def _judge(self, images: Sequence[Image.Image], names: Sequence[str], started: float) -> list[Prediction]:
+    def predict_images(
+        self, images: Sequence[Image.Image], names: Sequence[str], started: float | None = None
+    ) -> list[Prediction]:
+        """The predictions of some pictures in one forward pass.
+
+        Args:
+            images: pictures of any size and mode, as `io.images.read_image` gives them.
+            names: what they are called.
+            started: when their reading began, in seconds of `time.perf_counter`; default: now.
+        """
+        started = time.perf_counter() if started is None else started
         outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in images]))
-        probabilities = softmax(outputs["logits"])
-        guard_scores = None if self._guard is None else self._guard.score(joined(outputs))
+        rows = softmax(outputs["logits"])
+        guard_scores = [None] * len(images) if self._guard is None else self._guard.score(joined(outputs)).tolist()
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
-        return [
-            Prediction(
-                name=names[i],
-                probabilities=dict(zip(self.label_names, map(float, row), strict=True)),
-                prediction_set=self._prediction_set(row),
-                is_confident=self.referral_threshold is None or float(row.max()) >= self.referral_threshold,
-                is_brain_mri=None if guard_scores is None else bool(guard_scores[i] <= 1),
-                guard_score=None if guard_scores is None else float(guard_scores[i]),
-                milliseconds=milliseconds,
-                evidence=self._maps(outputs, i),
-                image=image,
+        found = []
+        for i, (image, row) in enumerate(zip(images, rows, strict=True)):
+            probabilities = dict(zip(self.label_names, map(float, row), strict=True))
+            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i])
+            found.append(
+                Prediction(
+                    name=names[i],
+                    verdict=verdict,
+                    reason=reason,
+                    probabilities=probabilities,
+                    likely=self._likely(row),
+                    guard_score=guard_scores[i],
+                    milliseconds=milliseconds,
+                    evidence=self._maps(outputs, i),
+                    image=image,
+                )
             )
-            for i, (image, row) in enumerate(zip(images, probabilities, strict=True))
-        ]
+        return found
 
-    def _prediction_set(self, probabilities: Any) -> tuple[str, ...]:
-        if not self._calibration:
-            return (self.label_names[int(probabilities.argmax())],)
-        chosen = prediction_sets(probabilities[None], self._calibration["prediction_sets"]["threshold"])[0]
-        return tuple(self.label_names[k] for k in np.argsort(-probabilities, kind="stable") if chosen[k])
+    def _likely(self, row: FloatArray) -> tuple[str, ...]:
+        least = self.thresholds.prediction_set if self.thresholds else np.inf
+        chosen = prediction_sets(row[None], least)[0]
+        return tuple(self.label_names[k] for k in np.argsort(-row, kind="stable") if chosen[k])
 
     def _maps(self, outputs: dict[str, Float32], i: int) -> dict[str, Float32] | None:
         if "evidence" not in outputs:
             return None
         return dict(zip(self.label_names, outputs["evidence"][i], strict=True))
+
+
+def _usable_guard(folder: Path, outputs: dict[str, Float32]) -> tuple[Guard | None, str | None]:
+    """The folder's guard, if it is whole and takes this model's outputs; else the reason why there is none."""
+    try:
+        guard = Guard.load(folder)
+        guard.score(joined(outputs))
+    except BrainMRIError as error:
+        return None, str(error)
+    return guard, None
 
 
 def _download(model: str, revision: str | None, onnx_files: Sequence[str]) -> Path:

@@ -12,7 +12,7 @@ other scores.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.inference.mahalanobis import Cloud, describe, quantile
-from brain_mri.model_folder import GUARD, GUARD_TENSORS
+from brain_mri.model_folder import GUARD, GUARD_TENSORS, read_record
 from brain_mri.utils.files import write_json, written_whole
 
 METHOD = "mahalanobis_of_parts"
@@ -37,6 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 _BYTES = 1_800_000  # of the principal axes, the large tables of the file
 _CHUNK = 4096
+_PLAUSIBLE = (0.1, 10.0)  # the threshold is a mean of distances that are each about 1 at the limit
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,9 @@ class Guard:
         """
         path = Path(folder) / GUARD
         if not path.is_file():
-            raise ConfigError(f"{folder} has no {GUARD}: train the model again, or use it without the guard.")
+            raise ConfigError(f"{folder} has no {GUARD}: train the model again.")
         try:
-            settings = json.loads(path.read_text(encoding="utf-8"))
+            settings = read_record(path)
             if settings["method"] != METHOD:
                 raise ConfigError(
                     f"{path} holds a guard of the method {settings['method']!r}, this version knows {METHOD!r}: "
@@ -171,10 +172,10 @@ class Guard:
             tensors = load_file(path.with_name(GUARD_TENSORS))
             clouds = tuple(_cloud(tensors, number, part) for number, part in enumerate(settings["parts"]))
             guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ConfigError(f"{path} or its {GUARD_TENSORS} is broken ({error}): fit the guard again.") from error
-        if not clouds or len(clouds) % 2 or not guard.threshold > 0:
-            raise ConfigError(f"{path} holds no distances to compare: fit the guard again.")
+        if not clouds or len(clouds) % 2 or not _PLAUSIBLE[0] <= guard.threshold <= _PLAUSIBLE[1]:
+            raise ConfigError(f"{path}: a threshold of {guard.threshold} is implausible: fit the guard again.")
         return guard
 
 
@@ -191,8 +192,12 @@ def widths_of(outputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, ...]:
 def _cloud(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Cloud:
     means, axes, variances = (tensors[f"{number}.{name}"] for name in ("means", "axes", "variances"))
     rest, scale = float(part["rest"]), float(part["scale"])
-    if means.ndim != 2 or axes.shape != (len(variances), means.shape[1]) or not rest > 0 or not scale > 0:
+    if means.ndim != 2 or axes.shape != (len(variances), means.shape[1]):
         raise ValueError(f"the tables of part {number} do not belong together")
+    tables_are_finite = all(np.isfinite(table).all() for table in (means, axes, variances))
+    widest = 100 * math.sqrt(means.shape[1])  # a distance of training images is about the root of the width
+    if not (tables_are_finite and (variances > 0).all() and 0 < rest < math.inf and 0 < scale < widest):
+        raise ValueError(f"the numbers of part {number} are implausible")
     return Cloud(means, axes, variances, rest, bool(part["unit"]), scale)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.io.images import one_channel
 
 METADATA = "brain_mri"
+_SIZES = (16, 2048)  # pixels
 
 Float32 = npt.NDArray[np.float32]
 
@@ -24,6 +24,37 @@ Float32 = npt.NDArray[np.float32]
 def usable_cores() -> int:
     """The cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """What the file says of itself, checked."""
+
+    label_names: tuple[str, ...]
+    size: int
+    mean: Float32  # (3, 1, 1), for pixels in [0, 1]
+    std: Float32
+    resample: Image.Resampling
+
+    @classmethod
+    def read(cls, text: str, path: str) -> _Metadata:
+        try:
+            about = json.loads(text)
+            mean, std = (np.asarray(about[key], dtype=np.float32).reshape(3, 1, 1) for key in ("mean", "std"))
+            names, size = tuple(about["label_names"]), about["size"]
+            resample = Image.Resampling(about["resample"])
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(f"{path} lacks its metadata, or it is damaged: export the model again.") from error
+        if len(names) < 2 or len(set(names)) < len(names) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{path}: its metadata does not name two or more different labels: export it again.")
+        if not isinstance(size, int) or not _SIZES[0] <= size <= _SIZES[1]:
+            raise ConfigError(
+                f"{path}: its metadata says pictures of {size!r} pixels, not {_SIZES[0]} to {_SIZES[1]}: "
+                "export it again."
+            )
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise ConfigError(f"{path}: the mean or deviation in its metadata is no number: export it again.")
+        return cls(names, size, mean, std, resample)
 
 
 class OnnxModel:
@@ -48,15 +79,14 @@ class OnnxModel:
         except Exception as error:  # onnxruntime raises classes of its own, without a common base
             raise ConfigError(f"{path} is no ONNX file that can be loaded: export the model again.") from error
         properties = self._session.get_modelmeta().custom_metadata_map
-        if METADATA not in properties:
-            raise ConfigError(f"{path} lacks its metadata: export the model with brain_mri.models.export.")
-        self._about: dict[str, Any] = json.loads(properties[METADATA])
+        self._about = _Metadata.read(properties.get(METADATA, ""), str(path))
         self._outputs = [output.name for output in self._session.get_outputs()]
+        self._path = str(path)
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """The labels in the order of the logits."""
-        return tuple(self._about["label_names"])
+        return self._about.label_names
 
     @property
     def has_evidence(self) -> bool:
@@ -66,19 +96,29 @@ class OnnxModel:
     @property
     def size(self) -> int:
         """Height and width, in pixels, of what the network reads."""
-        return int(self._about["size"])
+        return self._about.size
 
-    @cached_property
-    def _scale(self) -> tuple[Float32, Float32]:
-        mean, std = (np.asarray(self._about[key], dtype=np.float32)[:, None, None] for key in ("mean", "std"))
-        return mean, std
+    def blank(self) -> dict[str, Float32]:
+        """The outputs for an empty picture, which show that file and metadata fit each other.
+
+        Raises:
+            ConfigError: they do not, or the weights are not finite.
+        """
+        try:
+            outputs = self.run(np.zeros((1, 3, self.size, self.size), dtype=np.float32))
+        except Exception as error:  # onnxruntime raises classes of its own, without a common base
+            raise ConfigError(f"{self._path} does not take pictures of {self.size} pixels: export it again.") from error
+        if outputs.get("logits", np.empty(0)).shape != (1, len(self.label_names)):
+            raise ConfigError(f"{self._path} does not give one logit for each of its labels: export it again.")
+        if not all(np.isfinite(output).all() for output in outputs.values()):
+            raise ConfigError(f"{self._path} gives values that are not finite, its weights are damaged: get it anew.")
+        return outputs
 
     def pixel_values(self, image: Image.Image) -> Float32:
         """Resize, rescale and normalise a picture as the model's own image processor does; (3, size, size)."""
-        resized = one_channel(image).resize((self.size, self.size), Image.Resampling(self._about["resample"]))
-        mean, std = self._scale
+        resized = one_channel(image).resize((self.size, self.size), self._about.resample)
         values = np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
-        return (values - mean) / std
+        return (values - self._about.mean) / self._about.std
 
     def run(self, pixel_values: Float32) -> dict[str, Float32]:
         """The outputs by name: `logits` (batch, k), `embedding` (batch, channels), `evidence` (batch, k, h, w)."""

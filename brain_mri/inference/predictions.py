@@ -1,118 +1,252 @@
-"""What the model says of a slice, and of the slices of one patient together. No torch."""
+"""What may be said of a slice, and of the slices of one patient together: the one rule that every door takes. No torch.
+
+Each prediction has a verdict:
+
+- `answer`: a class is named.
+- `unsure`: a brain MRI, but no class may be named.
+- `refused`: not taken for a brain MRI, or the model folder lacks what tells.
+
+An `unsure` or `refused` prediction has no label, no score and no prediction set, in Python, text, JSON, on the page, in
+its API and in exported tables. `reason` is a code that says why (`REASONS`), `explanation` the sentence for people.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.onnx_model import Float32
 from brain_mri.inference.overlay import draw_overlay
+from brain_mri.labels import is_healthy
+
+Verdict = Literal["answer", "unsure", "refused"]
+
+REASONS = {
+    "not_brain_mri": "this does not look like a brain MRI",
+    "not_mri": "the file's header says that this is no MRI of a head",
+    "no_guard": "the model folder has no usable guard, which tells a brain MRI from other pictures",
+    "no_calibration": "the model folder has no calibration.json, which says how sure the model must be",
+    "below_threshold": "the model is not sure enough to name a class: a human should look",
+    "no_slice_accepted": "no slice looks like a brain MRI",
+    "most_slices_refused": "most of the slices do not look like a brain MRI",
+    "slices_disagree": "some of the slices point to a tumour and others do not: a human should look",
+}
+"""What each reason code means, for people."""
+
+
+CAVEAT = (
+    "this is no all-clear: bleeding, stroke, infection and other tumours are not looked for, and one slice is not an "
+    "examination"
+)
+"""What is said with every answer of the healthy class."""
 
 
 @dataclass(frozen=True)
-class Prediction:
+class Rule:
+    """When a class may be named.
+
+    Attributes:
+        threshold: least probability of a class that may be named.
+        all_clear_threshold: least probability of the healthy class, whose false answers hurt most.
+        missing: the reason code for which everything is refused, such as `no_guard`; None where nothing is missing.
+    """
+
+    threshold: float = 0.0
+    all_clear_threshold: float = 0.0
+    missing: str | None = None
+
+    def of_slice(self, probabilities: Mapping[str, float], guard_score: float | None) -> tuple[Verdict, str | None]:
+        """The verdict on one slice and the code of its reason.
+
+        Args:
+            probabilities: `{label: probability}`.
+            guard_score: how unlike a brain MRI it is, 1 at the limit; None where no guard was asked.
+        """
+        if self.missing is not None:
+            return "refused", self.missing
+        if guard_score is not None and not guard_score <= 1:  # a score that is not a number is refused too
+            return "refused", "not_brain_mri"
+        return self._sure_enough(probabilities)
+
+    def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
+        """The verdict on the slices of one patient and the code of its reason.
+
+        "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only.
+
+        Args:
+            slices: of the patient, each with its own verdict.
+            mean: `{label: probability}` over the slices that were not refused; empty without any.
+        """
+        accepted = [p for p in slices if p.verdict != "refused"]
+        if not accepted:
+            reasons = {p.reason for p in slices} - {"not_brain_mri"}
+            return "refused", reasons.pop() if len(reasons) == 1 else "no_slice_accepted"
+        if 2 * len(accepted) < len(slices):
+            return "refused", "most_slices_refused"
+        if is_healthy(_first(mean)) and not all(is_healthy(_first(p.probabilities)) for p in accepted):
+            return "unsure", "slices_disagree"
+        return self._sure_enough(mean)
+
+    def _sure_enough(self, probabilities: Mapping[str, float]) -> tuple[Verdict, str | None]:
+        label = _first(probabilities)
+        needed = max(self.threshold, self.all_clear_threshold) if is_healthy(label) else self.threshold
+        # one reason for both: to say which threshold was missed would say which class was meant
+        return ("answer", None) if probabilities[label] >= needed else ("unsure", "below_threshold")
+
+
+class _Said:
+    """What a prediction of a slice and one of a volume have in common: what may be said, from the verdict alone."""
+
+    verdict: Verdict
+    reason: str | None
+    probabilities: dict[str, float]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether a class is named."""
+        return self.verdict == "answer"
+
+    @property
+    def label(self) -> str | None:
+        """The class that is named; None where none may be."""
+        return _first(self.probabilities) if self.is_answered else None
+
+    @property
+    def score(self) -> float | None:
+        """Its probability; None where no class may be named."""
+        return self.probabilities[_first(self.probabilities)] if self.is_answered else None
+
+    @property
+    def explanation(self) -> str | None:
+        """Why no class is named, as a sentence for people; None for an answer."""
+        return None if self.reason is None else REASONS[self.reason]
+
+    @property
+    def caveat(self) -> str | None:
+        """What an answer of the healthy class does not mean, as a sentence for people; None for every other."""
+        return CAVEAT if self.label is not None and is_healthy(self.label) else None
+
+    def _as_dict(self) -> dict[str, Any]:
+        named = self.is_answered
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "explanation": self.explanation,
+            "caveat": self.caveat,
+            "label": self.label,
+            "score": round(self.score, 6) if self.score is not None else None,
+            "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()} if named else None,
+        }
+
+
+@dataclass(frozen=True)
+class Prediction(_Said):
     """What the model says of one slice.
 
     Attributes:
         name: what the picture was called.
-        probabilities: `{label: probability}`, calibrated, in the model's order.
-        prediction_set: the labels that can't be told apart at the coverage the model was calibrated for, the most
-            probable first; all that is known of a model without calibration is its first label.
-        is_confident: whether the highest probability reaches the threshold below which a human should look.
-        is_brain_mri: whether the guard takes it for a brain MRI; None of a model without a guard.
-        guard_score: how unlike a brain MRI it is: 1 at the guard's threshold; None of a model without a guard.
+        verdict: whether a class may be named, see the module.
+        reason: why none may be named, a key of `REASONS`; None for an answer.
+        probabilities: `{label: probability}`, calibrated, in the model's order. They are kept whatever the verdict,
+            for measurements; no door shows them where no class may be named.
+        likely: the labels that can't be told apart at the coverage the model was calibrated for, the most probable
+            first; see `prediction_set`.
+        guard_score: how unlike a brain MRI it is: 1 at the guard's limit; None of a model without a guard.
         milliseconds: of reading, preprocessing and the forward pass.
         evidence: `{label: map}`, float32 (h, w), what each place adds to the label's logit; None without exact maps.
         image: the slice, mode RGB.
     """
 
     name: str
+    verdict: Verdict
+    reason: str | None
     probabilities: dict[str, float]
-    prediction_set: tuple[str, ...]
-    is_confident: bool
-    is_brain_mri: bool | None
+    likely: tuple[str, ...]
     guard_score: float | None
     milliseconds: float
     evidence: dict[str, Float32] | None = field(repr=False)
     image: Image.Image = field(repr=False)
 
     @property
-    def label(self) -> str:
-        """The most probable label."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
-
-    @property
-    def score(self) -> float:
-        """Its probability."""
-        return self.probabilities[self.label]
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether the model may name a class at all: a brain MRI, and sure enough."""
-        return self.is_confident and self.is_brain_mri is not False
+    def prediction_set(self) -> tuple[str, ...]:
+        """The labels that can't be told apart, the most probable first; empty where no class may be named."""
+        return self.likely if self.is_answered else ()
 
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
         """The slice under the evidence for `label` (default: the most probable one); see `overlay.draw_overlay`.
 
         Raises:
-            ConfigError: the model has no exact evidence maps, or no such label.
+            ConfigError: the model has no exact evidence maps or no such label, or the picture was refused.
         """
         if self.evidence is None:
             raise ConfigError("this model has no evidence maps: choose one that was exported with them.")
-        if (label or self.label) not in self.evidence:
+        if self.verdict == "refused":
+            raise ConfigError(f"{self.name}: {self.explanation}, so there is no evidence to draw.")
+        label = label or _first(self.probabilities)
+        if label not in self.evidence:
             raise ConfigError(f"no label {label!r}: the model knows {', '.join(self.evidence)}.")
-        return draw_overlay(self.image, self.evidence[label or self.label], opacity)
+        return draw_overlay(self.image, self.evidence[label], opacity)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it but pictures and maps, ready for JSON."""
+        """All that may be said but pictures and maps, ready for JSON."""
         return {
             "name": self.name,
-            "label": self.label,
-            "score": round(self.score, 6),
-            "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()},
-            "prediction_set": list(self.prediction_set),
-            "is_confident": self.is_confident,
-            "is_brain_mri": self.is_brain_mri,
+            **self._as_dict(),
+            "prediction_set": list(self.prediction_set) if self.is_answered else None,
             "guard_score": None if self.guard_score is None else round(self.guard_score, 4),
             "milliseconds": round(self.milliseconds, 1),
         }
 
 
 @dataclass(frozen=True)
-class VolumePrediction:
+class VolumePrediction(_Said):
     """What the model says of the slices of one patient, and of them together.
 
     Attributes:
         slices: of each slice, in order.
-        probabilities: `{label: probability}`, the mean over the slices that the guard takes for brain MRI, or over all
-            if there is none; a mean of calibrated probabilities, itself not calibrated.
-        counted: the number of slices in that mean.
+        verdict: whether a class may be named for the whole, see the module.
+        reason: why none may be named, a key of `REASONS`; None for an answer.
+        probabilities: `{label: probability}`, the mean over the slices that were not refused, empty without any; a
+            mean of calibrated probabilities, itself not calibrated.
     """
 
     slices: tuple[Prediction, ...]
+    verdict: Verdict
+    reason: str | None
     probabilities: dict[str, float]
-    counted: int
 
     @property
-    def label(self) -> str:
-        """The most probable label of the whole."""
-        return max(self.probabilities, key=self.probabilities.__getitem__)
-
-    @property
-    def is_brain_mri(self) -> bool:
-        """Whether at least half of the slices look like brain MRI; those at a volume's ends often do not."""
-        return 2 * sum(p.is_brain_mri is not False for p in self.slices) >= len(self.slices)
+    def counted(self) -> int:
+        """The number of slices that were not refused."""
+        return sum(p.verdict != "refused" for p in self.slices)
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it but pictures and maps, ready for JSON."""
+        """All that may be said but pictures and maps, ready for JSON."""
         return {
-            "label": self.label,
-            "score": round(self.probabilities[self.label], 6),
-            "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()},
-            "is_brain_mri": self.is_brain_mri,
+            **self._as_dict(),
             "slices_counted": self.counted,
             "slices": [prediction.as_dict() for prediction in self.slices],
         }
+
+
+def together(predictions: Sequence[Prediction], rule: Rule) -> VolumePrediction:
+    """The slices of one patient taken together.
+
+    Raises:
+        ImageError: there is no slice.
+    """
+    if not predictions:
+        raise ImageError("there is no slice to classify: give at least one.")
+    accepted = [p.probabilities for p in predictions if p.verdict != "refused"]
+    mean = {label: float(np.mean([p[label] for p in accepted])) for label in accepted[0]} if accepted else {}
+    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean)
+
+
+def _first(probabilities: Mapping[str, float]) -> str:
+    """The most probable label."""
+    return max(probabilities, key=probabilities.__getitem__)

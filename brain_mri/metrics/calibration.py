@@ -116,6 +116,31 @@ def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accu
     return float(cases.confidence[ranking.order[ranking.starts[reached[-1]]]])
 
 
+def all_clear_threshold(healthy_probabilities: npt.ArrayLike, tumours: int, rate: float) -> float:
+    """The lowest probability of the healthy class at which few enough tumours are answered with it.
+
+    Args:
+        healthy_probabilities: `(m,)`, of the slices that show a tumour and that would be answered with the healthy
+            class if nothing but the other checks stood in the way.
+        tumours: how many slices show a tumour, at least m.
+        rate: the largest share of these that may be answered with the healthy class, in [0, 1).
+
+    Returns:
+        A probability to be reached; above 1, so that the healthy class is never named, where not even certainty is
+        right often enough.
+
+    Raises:
+        ValueError: `rate` is out of range, or there are fewer tumours than probabilities.
+    """
+    values = np.sort(np.asarray(healthy_probabilities, dtype=np.float64))[::-1]
+    if not 0 <= rate < 1 or tumours < max(1, len(values)):
+        raise ValueError(f"a rate of {rate} among {tumours} tumours, {len(values)} of them called healthy")
+    allowed = math.floor(rate * tumours + 1e-9)
+    if allowed >= len(values):
+        return 0.0
+    return float(np.nextafter(values[allowed], 2.0))
+
+
 def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
     """The two figures that a temperature moves: negative log-likelihood (nats) and expected calibration error."""
     names = ("negative_log_likelihood", "expected_calibration_error")

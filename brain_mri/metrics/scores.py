@@ -22,7 +22,7 @@ _QUICK = {
     "macro_f1": ("f1", "macro_f1"),
     "nll": ("negative_log_likelihood", "negative_log_likelihood"),
 }
-_LEVEL = 0.95
+LEVEL = 0.95  # of every interval
 _CHUNK = 100  # resamples at once: a few matrices of (100, n) doubles, 80 MB each for a hundred thousand images
 
 
@@ -90,7 +90,7 @@ def score(
         "support": dict(zip(label_names, support.tolist(), strict=True)),
         "bootstrap": {
             "kind": "percentile",
-            "level": _LEVEL,
+            "level": LEVEL,
             "resamples": resamples,
             "seed": seed,
             "resampled": "images" if n_groups == len(cases.labels) else "groups",
@@ -185,7 +185,7 @@ def _interval(figures: FloatArray) -> Interval:
     value, resampled = float(figures[0]), figures[1:]
     if np.isnan(resampled).all():
         return {"value": value}
-    low, high = np.nanquantile(resampled, ((1 - _LEVEL) / 2, (1 + _LEVEL) / 2))
+    low, high = np.nanquantile(resampled, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return {"value": value, "low": float(low), "high": float(high)}
 
 

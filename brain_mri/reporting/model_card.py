@@ -20,6 +20,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
+from brain_mri.labels import is_healthy
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
 from brain_mri.reporting.protocols import Protocol, protocols
@@ -27,7 +28,6 @@ from brain_mri.utils.files import written_whole
 
 _TASK = "image-classification"
 _TAGS = ("transformers", "medical", "mri", "brain-tumor", "not-for-diagnosis")
-_HEALTHY = "no_tumor"
 _HUB_ID = r"[\w-][\w.-]*/[\w.-]+"
 _FIGURES = {
     "accuracy": "Accuracy",
@@ -103,6 +103,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         network=_network(records.run),
         first=first_model(records.run),
         data_name=_data_name(records.run),
+        healthy=next(filter(is_healthy, records.run["label_names"]), None),
         protocols={protocol.key: protocol for protocol in measured},
         figure_rows=figure_rows(measured, records.patient_wise),
         absent_classes={protocol.title: _absent_classes(protocol.scores) for protocol in measured if protocol.scores},
@@ -158,9 +159,9 @@ def largest_confusions(scores: Record, most: int = 2) -> list[Record]:
 def missed_tumors(scores: Record) -> Record | None:
     """Tumours taken for none and the reverse: `missed` of `tumors`, `false_alarms` of `healthy`; None without both."""
     names, matrix = scores["label_names"], scores["confusion_matrix"]
-    if _HEALTHY not in names:
+    column = next((i for i, name in enumerate(names) if is_healthy(name)), None)
+    if column is None:
         return None
-    column = names.index(_HEALTHY)
     ill, healthy = [row for i, row in enumerate(matrix) if i != column], matrix[column]
     counts = {
         "missed": sum(row[column] for row in ill),

@@ -1,18 +1,26 @@
-"""The table of results, from the records that training and evaluation left. No torch.
+"""Tables of results as Markdown, from the records that training and evaluation left. No torch.
 
-    python -m brain_mri.reporting.tables release results/*                               the README's table, as Markdown
-    python -m brain_mri.reporting.tables --folds release/evaluation/patient_wise.json    that of the folds of patients
+    python -m brain_mri.reporting.tables outputs/*                   one row for each model
+    python -m brain_mri.reporting.tables --row release               the README's row
+    python -m brain_mri.reporting.tables --page release results/*    docs/results.md: the first model ships
+    python -m brain_mri.reporting.tables --keep results/vit MODEL    copy a model's records, small enough for git
 
-A figure that a folder does not hold is a dash: it was not measured.
+A figure that a folder does not hold is a dash: it was not measured. The sentences of the page are in
+`templates/results.md`.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import fields
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, StrictUndefined, UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.metrics.interval import show
@@ -22,55 +30,62 @@ from brain_mri.model_folder import (
     LATENCY,
     RECORDS,
     RUN,
-    ModelRecords,
     Record,
     read_records,
     without_paths,
 )
-from brain_mri.reporting.model_card import first_model
+from brain_mri.reporting.model_card import first_model, missed_tumors
 from brain_mri.utils.files import read_json, write_json
 
-_HEAD = (
-    "model", "official test", "without near-duplicates", "patients never seen", "ECE", "heat map's peak on the tumour",
-    "parameters", "ms a slice", "training",
+FIGURES = (
+    "model", "patients never seen", "without near-duplicates", "official test", "ECE", "heat map's peak on the tumour"
 )  # fmt: skip
+RUNS = ("model", "network", "first weights", "pixels", "parameters", "ms a slice", "training")
+FIRST_PAGE = (FIGURES[1], "weakest class there", FIGURES[5], RUNS[5], FIGURES[2], FIGURES[3])
 
 
-def table(folders: Sequence[Path]) -> str:
+def table(folders: Sequence[Path], columns: Sequence[str] = FIGURES) -> str:
     """One row for each model folder, or folder of its records.
 
     Args:
         folders: each holds at least `config.json`, `run.json` and `evaluation/results.json`.
+        columns: names in `FIGURES`, `RUNS` (of how it was trained) or `FIRST_PAGE` (of the README's row).
 
     Raises:
-        DataError: one of these is missing.
+        DataError: one of these files is missing.
     """
-    rows = [list(_HEAD), ["---", *["---:"] * (len(_HEAD) - 1)], *(_row(folder) for folder in folders)]
+    cells = [_cells(folder) for folder in folders]
+    sides = ["---" if column == "model" else "---:" for column in columns]
+    return _markdown([columns, sides, *([row[column] for column in columns] for row in cells)])
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _row(folder: Path) -> list[str]:
+def _cells(folder: Path) -> dict[str, str]:
+    """What can be said of a model in one row, by column."""
     records = read_records(folder)
     if records.results is None:
         raise DataError(f"{folder} holds no evaluation/results.json: run evaluate_model.py on the model first.")
-    scores = records.results["scores"]
-    return [
-        f"`{folder.name}`: {_name(records.run)}",
-        show(scores["accuracy"], ".2%"),
-        show(records.results["leak_free"]["scores"]["accuracy"], ".2%") if "leak_free" in records.results else "-",
-        _folds(records.patient_wise),
-        f"{scores['expected_calibration_error']['value']:.4f}",
-        _evidence(records),
-        f"{records.run['parameters'] / 1e6:.1f} M" if "parameters" in records.run else "-",
-        _latency(read_json(folder / EVALUATION / LATENCY)),
-        _training(records.run),
-    ]
-
-
-def _name(run: Record) -> str:
-    first = first_model(run)
-    name = str(first["model"]).rsplit("/", 1)[-1].split(".")[0]
-    return f"{name}, {'ImageNet' if first['pretrained'] else 'random'} weights, {run['model']['image_size']} px"
+    scores, run = records.results["scores"], records.run
+    leak_free = records.results.get("leak_free")
+    weakest, first = _weakest(records.patient_wise), first_model(run)
+    return {
+        "model": f"`{folder.name}`",
+        "patients never seen": _folds(records.patient_wise),
+        "weakest class there": f"{weakest['label']}: {weakest['found']:.1%} found" if weakest else "-",
+        "without near-duplicates": show(leak_free["scores"]["accuracy"], ".2%") if leak_free else "-",
+        "official test": show(scores["accuracy"], ".2%"),
+        "ECE": f"{scores['expected_calibration_error']['value']:.4f}",
+        "heat map's peak on the tumour": _evidence(records.evidence),
+        "network": str(first["model"]).rsplit("/", 1)[-1].split(".")[0],
+        "first weights": "ImageNet" if first["pretrained"] else "random",
+        "pixels": str(run["model"]["image_size"]),
+        "parameters": f"{run['parameters'] / 1e6:.1f} M" if "parameters" in run else "-",
+        "ms a slice": _latency(read_json(folder / EVALUATION / LATENCY)),
+        "training": _training(run),
+    }
 
 
 def _folds(folds: Record | None) -> str:
@@ -103,7 +118,7 @@ def fold_table(folds: Record) -> str:
     found = [_share(row[i] / sum(row) if sum(row) else None) for i, row in enumerate(matrix)]
     rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
     rows[-1] += [_spread(folds["metrics"]["pointing_game"], 1)] if boxed else []
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return _markdown(rows)
 
 
 def _share(value: float | None) -> str:
@@ -115,11 +130,10 @@ def _spread(metric: Record, digits: int) -> str:
     return f"{metric['mean']:.{digits}%}" + (f" ± {100 * metric['sd']:.{digits}f}" if "sd" in metric else "")
 
 
-def _evidence(records: ModelRecords) -> str:
-    if records.evidence is None:
+def _evidence(record: Record | None) -> str:
+    if record is None:
         return "-"
-    earlier = ", stage before" if records.evidence.get("earlier_stage") else ""
-    return f"{records.evidence['pointing_game']['value']:.1%} (n = {records.evidence['n']}{earlier})"
+    return f"{record['pointing_game']['value']:.1%}" + (" (a stage earlier)" if record.get("earlier_stage") else "")
 
 
 def _latency(record: Record) -> str:
@@ -138,6 +152,87 @@ def _training(run: Record) -> str:
     return f"{epochs:g} epochs, {time}"
 
 
+def page(shipped: Path, others: Sequence[Path]) -> str:
+    """`docs/results.md`: all that is recorded of the model that ships, and the others in tables beside it.
+
+    Args:
+        shipped: its model folder.
+        others: folders of the records of other models, and of what was tried.
+
+    Raises:
+        DataError: a record is missing (see `table`), or lacks what the page says of it.
+    """
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"figure": show, "number": "{:,}".format, "code": "`{}`".format}
+    environment.filters["percent"] = lambda share, digits: f"{share:.{digits}%}"
+    text = files("brain_mri.reporting").joinpath("templates/results.md").read_text("utf-8")
+    folders = [shipped, *others]
+    figures, runs = table(folders), table(folders, RUNS)  # what these need, the page needs
+    records, evaluation = read_records(shipped), shipped / EVALUATION
+    results: Any = records.results or {}
+    folds = records.patient_wise
+    known = {field.name: getattr(records, field.name) for field in fields(records)}
+    try:
+        filled = environment.from_string(text).render(
+            **known | {"external": [_elsewhere(name, {**record}) for name, record in records.external.items()]},
+            figures=figures,
+            runs=runs,
+            row=table([shipped], FIRST_PAGE),
+            missed=missed_tumors(results["scores"]),
+            folds=fold_table(folds) if folds else None,
+            weakest=_weakest(folds),
+            accuracies=folds["metrics"]["accuracy"]["values"] if folds else [],
+            latency=read_json(evaluation / "latency.json"),
+            ensemble=read_json(evaluation / "ensemble.json"),
+            trials=_trials(folders, folds) if folds else [],
+        )
+    except (KeyError, UndefinedError) as error:
+        raise DataError(f"a record of {shipped} lacks what the page says of it ({error}): evaluate again.") from error
+    return re.sub(r"\n{3,}", "\n\n", filled).strip() + "\n"
+
+
+def _weakest(folds: Record | None) -> Record | None:
+    """The class of the folds that is found least often: `label`, and `found`, the share over all slices."""
+    if folds is None:
+        return None
+    matrix = folds["pooled"]["confusion_matrix"]
+    shares = {label: row[i] / sum(row) for i, (label, row) in enumerate(zip(folds["label_names"], matrix, strict=True))}
+    label = min(shares, key=shares.__getitem__)
+    return {"label": label, "found": shares[label]}
+
+
+def _elsewhere(name: str, record: Record) -> Record:
+    scores = record["scores"]
+    missed = missed_tumors(scores)
+    share = (
+        f"{missed['missed']:,} of {missed['tumors']:,} ({missed['missed'] / missed['tumors']:.1%})" if missed else "-"
+    )
+    return {"name": name, "n": scores["n"], "accuracy": scores["accuracy"], "missed": share}
+
+
+def _trials(folders: Sequence[Path], unchanged: Record) -> list[Record]:
+    """What was tried (`evaluation/patient_wise_<variant>.json`), beside the same folds of the model unchanged."""
+    label = (_weakest(unchanged) or {})["label"]
+    trials = []
+    for path in sorted(file for folder in folders for file in folder.glob("evaluation/patient_wise_*.json")):
+        tried = read_json(path)["folds"]
+        numbers = [fold["fold"] for fold in tried]
+        same = [fold for fold in unchanged["folds"] if fold["fold"] in numbers]
+        cells = [cell for pair in zip(_means(tried, label), _means(same, label), strict=True) for cell in pair]
+        trials.append({"variant": path.stem.removeprefix("patient_wise_"), "folds": numbers, "cells": cells})
+    return trials
+
+
+def _means(folds: Sequence[Record], label: str) -> list[str]:
+    """Over the folds: accuracy, the share of the label found, and how often the map's peak is in the box."""
+    columns = (
+        [fold["accuracy"]["value"] for fold in folds],
+        [fold["sensitivity"][label] for fold in folds],
+        [fold["pointing_game"]["value"] for fold in folds if "pointing_game" in fold],
+    )
+    return [f"{sum(column) / len(column):.1%}" if column else "-" for column in columns]
+
+
 def keep(model: Path, target: Path) -> None:
     """Copy the records of a model folder, without weights, pictures and paths of this machine: small enough for git.
 
@@ -145,7 +240,7 @@ def keep(model: Path, target: Path) -> None:
         DataError: the model was not trained here, or not evaluated; or `target` holds more than such records, which
             would be lost.
     """
-    _row(model)
+    _cells(model)
     if others := [path.name for path in target.rglob("*") if path.is_file() and path.suffix != ".json"]:
         raise DataError(
             f"--keep {target}: it holds {others[0]}, which is no record: name a folder for this model alone."
@@ -168,18 +263,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folders", nargs="*", type=Path, help="model folders, or folders of their records")
-    parser.add_argument("--folds", type=Path, metavar="FILE", help="print the table of this patient_wise.json instead")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the records of the one model named here")
+    parser.add_argument("folders", nargs="+", type=Path, help="model folders, or folders of their records")
+    wanted = parser.add_mutually_exclusive_group()
+    wanted.add_argument("--row", action="store_true", help="print the README's row of the first model instead")
+    wanted.add_argument("--page", action="store_true", help="print docs/results.md instead; the first model ships")
+    wanted.add_argument("--keep", type=Path, metavar="FOLDER", help="copy the records of the first model there")
     options = parser.parse_args(argv)
-    if options.folds:
-        print(fold_table(read_json(options.folds)))
-        return
-    if not options.folders:
-        raise DataError("which models? Give their folders, or --folds and a patient_wise.json.")
+    first, *others = options.folders
     if options.keep:
-        keep(options.folders[0], options.keep)
-    print(table([options.keep] if options.keep else options.folders))
+        keep(first, options.keep)
+    folders = [options.keep] if options.keep else options.folders
+    if options.page:
+        print(page(first, others), end="")
+    elif options.row:
+        print(table([first], FIRST_PAGE))
+    else:
+        print(f"{table(folders)}\n\n{table(folders, RUNS)}")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, PreTrainedModel,
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.data.prepare import boxed_images
+from brain_mri.data.training_images import DRAW_GROUP
 from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.metrics.scores import quick_scores
@@ -38,6 +39,7 @@ def build_trainer(
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     columns = ["pixels", "label"]
+    grouped = DRAW_GROUP in splits["train"].column_names
     guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
@@ -52,6 +54,7 @@ def build_trainer(
         recipe=recipe,
         preprocessing=preprocessing,
         label_ids=splits["train"]["label"][:],
+        draw_groups=splits["train"][DRAW_GROUP][:] if grouped else None,
     )
 
 

@@ -10,12 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accelerate import PartialState
 from datasets import DatasetDict
 from transformers import TrainerCallback, TrainingArguments, set_seed
 
 from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
-from brain_mri.data.splits import format_sizes, split_sizes
+from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, headline
 from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SECONDS, TRAINING_CURVES
@@ -79,9 +80,11 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
     if not PartialState().is_main_process:
         return
-    names = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
-    table = images.audit_table([names[name] for name in images.rows["file_name"][:]])
-    found = audit(table, threshold, images.near_duplicates(threshold))
+    split_of = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
+    names = images.rows["file_name"][:]
+    used = np.array([i for i, name in enumerate(names) if name in split_of])  # a finding may keep an image out of all
+    table = PreparedImages(images.rows.select(used), images.label_names).audit_table([split_of[names[i]] for i in used])
+    found = audit(table, threshold, images.near_duplicates(threshold).among(used, len(images)))
     write_json(found, folder / AUDIT)
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
 
@@ -140,7 +143,9 @@ def save_run(
         "data_fingerprint": fingerprint(images),
         "label_names": list(images.label_names),
         "splits": split_sizes(splits, images.label_names),
+        "left_out": left_out(images.rows, splits),
         "parameters": trainer.model.num_parameters(),
+        "grafts": len(trainer.train_dataset) - len(splits["train"]),
         "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,

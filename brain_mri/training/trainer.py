@@ -24,6 +24,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.models.evidence import FeatureTap, guidance_loss, has_evidence
 from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
+from brain_mri.training.draws import Draws, FollowEpochs
 from brain_mri.training.optim import parameter_groups
 from brain_mri.utils.distributed import whole
 from brain_mri.utils.hardware import autocast_dtype
@@ -46,9 +47,24 @@ class MRITrainer(Trainer):
     model: Any  # Trainer sets it
 
     def __init__(
-        self, *args: Any, recipe: RecipeArguments, preprocessing: Preprocessing, label_ids: Sequence[int], **kwargs: Any
+        self,
+        *args: Any,
+        recipe: RecipeArguments,
+        preprocessing: Preprocessing,
+        label_ids: Sequence[int],
+        draw_groups: Sequence[int] | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Args beyond Trainer's: the recipe, the model's preprocessing, and the training labels for class weights."""
+        """Args beyond Trainer's.
+
+        Args:
+            args: Trainer's.
+            recipe: beyond TrainingArguments.
+            preprocessing: the model's.
+            label_ids: of the training images, for the weights of the classes and of the draws.
+            draw_groups: of the training images, see `draws`; None draws each once an epoch.
+            kwargs: Trainer's.
+        """
         self.recipe = recipe
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
@@ -64,6 +80,9 @@ class MRITrainer(Trainer):
         self.dtype = autocast_dtype(recipe.precision, self.args.device, self.model)
         self.class_weights = _class_weights(recipe, label_ids, classes)
         self.mix = self._mixup(classes)
+        self._draws = None if draw_groups is None else Draws(recipe.draw_by, draw_groups, label_ids, self.args.seed)
+        if self._draws is not None:
+            self.add_callback(FollowEpochs(self._draws))
         if recipe.ema_decay:
             self.add_callback(_AverageWeights(self))
 
@@ -179,6 +198,9 @@ class MRITrainer(Trainer):
         if isinstance(self.train_dataset, StreamedSplit):
             return self.train_dataset.loader(self.args, self.data_collator, self.args.device)
         return super().get_train_dataloader()
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return super()._get_train_sampler(train_dataset) if self._draws is None else self._draws
 
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any

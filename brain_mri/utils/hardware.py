@@ -21,7 +21,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep the memory that one training step frees for the next one.
 
     By default it returns large blocks, and so every activation, to the system and gets empty pages for the next
-    (BENCHMARKS.md has the cost). Only for CPUs, and where no MALLOC_ variable is set.
+    (docs/benchmarks.md has the cost). Only for CPUs, and where no MALLOC_ variable is set.
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] == "glibc" and not chosen and not torch.accelerator.is_available():

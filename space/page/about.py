@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from brain_mri.labels import is_healthy
 from brain_mri.model_folder import ModelRecords
 from brain_mri.reporting.protocols import Protocol, protocols
 from page import pictures
@@ -11,6 +12,7 @@ from page.service import Service
 from page.texts import Texts
 from page.views import render
 
+_REMOVING = ("leak-free", "without-review")
 _SHARES = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc")
 
 
@@ -24,6 +26,7 @@ def about_html(service: Service, t: Texts) -> str:
             t,
             problem=problem,
             model="",
+            safety=[],
             columns=[],
             calibration=[],
             plots=[],
@@ -40,6 +43,7 @@ def about_html(service: Service, t: Texts) -> str:
         t,
         problem="" if measured else t("about_missing"),
         model=_model(service, records, t),
+        safety=_safety(measured, records, t),
         columns=[_title(protocol, t) for protocol in measured],
         rows=[row for key in (*_SHARES, "expected_calibration_error") if (row := _row(key, measured, records, t))],
         notes=_notes(measured, records, t),
@@ -59,6 +63,8 @@ def about_record(service: Service) -> dict[str, Any]:
         for key in (*_SHARES, "expected_calibration_error"):
             if (figure := _figure(key, protocol, records)) is not None:
                 found[protocol.key][key] = figure
+        if protocol.safety:
+            found[protocol.key]["false_all_clear"] = protocol.safety["false_all_clear"]
     return found
 
 
@@ -86,8 +92,28 @@ def _cell(key: str, figure: dict[str, float] | None, t: Texts) -> str:
     return t.number(shown(figure["value"]) + interval)
 
 
+def _safety(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[str]:
+    """False all-clears, other sources first, whose lack is said aloud; nothing of a set without a healthy class."""
+    if not any(is_healthy(label) for label in records.run["splits"]["train"]):
+        return []
+    known = [protocol for protocol in measured if protocol.safety]
+    lines = [_false_all_clears(protocol, t) for protocol in known if protocol.is_external]
+    lines = lines or [t("safety_not_measured")]
+    return lines + [_false_all_clears(protocol, t) for protocol in known if not protocol.is_external]
+
+
+def _false_all_clears(protocol: Protocol, t: Texts) -> str:
+    found = protocol.safety or {}
+    clear = found["false_all_clear"]
+    interval = f" ({t.percent(clear['low'])} \u2013 {t.percent(clear['high'])})" if "low" in clear else ""
+    share = t.percent(clear["value"]) + interval
+    unanswered = found["tumors"] - found["tumors_answered"]["count"]
+    title, counts = _title(protocol, t), {"count": clear["count"], "tumors": clear["n"], "unanswered": unanswered}
+    return t("safety_line", title=title, share=share, **counts)
+
+
 def _title(protocol: Protocol, t: Texts) -> str:
-    if protocol.key.startswith("external-"):
+    if protocol.is_external:
         return str(t["protocols"]["external"]).format(name=protocol.data["name"])
     return str(t["protocols"][protocol.key])
 
@@ -95,12 +121,12 @@ def _title(protocol: Protocol, t: Texts) -> str:
 def _notes(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[str]:
     notes = []
     for protocol in measured:
-        key = "external" if protocol.key.startswith("external-") else protocol.key
+        key = "external" if protocol.is_external else protocol.key
         values: dict[str, Any] = {"name": protocol.data["name"]}
         if protocol.scores is not None:
             values["images"] = protocol.scores["n"]
-        if key == "leak-free" and records.results:
-            values["removed"] = records.results["leak_free"]["removed"]
+        if key in _REMOVING and records.results:
+            values["removed"] = dict[str, Any](records.results)[key.replace("-", "_")]["removed"]
         if protocol.scores is None and records.patient_wise:
             values["folds"] = len(next(iter(records.patient_wise["metrics"].values()))["values"])
         notes.append(t["protocol_notes"][key].format(**values))

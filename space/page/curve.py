@@ -13,17 +13,17 @@ LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46
 
 
 def curve(service: Service, volume: VolumePrediction, t: Texts) -> dict[str, Any]:
-    """One broken line per class: where the guard refused a slice there is a gap."""
+    """One broken line per class, with a gap where a slice has no answer."""
     count = len(volume.slices)
-    known = [service.verdict(p) != "stranger" for p in volume.slices]
+    known = [p.is_answered for p in volume.slices]
     lines, peaks = [], []
-    for label in volume.probabilities:
+    for label in service.classifier.label_names:
         shares = [p.probabilities[label] if known[i] else None for i, p in enumerate(volume.slices)]
         lines.append({"name": t.label(label), "path": _path(shares), "dots": _lone_dots(shares)})
         if seen := [(share, i) for i, share in enumerate(shares) if share is not None]:
             share, i = max(seen, key=lambda item: (item[0], -item[1]))
             peaks.append(t("curve_peak", label=t.label(label), slice=i + 1, score=t.percent(share, 0)))
-    threshold = service.classifier.referral_threshold
+    threshold = service.threshold
     summary = "; ".join(peaks) + "." if peaks else t("curve_gap")
     return {
         "width": WIDTH,

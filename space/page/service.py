@@ -1,4 +1,4 @@
-"""Uploads in, answers out: the model that is served, when it may name a class, and what becomes of uploads."""
+"""Uploads in, predictions out: the model that is served, and what becomes of uploads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from brain_mri.errors import ConfigError, DataError, ImageError
 from brain_mri.inference.classifier import BrainMRIClassifier
@@ -20,10 +20,7 @@ from brain_mri.io.untrusted import printable
 from brain_mri.io.volumes import Slices, read_slices
 from brain_mri.model_folder import ModelRecords, read_records
 
-Verdict = Literal["answer", "unsure", "stranger"]
 Answer = Prediction | VolumePrediction
-
-HEALTHY = "no_tumor"
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NAME_BYTES = 200  # of an upload's name; a file system takes 255
@@ -89,27 +86,12 @@ class Service:
     @property
     def coverage(self) -> float | None:
         """What prediction sets were calibrated to; None of a model without calibration."""
-        calibration = self.records.calibration if self.records else None
-        return calibration["prediction_sets"]["coverage"] if calibration else None
+        return self.classifier.thresholds.coverage if self.classifier.thresholds else None
 
-    def verdict(self, answer: Answer) -> Verdict:
-        """Whether a class may be named; if not, why not.
-
-        Of several slices the mean must reach the threshold too, and "no tumour" must not outvote slices of a tumour:
-        a tumour shows in a few slices of a volume.
-        """
-        if answer.is_brain_mri is False:
-            return "stranger"
-        if self.outvoted(answer):
-            return "unsure"
-        threshold = self.classifier.referral_threshold or 0
-        return "answer" if max(answer.probabilities.values()) >= threshold else "unsure"
-
-    def outvoted(self, answer: Answer) -> list[str]:
-        """The tumours that slices of a volume are answered with while their mean says that there is none."""
-        if not isinstance(answer, VolumePrediction) or answer.label != HEALTHY:
-            return []
-        return sorted({p.label for p in answer.slices if p.label != HEALTHY and self.verdict(p) == "answer"})
+    @property
+    def threshold(self) -> float | None:
+        """The probability below which no class is named; above 1 where none was high enough on validation."""
+        return self.classifier.thresholds.referral if self.classifier.thresholds else None
 
     def read(self, files: Any) -> Slices:
         """The slices of what was uploaded.
@@ -135,10 +117,10 @@ class Service:
                 link.symlink_to(path)
             return read_slices(folder, f"{len(uploads)} files")
 
-    def judge(self, slices: Slices, report: Callable[[int, int], Any] = lambda done, count: None) -> Answer:
+    def classify(self, slices: Slices, report: Callable[[int, int], Any] = lambda done, count: None) -> Answer:
         """The answer for one slice, or for all of a volume; `report(done, all)` is called on the way."""
         predictions = []
-        for prediction in self.classifier.judge_slices(slices):
+        for prediction in self.classifier.predict_slices(slices):
             predictions.append(prediction)
             report(len(predictions), len(slices.names))
         return self.classifier.summarize(predictions) if slices.is_volume else predictions[0]

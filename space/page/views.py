@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ import jinja2
 
 from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.labels import NO_TUMOR, is_healthy
+from brain_mri.reporting.protocols import share_found
 from page import examples, pictures
 from page.curve import curve
-from page.service import HEALTHY, Answer, ExpiredError, Service
+from page.service import Answer, ExpiredError, Service
 from page.texts import Texts
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -69,66 +72,85 @@ def bars(probabilities: dict[str, float], t: Texts) -> list[dict[str, Any]]:
     return [{"name": t.label(label), "share": p, "text": t.percent(p)} for label, p in ranked]
 
 
-def verdict_title(service: Service, prediction: Prediction, t: Texts) -> str:
+def verdict_title(prediction: Prediction, t: Texts) -> str:
     """The answer of one picture in one sentence; a class only where it may be named."""
-    verdict = service.verdict(prediction)
-    return t("verdict_title", label=t.label(prediction.label)) if verdict == "answer" else t(f"{verdict}_title")
+    if prediction.label is None:
+        return str(t["reason_titles"][prediction.reason])
+    return (
+        t("verdict_title_healthy")
+        if prediction.label == NO_TUMOR
+        else t("verdict_title", label=t.label(prediction.label))
+    )
 
 
 def _picture(service: Service, prediction: Prediction, t: Texts) -> str:
-    verdict, title = service.verdict(prediction), verdict_title(service, prediction, t)
-    reasons = _reasons(service, prediction, t)
-    shown = verdict == "answer" and prediction.evidence is not None and prediction.label != HEALTHY
-    label = prediction.label if shown else None
+    title, reasons = verdict_title(prediction, t), _reasons(service, prediction, t)
+    label = prediction.label if prediction.evidence is not None else None
+    label = None if label is None or is_healthy(label) else label
     lines = [title + ".", *reasons, t("notice") + " " + t("notice_more")]
     return render(
         "picture",
         t,
-        verdict=verdict,
+        verdict=prediction.verdict,
         title=title,
         reasons=reasons,
-        bars=[] if verdict == "stranger" else bars(prediction.probabilities, t),
+        bars=bars(prediction.probabilities, t) if prediction.is_answered else [],
         name=prediction.name,
         size=prediction.image.size,
         slice=pictures.png_uri(pictures.shrunk(prediction.image, pictures.SHOWN)),
         layer=pictures.png_uri(pictures.evidence_layer(prediction, label)) if label else "",
         label=t.label(label) if label else "",
         place=t["places"][pictures.strongest_place(prediction, label)] if label else "",
-        no_layer=_why_no_evidence(prediction, verdict, t),
+        no_layer=_why_no_evidence(prediction, t),
         opacity=pictures.OPACITY,
         export=pictures.png_uri(pictures.exported(prediction, label, lines)),
         milliseconds=round(prediction.milliseconds),
     )
 
 
-def _why_no_evidence(prediction: Prediction, verdict: str, t: Texts) -> str:
-    if verdict != "answer":
+def _why_no_evidence(prediction: Prediction, t: Texts) -> str:
+    if prediction.label is None:
         return ""
     if prediction.evidence is None:
         return t("evidence_none")
-    return t("evidence_no_tumour") if prediction.label == HEALTHY else ""
+    return t("evidence_no_tumour") if is_healthy(prediction.label) else ""
 
 
 def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
-    """What is said below the title: how sure, which classes are ruled out; or why no class is named."""
-    verdict, score = service.verdict(prediction), t.percent(prediction.score)
-    if verdict == "stranger":
-        return [t("stranger_reason", score=t.number(f"{prediction.guard_score:.1f}"))]
-    if verdict == "unsure":
-        threshold = service.classifier.referral_threshold or 0
-        always = threshold > 1
-        reason = t("unsure_always") if always else t("unsure_reason", score=score, threshold=t.percent(threshold))
-        return [reason, *_set_in_words(service, prediction, t, named=False)]
-    reasons = [t("verdict_score", score=score)]
+    """What stands below the title: how sure the model is and which classes it can't rule out; or why it names none."""
+    if prediction.label is None or prediction.score is None:
+        return [_reason(service, prediction, t)]
+    reasons = [t("verdict_score", score=t.percent(prediction.score))]
     reasons.append(t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated"))
-    if prediction.label == HEALTHY:
-        reasons.append(t("verdict_no_tumour"))
-    return reasons + _set_in_words(service, prediction, t, named=True)
+    reasons += _found(service, prediction.label, t)
+    if is_healthy(prediction.label):
+        reasons.append(t("not_looked_for"))
+    return reasons + _set_in_words(service, prediction, t)
 
 
-def _set_in_words(service: Service, prediction: Prediction, t: Texts, named: bool) -> list[str]:
-    """The prediction set; a set of one names its class, so it is left out where none may be named."""
-    if service.coverage is None or (len(prediction.prediction_set) == 1 and not named):
+def _found(service: Service, label: str, t: Texts) -> list[str]:
+    """How many tumours of new patients the model finds: of the class named, or of each where it found none."""
+    shares = share_found(service.records) if service.records else {}
+    if label in shares:
+        return [t("found_of_new", label=t.label(label), found=round(100 * shares[label]))]
+    if not is_healthy(label) or not shares:
+        return []
+    found = [t("found_with", label=t.label(name), found=round(100 * share)) for name, share in shares.items()]
+    return [t("found_of_new_all", list=", ".join(found))]
+
+
+def _reason(service: Service, answer: Answer, t: Texts) -> str:
+    """Why no class is named."""
+    always = answer.reason == "below_threshold" and (service.threshold or 0) > 1
+    text = str(t["reasons"]["always_below_threshold" if always else answer.reason])
+    distance = getattr(answer, "guard_score", None)
+    return text.format(
+        score="" if distance is None else t.number(f"{distance:.1f}"), threshold=t.percent(service.threshold or 0)
+    )
+
+
+def _set_in_words(service: Service, prediction: Prediction, t: Texts) -> list[str]:
+    if service.coverage is None:
         return []
     coverage = t.percent(service.coverage, 0)
     if len(prediction.prediction_set) == len(prediction.probabilities):
@@ -139,53 +161,61 @@ def _set_in_words(service: Service, prediction: Prediction, t: Texts, named: boo
 
 
 def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
-    verdict, count = service.verdict(volume), len(volume.slices)
-    refused = sum(service.verdict(p) == "stranger" for p in volume.slices)
-    score = t.percent(max(volume.probabilities.values()))
-    reason = "volume_outvoted" if (tumours := service.outvoted(volume)) else f"volume_{verdict}"
-    values = {"count": count, "counted": volume.counted, "refused": refused, "score": score}
+    count, counted = len(volume.slices), volume.counted
+    if volume.label is None or volume.score is None:
+        title, reason = t("volume_title_unnamed", count=count), _reason(service, volume, t)
+        reasons = [reason, t("volume_counted", counted=counted, count=count)]
+    else:
+        title = t("volume_title_answer", count=count, label=t.label(volume.label))
+        title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title
+        reasons = [t("volume_answer", counted=counted, score=t.percent(volume.score))]
+        reasons += [t("not_looked_for")] if is_healthy(volume.label) else []
+    named = any(p.is_answered for p in volume.slices)
     return render(
         "volume",
         t,
-        verdict=verdict,
-        title=t(f"volume_title_{verdict}", count=count, label=t.label(volume.label)),
-        reason=t(reason, labels=t.either(tumours) if tumours else "", **values),
-        bars=[] if verdict == "stranger" else bars(volume.probabilities, t),
-        curve=curve(service, volume, t),
-        labels=[t.label(label) for label in volume.probabilities],
-        rows=[_row(service, p, t) for p in volume.slices],
+        verdict=volume.verdict,
+        title=title,
+        reasons=reasons,
+        bars=bars(volume.probabilities, t) if volume.is_answered else [],
+        curve=curve(service, volume, t) if named else None,
+        labels=[t.label(label) for label in service.classifier.label_names] if named else [],
+        rows=[_row(service, p, named, t) for p in volume.slices],
         csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, volume, t).encode()).decode(),
     )
 
 
-def _row(service: Service, prediction: Prediction, t: Texts) -> dict[str, Any]:
-    verdict = service.verdict(prediction)
+def _row(service: Service, prediction: Prediction, named: bool, t: Texts) -> dict[str, Any]:
+    label, score = prediction.label, prediction.score
     return {
-        "verdict": verdict,
+        "verdict": prediction.verdict,
         "name": prediction.name,
         "picture": pictures.thumbnail_uri(prediction.image),
-        "answer": t.label(prediction.label) if verdict == "answer" else t(f"cell_{verdict}"),
-        "score": t.percent(prediction.score) if verdict == "answer" else "",
-        "shares": [t.percent(p) if verdict != "stranger" else "" for p in prediction.probabilities.values()],
+        "answer": t(f"cell_{prediction.verdict}") if label is None else t.label(label),
+        "score": "" if score is None else t.percent(score),
+        "shares": _shares(service, prediction, t.percent) if named else [],
     }
+
+
+def _shares(service: Service, prediction: Prediction, shown: Callable[[float], str]) -> list[str]:
+    """The probabilities of an answer in the model's order; empty cells where no class may be named."""
+    names = service.classifier.label_names
+    return [shown(prediction.probabilities[name]) if prediction.is_answered else "" for name in names]
 
 
 def _csv(service: Service, volume: VolumePrediction, t: Texts) -> str:
     """A table for programs: labels as the model has them, a point in numbers, the notice in every row."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
-    labels = list(volume.probabilities)
-    writer.writerow(["number", "name", "answer", "confidence", *labels, "prediction_set", "guard_score", "notice"])
+    columns = ["number", "name", "verdict", "reason", "label", "score", *service.classifier.label_names]
+    writer.writerow([*columns, "prediction_set", "guard_score", "notice"])
     for number, p in enumerate(volume.slices, 1):
-        verdict = service.verdict(p)
-        answer = (
-            p.label if verdict == "answer" else {"unsure": "not sure enough", "stranger": "not a brain MRI"}[verdict]
-        )
-        shares = [f"{x:.6f}" if verdict != "stranger" else "" for x in p.probabilities.values()]
-        labels_left = " ".join(p.prediction_set) if verdict != "stranger" else ""
+        score = "" if p.score is None else f"{p.score:.6f}"
         guard = "" if p.guard_score is None else f"{p.guard_score:.4f}"
-        score = f"{p.score:.6f}" if verdict == "answer" else ""
-        writer.writerow([number, _harmless(p.name), answer, score, *shares, labels_left, guard, t("notice")])
+        row = [number, _harmless(p.name), p.verdict, p.reason or "", p.label or "", score]
+        row += _shares(service, p, "{:.6f}".format)
+        caveat = [t("not_looked_for")] if p.caveat else []
+        writer.writerow([*row, " ".join(p.prediction_set), guard, " ".join([t("notice"), *caveat])])
     return file.getvalue()
 
 

@@ -144,6 +144,14 @@ def test_a_fold_is_a_whole_image_folder_whose_tables_follow_the_images(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_fold_carries_the_review(reviewed: Path, plan: Plan, tmp_path: Path) -> None:
+    layout = scan_folder(reviewed)
+    fold = scan_folder(build_fold(layout, plan, 2, tmp_path / "data"))
+    originals = {image.path.resolve(): image.file_name for image in layout.images}
+    named = {originals[image.path.resolve()]: image.file_name for image in fold.images}
+    assert fold.findings() == {named[name]: finding for name, finding in layout.findings().items()}
+
+
 def test_images_of_one_name_in_two_splits_both_stay(tmp_path: Path, phantoms: Path) -> None:
     pictures = iter(sorted(phantoms.rglob("*.png")))
     for split, label in ((s, c) for s in ("Training", "Testing") for c in ("yes", "no")):

@@ -34,6 +34,7 @@ def test_the_kaggle_set_is_two_splits_of_5712_and_1311(real_data: Path) -> None:
     assert layout.label_names == LABELS
     assert len(layout.patient_groups()) == 4382
     assert len(layout.boxes()) == 3230
+    assert Counter(layout.findings().values()) == {"ct": 73, "lesion": 59}
 
 
 def test_an_unpacked_archive_is_found_one_folder_down(tmp_path: Path) -> None:
@@ -89,8 +90,10 @@ def test_patients_and_boxes_are_read_from_beside_the_splits(tmp_path: Path) -> N
     _tree(tmp_path, "train/a", "train/b")
     (tmp_path / "patients.csv").write_text("file_name,patient_group\ntrain/a/0.png,P1\ntrain/a/1.png,\n")
     (tmp_path / "train" / "boxes.csv").write_text("file_name,center_x,center_y,width,height\nb/1.png,0.5,0.5,0.1,0.2\n")
+    (tmp_path / "review.csv").write_text("file_name,finding,by\ntrain/a/0.png, ct ,me\n")
     layout = scan_folder(tmp_path)
     assert layout.patient_groups() == {"train/a/0.png": "P1"}
+    assert layout.findings() == {"train/a/0.png": "ct"}
     assert layout.boxes() == {"train/b/1.png": (0.5, 0.5, 0.1, 0.2)}
 
 
@@ -102,6 +105,10 @@ def test_patients_and_boxes_are_read_from_beside_the_splits(tmp_path: Path) -> N
         ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,50,50,9,9\n", "fractions of the image"),
         ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,x,0,0,0\n", "needs the four numbers"),
         ("boxes.csv", "file_name,center_x,center_y,width,height\ntrain/a/0.png,0.5\n", "needs the four numbers"),
+        ("review.csv", "file_name,what\ntrain/a/0.png,ct\n", "needs the columns file_name and finding"),
+        ("review.csv", "file_name,finding\ntrain/a/9.png,ct\n", "'train/a/9.png' is not an image"),
+        ("review.csv", "file_name,finding\ntrain/a/0.png,\n", "'train/a/0.png' has no finding"),
+        ("review.csv", "file_name,finding\ntrain/a/0.png\n", "'train/a/0.png' has no finding"),
         ("patients.csv", "patient_group,file_name\nP1\n", "is not an image"),
         ("patients.csv", "file_name,patient_group\ntrain/a/0.png,M\udcfcller\n", "is not in UTF-8"),
     ],
@@ -111,4 +118,4 @@ def test_a_wrong_side_table_is_named(tmp_path: Path, table: str, content: str, m
     (tmp_path / table).write_bytes(content.encode(errors="surrogateescape"))
     layout = scan_folder(tmp_path)
     with pytest.raises(DataError, match=message):
-        layout.patient_groups() if table == "patients.csv" else layout.boxes()
+        {"patients.csv": layout.patient_groups, "boxes.csv": layout.boxes, "review.csv": layout.findings}[table]()

@@ -13,7 +13,9 @@ from transformers import ViTImageProcessor
 
 from brain_mri.arguments import DataArguments
 from brain_mri.data.duplicates import thumbnail
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.prepare import PreparedImages, fingerprint, prepare_images, split_images
+from brain_mri.data.splits import left_out
 from brain_mri.data.transforms import Preprocessing, unpack
 from brain_mri.errors import DataError
 from brain_mri.labels import LABELS
@@ -67,6 +69,30 @@ def test_the_last_stage_may_train_on_validation_but_never_on_test(phantoms: Path
     names = {split: set(rows["file_name"]) for split, rows in splits.items()}
     assert len(splits["train"]) == len(names["train"]) == 48
     assert names["validation"] < names["train"] and not names["test"] & names["train"]
+
+
+@pytest.mark.parametrize("train_on_validation", [False, True])
+def test_reviewed_images_are_tested_and_never_learned_from(
+    reviewed: Path, phantoms: Path, preprocessing: Preprocessing, train_on_validation: bool
+) -> None:
+    args = DataArguments(data_dir=str(reviewed), train_on_validation=train_on_validation)
+    images = _prepare(reviewed, preprocessing)
+    splits = split_images(images, args)
+    assert not any(splits["train"]["finding"]) and not any(splits["validation"]["finding"])
+    assert Counter(filter(None, splits["test"]["finding"])) == {"ct": 2} and len(splits["test"]) == 24
+    assert left_out(images.rows, splits) == {"ct": 1, "lesion": 2}
+    before = split_images(_prepare(phantoms, preprocessing), args)
+    listed = set(scan_folder(reviewed).findings())
+    for name in ("train", "validation"):
+        assert set(splits[name]["file_name"]) == set(before[name]["file_name"]) - listed, "no other image moves"
+
+
+def test_a_review_that_empties_a_class_is_refused(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:
+    folder = shutil.copytree(phantoms, tmp_path / "reviewed")
+    names = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("train/no_tumor/*.png"))]
+    (folder / "review.csv").write_text("file_name,finding\n" + "".join(f"{name},ct\n" for name in names))
+    with pytest.raises(DataError, match="every train image of the class no_tumor has a finding"):
+        split_images(_prepare(folder, preprocessing), DataArguments(data_dir=str(folder)))
 
 
 def test_a_planted_copy_stays_with_its_original(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:

@@ -17,6 +17,7 @@ from support.small_training import StopAt, small_trainer, training_arguments
 from transformers import TrainingArguments
 
 from brain_mri.arguments import DataArguments, RecipeArguments
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.prepare import prepare_images, split_images
 from brain_mri.data.streamed_split import StreamedSplit
 from brain_mri.data.streaming import keep_record, known_images, open_stream
@@ -72,6 +73,23 @@ def test_an_epoch_of_the_stream_has_the_rows_that_a_folder_gives(
         assert row["pixels"] == expected["pixels"] and row["label"] == expected["label"]
         assert row["box"] == pytest.approx(expected["box"], abs=1e-6, nan_ok=True)
     assert sorted(row["label"] for row in rows) == sorted(stream["label"])
+
+
+@pytest.mark.parametrize(("rank", "workers"), [(0, 0), (1, 0), (0, 2)])
+def test_reviewed_images_stay_out_of_the_stream_and_of_validation(
+    reviewed: Path, preprocessing: Preprocessing, tmp_path: Path, rank: int, workers: int
+) -> None:
+    write_shards(reviewed, tmp_path / "set", "cc0-1.0", "x", shard_bytes=30_000, validation_fraction=0.25)
+    splits = _open(tmp_path / "set", preprocessing, training_arguments(tmp_path))
+    listed = set(scan_folder(reviewed).findings())
+    assert not listed & set(splits["validation"]["file_name"])
+    assert len(listed & set(splits["test"]["file_name"])) == 2
+    assert len(splits["train"]) + len(splits["validation"]) == 48 - 3 and not listed & set(splits["train"]["file_name"])
+    stream = _divided(splits["train"], rank=rank, processes=rank + 1, workers=workers)
+    loader = torch.utils.data.DataLoader(stream, batch_size=8, num_workers=workers, collate_fn=list)
+    names = [row["file_name"] for batch in loader for row in batch]
+    assert len(names) == len(stream) and not listed & set(names)
+    assert not listed & set(known_images(stream)["file_name"])
 
 
 def test_each_epoch_has_its_own_order_and_the_same_seed_gives_it_again(stream: StreamedSplit) -> None:

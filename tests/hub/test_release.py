@@ -90,7 +90,7 @@ def test_the_release_still_reaches_what_its_card_claims(real_data: Path) -> None
     answers = [classifier.predict(image.path) for image in test]
     right = sum(answer.label == image.label for answer, image in zip(answers, test, strict=True))
     assert right / len(test) >= claimed["accuracy"]["low"]
-    assert sum(answer.is_brain_mri is True for answer in answers) / len(test) > 0.95
+    assert sum(answer.verdict != "refused" for answer in answers) / len(test) > 0.95
 
 
 def test_the_benchmark_of_inference_takes_the_release() -> None:

@@ -11,6 +11,7 @@ from datasets import Image, load_dataset
 from huggingface_hub import DatasetCard
 
 from brain_mri.arguments import DataArguments, ModelArguments
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.prepare import fingerprint, prepare_images
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError, DataError
@@ -37,6 +38,18 @@ def test_a_run_reads_from_shards_what_it_reads_from_the_folder(phantoms: Path, s
         for column in ("pixels", "label", "split", "patient_group", "digest", "shortcut"):
             assert found[column] == row[column], (name, column)
         assert found["box"] == pytest.approx(row["box"], abs=1e-6, nan_ok=True)
+
+
+def test_findings_travel_with_the_shards(reviewed: Path, tmp_path: Path) -> None:
+    write_shards(reviewed, tmp_path / "set", "cc0-1.0", "x")
+    found = {
+        name: dict(zip(*(_column(tmp_path / "set", name, c) for c in ("file_name", "finding")), strict=True))
+        for name in ("train", "test")
+    }
+    listed = {name: what for rows in found.values() for name, what in rows.items() if what}
+    assert listed == scan_folder(reviewed).findings()
+    card = DatasetCard.load(tmp_path / "set" / "README.md")
+    assert "`finding` (of 5 images" in card.text
 
 
 def test_images_are_cut_into_shards_byte_for_byte(phantoms: Path, shards: Path) -> None:

@@ -217,9 +217,31 @@ def _damage_parts(folder: Path) -> None:
     (folder / GUARD).write_text(json.dumps(settings | {"parts": []}))
 
 
-@pytest.mark.parametrize(
-    "damage", [_damage_truncate, _damage_missing, _damage_json, _damage_method, _damage_shape, _damage_parts]
-)
+def _damage_nesting(folder: Path) -> None:
+    (folder / GUARD).write_text("[" * 100_000)
+
+
+def _damage_threshold(folder: Path) -> None:
+    settings = json.loads((folder / GUARD).read_text())
+    (folder / GUARD).write_text(json.dumps(settings | {"threshold": float("inf")}))
+
+
+def _damage_scale(folder: Path) -> None:
+    settings = json.loads((folder / GUARD).read_text())
+    parts = [part | {"scale": 1e9} for part in settings["parts"]]
+    (folder / GUARD).write_text(json.dumps(settings | {"parts": parts}))
+
+
+def _damage_values(folder: Path) -> None:
+    tensors = load_file(folder / GUARD_TENSORS)
+    save_file(tensors | {"0.means": tensors["0.means"] * np.float32(np.nan)}, folder / GUARD_TENSORS)
+
+
+_DAMAGES = [_damage_truncate, _damage_missing, _damage_json, _damage_nesting, _damage_method, _damage_shape]
+_DAMAGES += [_damage_parts, _damage_threshold, _damage_scale, _damage_values]
+
+
+@pytest.mark.parametrize("damage", _DAMAGES)
 def test_a_damaged_guard_is_an_error_of_one_sentence(damage, guard: Guard, tmp_path: Path) -> None:
     guard.save(tmp_path)
     damage(tmp_path)

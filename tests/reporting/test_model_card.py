@@ -17,6 +17,7 @@ from support.card_records import (
     patient_wise,
     run_record,
     save,
+    some_answers,
     some_audit,
     some_results,
     timm_config,
@@ -24,12 +25,13 @@ from support.card_records import (
 
 from brain_mri.errors import DataError
 from brain_mri.labels import LABELS
+from brain_mri.metrics.safety import safety
 from brain_mri.reporting.model_card import largest_confusions, missed_tumors, write_card
 
 SECTIONS = (
-    "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Data", "Leakage audit", "Results",
-    "The shortcut control", "Evidence maps", "What is no brain MRI", "Calibration", "Prediction sets and referral",
-    "Known failures", "Training", "Methods and citation",
+    "False all-clears", "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Data",
+    "Leakage audit", "Results", "The shortcut control", "Evidence maps", "What is no brain MRI", "Calibration",
+    "Prediction sets and referral", "Known failures", "Training", "Methods and citation",
 )  # fmt: skip
 
 
@@ -109,6 +111,64 @@ def test_the_whole_card_says_what_the_files_say(full: Path) -> None:
     for words in ("94.12%", "2.2% of the sets are empty", "96.34%", "1.44 classes", "15.3%", "98.76%"):
         assert words in referral
     assert "brain-scans" in text and "private" not in text and "somewhere" not in text
+
+
+def _safety(seed: int) -> dict[str, Any]:
+    probabilities, labels = some_answers(seed, 120)
+    accepted = np.arange(120) % 10 > 0
+    answered = accepted & (probabilities.max(axis=1) > 0.4)
+    return safety(probabilities, labels, LABELS, accepted, answered, [f"p{i // 2}" for i in range(120)])
+
+
+def test_false_all_clears_stand_before_every_accuracy_other_sources_first(full: Path) -> None:
+    at_home, elsewhere = _safety(1), _safety(3)
+    results = full_results() | {"safety": at_home}
+    text = write_card(
+        save(full, results=results, external_elsewhere=some_results(3) | {"safety": elsewhere})
+    ).read_text()
+    told = section(text, "False all-clears")
+    assert text.index("## False all-clears") < text.index("## At a glance")
+    other, own = (line for line in told.splitlines() if line.startswith("- "))
+    for line, found in ((other, elsewhere), (own, at_home)):
+        clear = found["false_all_clear"]
+        assert f"{clear['count']} of {clear['n']} slices with a tumour were answered `no_tumor`" in line
+        assert f"{clear['value']:.1%}** ({clear['low']:.1%} to {clear['high']:.1%})" in line
+        assert f"{found['tumors'] - found['tumors_answered']['count']} not answered" in line
+    assert "Another source, data3" in other and "Its own source" in own
+    auroc = some_results(3)["scores"]["per_class"]["no_tumor"]["auroc"]
+    assert f"AUROC {auroc['value']:.2f}" in other
+
+
+def test_false_all_clears_that_were_not_measured_are_missed_aloud(full: Path) -> None:
+    for text in (
+        write_card(full).read_text(),
+        write_card(save(full, results=full_results() | {"safety": _safety(1)})).read_text(),
+    ):
+        assert "**OTHER SOURCES: NOT MEASURED.**" in section(text, "False all-clears")
+    assert "Its own source, the test split" in section(text, "False all-clears")
+    (full / "evaluation" / "results.json").unlink()
+    assert "**Its own source: not measured.**" in section(write_card(full).read_text(), "False all-clears")
+
+
+def test_a_set_without_a_healthy_class_can_give_no_all_clear(bare: Path) -> None:
+    record = json.loads(json.dumps(run_record()).replace("no_tumor", "grade 4"))
+    told = section(write_card(save(bare, run=record)).read_text(), "False all-clears")
+    assert "no class for a slice without a tumour" in told and "NOT MEASURED" not in told
+
+
+def test_the_card_says_what_changes_without_the_reviewed_images(full: Path) -> None:
+    counts = {"n": 29, "refused": 3, "unsure": 2, "answered": dict.fromkeys(LABELS, 0) | {"no_tumor": 24}}
+    others = some_results(5, n=90)["scores"]
+    review = {"reviewed": {"ct": counts}, "without_review": {"removed": 30, "scores": others, "safety": _safety(5)}}
+    run = run_record() | {"left_out": {"ct": 44, "lesion": 46}}
+    text = write_card(save(full, run=run, results=full_results() | review)).read_text()
+    assert "Without reviewed images" in table_row(text, "Figure")
+    assert shown(others["accuracy"]) in table_row(text, "Accuracy")
+    assert f"{others['accuracy']['value']:.2%}" in section(text, "At a glance")
+    assert "44 `ct`, 46 `lesion` of them were left out of train" in " ".join(section(text, "Data").split())
+    failures = section(text, "Known failures")
+    assert "Of 29 test images that a review lists as `ct`, 24 were answered `no_tumor`, 3 refused, 2 not" in failures
+    assert "without the images that a review lists" in section(text, "False all-clears")
 
 
 def test_the_audit_is_told_in_words(full: Path) -> None:
@@ -264,7 +324,10 @@ def test_missed_tumours_and_false_alarms_are_counted_apart() -> None:
         "confusion_matrix": [[9, 2, 1], [3, 20, 4], [0, 5, 6]],
     }
     assert missed_tumors(scores) == {"missed": 7, "tumors": 23, "false_alarms": 7, "healthy": 27}
-    assert missed_tumors({"label_names": ["no", "yes"], "confusion_matrix": [[1, 0], [0, 1]]}) is None
+    assert missed_tumors({"label_names": ["no", "yes"], "confusion_matrix": [[1, 0], [0, 1]]}) == {
+        "missed": 0, "tumors": 1, "false_alarms": 0, "healthy": 1
+    }  # fmt: skip
+    assert missed_tumors({"label_names": ["grade 2", "grade 3"], "confusion_matrix": [[1, 0], [0, 1]]}) is None
     nobody_healthy = {"label_names": ["glioma", "no_tumor"], "confusion_matrix": [[5, 1], [0, 0]]}
     assert missed_tumors(nobody_healthy) is None
 

@@ -1,36 +1,65 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from brain_mri.errors import DataError
-from brain_mri.reporting.tables import fold_table, keep, table
+from brain_mri.reporting.tables import FIRST_PAGE, RUNS, fold_table, keep, main, page, table
 from brain_mri.utils.files import read_json
 
 _ROOT = Path(__file__).parents[2]
-_KEPT = [path for path in (_ROOT / "release", *sorted((_ROOT / "results").glob("*"))) if path.is_dir()]
+_RELEASE, _KEPT = _ROOT / "release", sorted(path for path in (_ROOT / "results").glob("*") if path.is_dir())
 
 
-def test_the_readme_s_table_is_what_the_records_say() -> None:
-    assert table(_KEPT) in (_ROOT / "README.md").read_text(encoding="utf-8"), "paste the output of `make results`"
+def test_the_page_of_results_is_what_the_records_say() -> None:
+    assert (_ROOT / "docs/results.md").read_text(encoding="utf-8") == page(_RELEASE, _KEPT), "run `make results`"
 
 
-def test_the_readme_s_folds_are_those_of_the_records() -> None:
-    readme = (_ROOT / "README.md").read_text(encoding="utf-8")
-    assert fold_table(read_json(_ROOT / "release/evaluation/patient_wise.json")) in readme
-    tried = read_json(_ROOT / "results/efficientnet_full_size/evaluation/patient_wise_balanced.json")
-    second, third = (f"{fold['accuracy']['value']:.2%}" for fold in tried["folds"])
-    together = f"{tried['metrics']['accuracy']['mean']:.2%}"
-    assert f"Fold 2 rises to {second}, fold 3 falls to {third}: together {together}" in " ".join(readme.split())
-    unguided = read_json(_ROOT / "results/efficientnet/evaluation/patient_wise_unguided.json")["folds"][0]
-    for figure in (unguided["accuracy"], unguided["pointing_game"]):
-        shown = "{value:.1%} ({low:.1f} to {high:.1f})"
-        low, high = (100 * figure[end] for end in ("low", "high"))
-        assert shown.format(value=figure["value"], low=low, high=high) in " ".join(readme.split())
+def test_the_readme_s_row_is_what_the_records_say() -> None:
+    assert table([_RELEASE], FIRST_PAGE) in (_ROOT / "README.md").read_text(encoding="utf-8"), (
+        "paste what `make results` prints"
+    )
+
+
+def test_make_results_writes_that_page(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--page", str(_RELEASE), *map(str, _KEPT)])
+    assert capsys.readouterr().out == page(_RELEASE, _KEPT)
+
+
+def test_the_page_shows_other_sources_where_they_were_judged(tmp_path: Path) -> None:
+    model = tmp_path / "release"
+    shutil.copytree(_RELEASE, model, ignore=shutil.ignore_patterns("*.safetensors", "*.onnx", "*.png"))
+    scores = {"n": 50, "label_names": ["glioma", "no_tumor"], "confusion_matrix": [[30, 10], [2, 8]]}
+    elsewhere = {"scores": scores | {"accuracy": {"value": 0.76, "low": 0.61, "high": 0.88}}}
+    (model / "evaluation" / "external_elsewhere.json").write_text(json.dumps(elsewhere))
+    assert "| elsewhere | 50 | 76.00% (61.00 to 88.00) | 10 of 40 (25.0%) |" in page(model, [])
+    assert "| elsewhere |" not in page(_RELEASE, [])
+
+
+def test_a_page_of_the_least_records_says_what_was_not_measured(tmp_path: Path) -> None:
+    model = tmp_path / "release"
+    for name in ("config.json", "run.json", "evaluation/results.json"):
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_RELEASE / name, model / name)
+    bare = page(model, [])
+    assert "98.70%" in bare and "91.94%" not in bare
+    assert "Patients never seen: not measured" in bare and "Not measured in the stored records" in bare
+    results = read_json(model / "evaluation/results.json")
+    del results["shortcut"]["recall"]
+    (model / "evaluation/results.json").write_text(json.dumps(results))
+    with pytest.raises(DataError, match="recall"):
+        page(model, [])
+
+
+def test_what_was_tried_stands_beside_the_same_folds_unchanged() -> None:
+    folds = read_json(_RELEASE / "evaluation/patient_wise.json")["folds"][1:3]
+    tried = read_json(_ROOT / "results/efficientnet_full_size/evaluation/patient_wise_balanced.json")["folds"]
+    both = [sum(fold["accuracy"]["value"] for fold in some) / 2 for some in (tried, folds)]
+    line = next(line for line in page(_RELEASE, _KEPT).splitlines() if line.startswith("| balanced |"))
+    assert line.startswith(f"| balanced | 2, 3 | {both[0]:.1%} | {both[1]:.1%} |")
 
 
 def test_a_class_that_no_fold_has_is_a_dash_and_a_record_without_folds_an_error() -> None:
@@ -41,23 +70,6 @@ def test_a_class_that_no_fold_has_is_a_dash_and_a_record_without_folds_an_error(
     assert fold_table(folds).splitlines()[-1] == "| all | 4 | 75.00% | 75.0% | - |"
     with pytest.raises(DataError, match="no finished fold"):
         fold_table({})
-
-
-def test_the_readme_s_ensemble_is_that_of_the_record() -> None:
-    less = read_json(_ROOT / "release/evaluation/ensemble.json")["gain"]
-    value, nearest, furthest = (-100 * less[name] for name in ("value", "high", "low"))
-    readme = " ".join((_ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert f"{value:.2f} points below `release` ({furthest:.2f} to {nearest:.2f}, paired" in readme
-
-
-def test_the_speeds_on_the_first_page_are_those_of_the_benchmarks() -> None:
-    readme, measured = ((_ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "BENCHMARKS.md"))
-    named = re.findall(r"\*\*It is fast.*?\n\n|- Speed on CPUs:.*?\n\n", readme, re.DOTALL)
-    assert len(named) == 2
-    speeds = re.findall(r"([\d.]+)(?= ms| s\b| MB| images/s|\))", "".join(named))
-    assert len(speeds) > 9
-    for speed in speeds:
-        assert re.search(rf"(?<![\d.]){re.escape(speed)}(?![\d.])", measured), f"{speed}: not in BENCHMARKS.md"
 
 
 def test_the_records_in_git_hold_no_weights_no_pictures_and_no_place() -> None:
@@ -78,10 +90,9 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     (model / "evaluation").mkdir()
     (model / "evaluation" / "results.json").write_text(json.dumps({"scores": scores, "data": {"name": "synthetic"}}))
     keep(model, tmp_path / "kept")
-    row = table([tmp_path / "kept"]).splitlines()[2]
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[:5] == ["`kept`: resnet18, random weights, 96 px", "87.65% (80.12 to 91.23)", "-", "-", "0.0321"]
-    assert cells[-1].startswith("12 epochs, ")
+    figures, run = (table([tmp_path / "kept"], *columns).splitlines()[2] for columns in ((), (RUNS,)))
+    assert figures == "| `kept` | - | - | 87.65% (80.12 to 91.23) | 0.0321 | " + figures.split(" | ")[-1]
+    assert run.startswith("| `kept` | resnet18 | random | 96 | ") and "| 12 epochs, " in run
     assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
     assert not list((tmp_path / "kept").rglob("*.safetensors"))
     with pytest.raises(DataError, match="no record: name a folder for this model alone"):

@@ -43,11 +43,11 @@ def test_a_refusal_names_no_class_anywhere_on_the_page(judge: service.Service) -
         t = texts(language)
         refused = judge.classifier.predict(photograph())
         html = views.answer_html(judge, refused, t)
-        assert t("stranger_title") in _plain(html) and t("notice") in _plain(html)
+        assert t["reason_titles"]["not_brain_mri"] in _plain(html) and t("notice") in _plain(html)
         assert not any(t.label(label) in _plain(html) for label in LABELS)
         unsure = _plain(views.answer_html(judge, judge.classifier.predict(grey(0.25)), t))
-        assert t("unsure_title") in unsure and t("notice") in unsure
-        assert t("verdict_title", label="") not in unsure and t.percent(0.95, 0) in unsure
+        assert t["reason_titles"]["below_threshold"] in unsure and t("notice") in unsure
+        assert not any(t.label(label) in unsure for label in LABELS)
 
 
 def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -> None:
@@ -61,7 +61,7 @@ def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -
         "&#39;", "'"
     )
     healthy = views.answer_html(judge, judge.classifier.predict(grey(0.625)), t)
-    assert "bm-layer" not in healthy and "This does not mean that there is none" in _plain(healthy)
+    assert "bm-layer" not in healthy and texts()("not_looked_for") in _plain(healthy)
 
 
 def test_an_upload_may_be_called_anything(judge: service.Service) -> None:
@@ -117,10 +117,11 @@ def _table(judge: service.Service, names: list[str]) -> list[dict[str, str]]:
 
 
 def test_the_table_for_download_withholds_what_the_page_withholds(judge: service.Service) -> None:
-    answered, unsure, stranger = _table(judge, ["a.png", "=1+1.png", "c.png"])
-    assert answered["answer"] == "meningioma" and float(answered["confidence"]) > 0.9
-    assert unsure["answer"] == "not sure enough" and not unsure["confidence"] and float(unsure["glioma"]) > 0.3
-    assert stranger["answer"] == "not a brain MRI" and not stranger["glioma"] and not stranger["prediction_set"]
+    answered, unsure, refused = _table(judge, ["a.png", "=1+1.png", "c.png"])
+    assert answered["verdict"] == "answer" and answered["label"] == "meningioma" and float(answered["score"]) > 0.9
+    assert (unsure["verdict"], refused["verdict"]) == ("unsure", "refused")
+    for row in (unsure, refused):
+        assert row["reason"] and not any(row[key] for key in ("label", "score", "prediction_set", *LABELS))
     assert unsure["name"] == "'=1+1.png", "a spreadsheet would run it as a formula"
 
 
@@ -136,24 +137,25 @@ def test_a_file_name_cannot_bring_code_into_the_page(judge: service.Service) -> 
     assert "<img src=x" not in views.error_html(judge, error, texts())
 
 
-def test_the_curve_breaks_where_slices_were_refused(judge: service.Service) -> None:
+def test_the_curve_breaks_where_slices_have_no_answer(judge: service.Service) -> None:
     known, stranger = judge.classifier.predict(grey(0.375)), judge.classifier.predict(photograph())
     html = views.answer_html(judge, judge.classifier.summarize([known, known, stranger, known]), texts())
     paths = re.findall('<path class="bm-line bm-line-1" d="([^"]*)"', html)
     assert paths[0].count("M") == 2 and paths[0].count("L") == 1, "two slices joined, one alone"
     assert "meningioma is highest in slice 1" in html and texts()("curve_gap") in html
     mostly = judge.classifier.summarize([known, stranger, stranger])
-    assert texts()("volume_title_stranger") in _plain(views.answer_html(judge, mostly, texts()))
+    assert texts()("volume_title_unnamed", count=3) in _plain(views.answer_html(judge, mostly, texts()))
 
 
 def test_no_tumour_never_outvotes_the_slices_that_show_one(judge: service.Service) -> None:
     healthy, tumour = judge.classifier.predict(grey(0.625)), judge.classifier.predict(grey(0.375))
     volume = judge.classifier.summarize([healthy] * 30 + [tumour])
-    assert volume.label == "no_tumor" and volume.probabilities["no_tumor"] > 0.92, "the mean alone would say so"
-    assert judge.verdict(volume) == "unsure"
+    assert volume.probabilities["no_tumor"] > 0.92, "the mean alone would say so"
+    assert volume.verdict == "unsure" and volume.reason == "slices_disagree" and volume.label is None
     said = _plain(views.answer_html(judge, volume, texts()))
-    assert texts()("volume_title_unsure", count=31) in said and "Meningioma: so some of the slices" in said
-    assert judge.verdict(judge.classifier.summarize([healthy] * 3)) == "answer"
+    assert texts()("volume_title_unnamed", count=31) in said and texts()["reasons"]["slices_disagree"] in said
+    clear = judge.classifier.summarize([healthy] * 3)
+    assert clear.label == "no_tumor" and texts()("not_looked_for") in _plain(views.answer_html(judge, clear, texts()))
 
 
 def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: Path) -> None:
@@ -174,11 +176,32 @@ def test_about_shows_what_was_measured_and_nothing_else(model: Path, tmp_path: P
         assert t["figures"]["macro_f1"] not in html, "not measured, so no row, and no zero"
         assert t["protocols"]["leak-free"] not in html and t["protocols"]["patient-wise"] not in html
         assert html.count("<img") == 1, "the confusion matrix; pictures that show data never"
+        assert t("safety_not_measured") in html and html.index(t("safety_title")) < html.index(t.number("87.65%"))
     assert set(about.about_record(judge)) == {"test"}
     bare = service.Service(str(model), tmp_path, 180)
     assert "has not been measured" in about.about_html(bare, texts()) and "<table" not in about.about_html(
         bare, texts()
     )
+
+
+def test_about_begins_with_the_false_all_clears_on_other_sources(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(model, folder)
+    (folder / "evaluation").mkdir()
+    scores = {"n": 40, "bootstrap": {"level": 0.95, "resamples": 1000}}
+    for name, count in (("results", 3), ("external_elsewhere", 106)):
+        clear = {"value": count / 455, "low": 0.001, "high": 0.5, "n": 455, "count": count}
+        found = {"tumors": 455, "false_all_clear": clear, "tumors_answered": {"count": 300}}
+        record = {"data": {"name": name}, "scores": scores, "safety": found}
+        (folder / "evaluation" / f"{name}.json").write_text(json.dumps(record))
+    judge = service.Service(str(folder), tmp_path, 180)
+    for language in languages():
+        t = texts(language)
+        html = about.about_html(judge, t)
+        assert t.percent(106 / 455) in html and t("safety_not_measured") not in html
+        first, second = (html.index(t.percent(count / 455)) for count in (106, 3))
+        assert html.index(t("safety_intro")) < first < second
+    assert about.about_record(judge)["external-elsewhere"]["false_all_clear"]["count"] == 106
 
 
 def _plain(html: str) -> str:

@@ -1,0 +1,62 @@
+"""What is trained on: the train split, with grafts where they are asked for, and how its images are drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+from brain_mri.arguments import DataArguments, RecipeArguments
+from brain_mri.data.grafts import with_grafts
+from brain_mri.data.prepare import PreparedImages
+from brain_mri.data.splits import Ints, merge_groups
+from brain_mri.errors import ConfigError
+
+DRAW_GROUP = "draw_group"
+
+
+def training_images(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments, size: int, seed: int
+) -> DatasetDict:
+    """The splits as the trainer sees them; `splits` itself, where the recipe neither grafts nor draws by groups.
+
+    Args:
+        images: all that was read.
+        splits: of `split_images`. Only rows of `train` are made into grafts.
+        args: with the threshold of near-duplicates.
+        recipe: with `grafts` and `draw_by`.
+        size: height and width of the pixels.
+        seed: of the grafts.
+
+    Returns:
+        The splits, train followed by its grafts and, unless images are drawn one by one, with a column `draw_group`:
+        a number for each cluster of near-duplicates or patient. Each graft is a group of its own.
+
+    Raises:
+        ConfigError: the images are streamed, so that they are not known when grafts would be made of them.
+    """
+    if not recipe.grafts and recipe.draw_by == "image":
+        return splits
+    if args.streaming:
+        raise ConfigError("--streaming reads images as they come: leave out --grafts and --draw_by, or --streaming.")
+    clusters = _groups(images, splits["train"], args.twin_threshold, by_patient=False)
+    train = splits["train"]
+    if recipe.grafts:
+        train = with_grafts(train, images.label_names, clusters, recipe.grafts, size, seed)
+    if recipe.draw_by != "image":
+        by_patient = recipe.draw_by == "patient"
+        groups = _groups(images, splits["train"], args.twin_threshold, by_patient) if by_patient else clusters
+        own = groups.max() + 1 + np.arange(len(train) - len(groups))
+        train = train.add_column(DRAW_GROUP, np.concatenate([groups, own]))
+    return DatasetDict({**splits, "train": train})
+
+
+def _groups(images: PreparedImages, rows: Dataset, threshold: float, by_patient: bool) -> Ints:
+    """A number for each row: of its cluster of near-duplicates; by patient, of all that are joined by either."""
+    place = {name: i for i, name in enumerate(images.rows["file_name"][:])}
+    chosen = np.array([place[name] for name in rows["file_name"][:]], np.int64)
+    order = np.argsort(chosen)
+    pairs = images.near_duplicates(threshold).among(chosen[order], len(images))
+    patients: list[Any] = rows["patient_group"][:] if by_patient else [None] * len(rows)
+    return merge_groups(patients, order[pairs.first], order[pairs.second])

@@ -1,0 +1,86 @@
+"""What the served file says of prepared images: the ONNX file, the guard and the thresholds, as every door has them.
+
+`evaluation.predict` measures the float32 weights that `pipeline` loads. Whether a class is named is another question:
+the guard and the thresholds belong to the file that is served, int8 where there is one, whose embeddings differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+from PIL import Image
+
+from brain_mri.data.transforms import unpack
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.model_folder import served_file
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ServedPredictions:
+    """The predictions of the served file, in the order of the images.
+
+    Attributes:
+        probabilities: float64 (n, k), in the order of the model's labels.
+        verdicts: (n,), `answer`, `unsure` or `refused`.
+        reasons: (n,), the codes of `inference.predictions.REASONS`; None for an answer.
+        file: the name of the ONNX file.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    verdicts: npt.NDArray[Any]
+    reasons: tuple[str | None, ...]
+    file: str
+
+    @property
+    def accepted(self) -> npt.NDArray[np.bool_]:
+        """Whether the guard accepts each image, (n,)."""
+        return np.asarray(self.verdicts != "refused")
+
+    @property
+    def answered(self) -> npt.NDArray[np.bool_]:
+        """Whether a class is named for each image, (n,)."""
+        return np.asarray(self.verdicts == "answer")
+
+    def select(self, kept: Sequence[int]) -> ServedPredictions:
+        """Of some of the images."""
+        rows = np.asarray(kept, dtype=np.int64)
+        reasons = tuple(self.reasons[i] for i in rows)
+        return ServedPredictions(self.probabilities[rows], self.verdicts[rows], reasons, self.file)
+
+
+def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPredictions | None:
+    """Ask a model folder's served file about prepared rows; None of a folder without an ONNX file, guard or thresholds.
+
+    Args:
+        model_dir: the model folder.
+        rows: prepared images, see `data.prepare.PreparedImages`.
+        size: height and width, in pixels, that they were prepared to.
+
+    Raises:
+        ConfigError: a file of the folder is damaged.
+    """
+    path = served_file(Path(model_dir))
+    if path is None:
+        return None
+    classifier = BrainMRIClassifier.from_pretrained(model_dir)
+    if classifier.rule.missing:  # it refuses everything: no false all-clear among no answers says nothing
+        return None
+    probabilities: list[list[float]] = []
+    verdicts: list[str] = []
+    reasons: list[str | None] = []
+    for start in range(0, len(rows), _BATCH):
+        packed = rows[start : start + _BATCH]["pixels"]
+        images = [Image.fromarray(np.ascontiguousarray(unpack(data, size).transpose(1, 2, 0))) for data in packed]
+        for one in classifier.predict_images(images, [""] * len(images)):
+            probabilities.append(list(one.probabilities.values()))
+            verdicts.append(one.verdict)
+            reasons.append(one.reason)
+    return ServedPredictions(np.asarray(probabilities), np.asarray(verdicts), tuple(reasons), path.name)

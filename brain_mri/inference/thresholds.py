@@ -1,0 +1,56 @@
+"""What a model folder's `calibration.json` says of how sure the model must be, checked when it is read. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brain_mri.errors import ConfigError
+from brain_mri.model_folder import Record, read_record
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The probabilities that answers are decided by.
+
+    Attributes:
+        referral: least probability of a class that may be named; above 1 where none was high enough on validation.
+        all_clear: least probability of the healthy class, at least `referral`.
+        prediction_set: least probability of a class in the prediction set.
+        coverage: the share of images whose true class the prediction sets were made to hold.
+    """
+
+    referral: float
+    all_clear: float
+    prediction_set: float
+    coverage: float
+
+    @classmethod
+    def read(cls, path: Path) -> Thresholds:
+        """Read a `calibration.json`.
+
+        Raises:
+            ConfigError: it is broken, or one of its numbers is missing or out of range.
+        """
+        record = read_record(path)
+        referral = _number(record, path, "referral", "threshold")
+        clear = _number(record, path, "all_clear", "threshold") if "all_clear" in record else referral
+        return cls(
+            referral,
+            max(referral, clear),
+            _number(record, path, "prediction_sets", "threshold"),
+            _number(record, path, "prediction_sets", "coverage"),
+        )
+
+
+def _number(record: Record, path: Path, part: str, name: str) -> float:
+    value: Any = record.get(part)
+    value = value.get(name) if isinstance(value, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise ConfigError(
+            f"{path}: {part}.{name} is {value!r}, where a number of at least 0 belongs: train the model again, or get "
+            "the file anew."
+        )
+    return float(value)

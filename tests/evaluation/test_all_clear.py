@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.space_server import grey, write_model
+
+from brain_mri.errors import ConfigError, DataError
+from brain_mri.evaluation.all_clear import main
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.model_folder import CALIBRATION, GUARD
+
+# what the toy model takes for healthy (0.6 to 0.65) and for a tumour (0.375)
+_TUMOURS = [0.375, 0.375, 0.6, 0.61, 0.62, 0.63, 0.64, 0.65]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "model")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere"
+    lines = ["file_name,patient_group,part"]
+    for label, shades in {"glioma": _TUMOURS, "no_tumor": [0.625]}.items():
+        (folder / label).mkdir(parents=True)
+        for i, shade in enumerate(shades):
+            grey(shade).save(folder / label / f"{i}.png")
+            lines.append(f"{label}/{i}.png,p{i},{'choose' if i % 2 == 0 else 'report'}")
+    (folder / "patients.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _false_all_clears(model: Path, source: Path) -> int:
+    classifier = BrainMRIClassifier.from_pretrained(model)
+    return sum(p.label == "no_tumor" for p in classifier.predict(sorted((source / "glioma").glob("*.png"))))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.25, 0.5])
+def test_at_most_the_rate_asked_for_is_still_answered_as_healthy(rate: float, model: Path, source: Path) -> None:
+    before = _false_all_clears(model, source)
+    assert before > rate * len(_TUMOURS)
+    main([str(model), "--data_dir", str(source), "--rate", str(rate)])
+    assert _false_all_clears(model, source) <= rate * len(_TUMOURS)
+    record = json.loads((model / CALIBRATION).read_text())
+    (found,) = record["all_clear"]["sources"]
+    assert found["false_all_clears"] == {"before": before, "after": _false_all_clears(model, source)}
+    assert record["referral"]["threshold"] == 0.9, "the other thresholds stay"
+
+
+def test_a_rate_that_is_met_anyway_changes_no_answer_and_a_tumour_is_still_named(model: Path, source: Path) -> None:
+    before = _false_all_clears(model, source)
+    main([str(model), "--data_dir", str(source), "--rate", "0.9"])
+    assert _false_all_clears(model, source) == before
+    main([str(model), "--data_dir", str(source), "--rate", "0"])
+    assert BrainMRIClassifier.from_pretrained(model).predict(grey(0.375)).label == "meningioma"
+
+
+def test_only_the_part_asked_for_is_looked_at(model: Path, source: Path) -> None:
+    main([str(model), "--data_dir", str(source), "--part", "choose", "--rate", "0"])
+    record = json.loads((model / CALIBRATION).read_text())["all_clear"]
+    assert record["part"] == "choose" and record["sources"][0]["tumors"] == len(_TUMOURS) // 2
+
+
+def test_what_cannot_be_chosen_from_is_one_sentence(model: Path, source: Path, tmp_path: Path) -> None:
+    before = (model / CALIBRATION).read_bytes()
+    with pytest.raises(ConfigError, match="give a share"):
+        main([str(model), "--data_dir", str(source), "--rate", "1"])
+    with pytest.raises(DataError, match="no slice with a tumour of part 'nowhere'"):
+        main([str(model), "--data_dir", str(source), "--part", "nowhere"])
+    (model / GUARD).unlink()
+    with pytest.raises(ConfigError, match="refuses every picture"):
+        main([str(model), "--data_dir", str(source)])
+    assert (model / CALIBRATION).read_bytes() == before

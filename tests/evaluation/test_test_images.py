@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from brain_mri.arguments import DataArguments, EvaluationArguments
+from brain_mri.data.prepare import PreparedImages, prepare_images
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import DataError
+from brain_mri.evaluation.test_images import data_record, images_to_judge, only_part, output_files
+
+
+@pytest.fixture
+def elsewhere(phantoms: Path, tmp_path: Path) -> Path:
+    """Two of the four classes, without splits, half of the patients in each part."""
+    for name in ("glioma", "no_tumor"):
+        shutil.copytree(phantoms / "test" / name, tmp_path / "elsewhere" / name)
+    names = sorted(path.relative_to(tmp_path / "elsewhere").as_posix() for path in tmp_path.glob("elsewhere/*/*"))
+    rows = [f"{name},p{i},{'choose' if i % 2 else 'report'}" for i, name in enumerate(names)]
+    (tmp_path / "elsewhere" / "patients.csv").write_text("\n".join(["file_name,patient_group,part", *rows]) + "\n")
+    return tmp_path / "elsewhere"
+
+
+def _images(folder: Path, preprocessing: Preprocessing) -> PreparedImages:
+    return prepare_images(DataArguments(str(folder)), preprocessing)
+
+
+def test_only_the_part_asked_for_is_judged_and_its_figures_get_a_file_of_their_own(
+    elsewhere: Path, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    images = _images(elsewhere, preprocessing)
+    rows, _ = images_to_judge(images, DataArguments(str(elsewhere)), {"data_fingerprint": "another"})
+    parts = {part: only_part(rows, str(elsewhere), part) for part in (None, "choose", "report")}
+    assert len(parts[None]) == len(rows) == 12
+    assert set(parts["choose"]["file_name"]) | set(parts["report"]["file_name"]) == set(rows["file_name"])
+    assert len(parts["choose"]) == len(parts["report"]) == 6
+    data = data_record(images, str(elsewhere), "choose")
+    assert (data["name"], data["part"]) == ("elsewhere-choose", "choose")
+    assert "part" not in data_record(images, str(elsewhere), None)
+    _, path = output_files(EvaluationArguments(str(tmp_path)), data["name"])
+    assert path.name == "external_elsewhere-choose.json"
+
+
+def test_a_part_that_is_not_there_is_a_sentence_with_those_that_are(
+    elsewhere: Path, phantoms: Path, preprocessing: Preprocessing, tmp_path: Path
+) -> None:
+    rows = _images(elsewhere, preprocessing).rows
+    with pytest.raises(DataError, match=r"--part test: .* are choose, report\.$"):
+        only_part(rows, str(elsewhere), "test")
+    with pytest.raises(DataError, match=r"patients\.csv: needs the columns file_name and part"):
+        only_part(rows, str(phantoms), "choose")
+    (elsewhere / "patients.csv").unlink()
+    with pytest.raises(DataError, match="none: there is no such table"):
+        only_part(rows, str(elsewhere), "choose")
+    for other in ("someone/scans", str(tmp_path / "shards")):
+        with pytest.raises(DataError, match="is no folder of images"):
+            only_part(rows, other, "choose")
