@@ -22,7 +22,7 @@ from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.inference.guard import joined
 from brain_mri.inference.postprocess import softmax
 from brain_mri.models.evidence import OnePass
-from brain_mri.models.fuse import folded
+from brain_mri.models.fuse import fuse_batch_norms
 
 logger = logging.getLogger(__name__)
 _CPU_BATCH, _GPU_BATCH = 8, 64  # on a CPU, more than its caches hold takes twice the time for each image
@@ -87,7 +87,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
     accelerator = Accelerator()
     on_cpu = accelerator.device.type == "cpu"
     if on_cpu and not accelerator.is_fsdp2:
-        model = folded(model, preprocessing.size)
+        model = fuse_batch_norms(model, preprocessing.size)
     loader = DataLoader(
         rows.select_columns(["pixels", "label"]),
         batch_size=batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH),
