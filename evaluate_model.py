@@ -59,7 +59,7 @@ def main() -> None:
 
     if PartialState().is_main_process:
         names = label_names_of(model)
-        data = data_record(images, data_args.data_dir, args.part)
+        data = data_record(images, data_args.data_dir, args.part, args.data_name)
         is_own = not args.part and (not record or record["data_fingerprint"] == data["fingerprint"])
         said = predict_served(args.model_dir, rows, preprocessing.size)
         figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own, said=said)

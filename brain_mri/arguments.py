@@ -182,6 +182,9 @@ class EvaluationArguments:
     model_dir: str = _option("", "The model folder that train.py left, or a Hub id.")
     batch_size: int = _option(0, "Images per forward pass and process; 0: 8 on a CPU, 64 on a GPU.")
     output_dir: str | None = _option(None, "Where the evaluation goes; default: <model_dir>/evaluation.")
+    data_name: str | None = _option(
+        None, "What the records and the card call images of another source; default: the name of their folder."
+    )
     part: str | None = _option(
         None, "Judge only the images whose row of patients.csv has this value in its column `part`; default: all."
     )

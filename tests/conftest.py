@@ -15,6 +15,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
 import datasets
 import pytest
+from filelock import FileLock
 
 from brain_mri.phantom.dataset import write_phantoms
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from brain_mri.data.transforms import Preprocessing
 
 _ROOT = Path(__file__).parents[1]
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +39,29 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> BuildOnce:
+    """Builds a folder that all tests read and none changes: by one of pytest's processes, for all of them."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own if worker_id == "master" else own.parent
+
+    def build(name: str, make: Callable[[Path], object]) -> Path:
+        folder = shared / "shared" / name
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not (done := folder.with_suffix(".done")).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make(folder)
+                done.touch()
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def phantoms(built_once: BuildOnce) -> Path:
     """A small synthetic set: 12 training and 6 test pictures of each class, with patients and boxes."""
-    folder = tmp_path_factory.mktemp("phantoms") / "synthetic"
-    return write_phantoms(folder, train_per_class=12, test_per_class=6, size=64, slices_per_patient=2)
+    options = {"train_per_class": 12, "test_per_class": 6, "size": 64, "slices_per_patient": 2}
+    return built_once("synthetic", lambda folder: write_phantoms(folder, **options))
 
 
 @pytest.fixture(scope="session")
@@ -57,17 +78,19 @@ def reviewed(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def guided_model(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def guided_model(phantoms: Path, built_once: BuildOnce) -> Path:
     """A whole model folder that train.py left: a tiny network, a few guided steps on phantoms, ONNX files and guard."""
-    folder = tmp_path_factory.mktemp("guided") / "model"
-    words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(folder), "--guidance", "0.3"]
+    words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--guidance", "0.3", "--image_size", "96"]
     words += ["--num_train_epochs", "12", "--per_device_train_batch_size", "8", "--learning_rate", "5e-3"]
-    words += ["--image_size", "96", "--preprocessing_workers", "1"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "train.py", *words]
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder
+    words += ["--preprocessing_workers", "1"]
+
+    def train(folder: Path) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "train.py", *words, "--output_dir", str(folder)]
+        done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return built_once("guided", train)
 
 
 @pytest.fixture

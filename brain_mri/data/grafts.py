@@ -11,7 +11,8 @@ into every class:
 
 They are synthetic, and only trained on: donors and hosts are training images, and no graft is ever in a validation or
 test split, in a calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted
-midline) stays in a `removal` and is missing in a `tumor`.
+midline) stays in a `removal` and is missing in a `tumor`. Healthy slices become more frequent than they were:
+`--class_weights balanced` evens the classes out in the loss.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -63,33 +64,33 @@ def with_grafts(
         train: prepared rows, nothing that is held out among them.
         label_names: of the classes; the healthy one is that which means `no_tumor`.
         clusters: a number for each row, the same for near-duplicates: one cluster is one host as likely as another.
-        share: `tumor` and `removal` grafts, each as a share of the training rows; `tissue` a quarter of it.
+        share: above 0; `tumor` and `removal` grafts, each as a share of the training rows; `tissue` a quarter of it.
         size: height and width of the pixels.
         seed: the same rows and the same seed give the same grafts.
     """
     rows = train.select_columns(list(COLUMNS))
-    healthy = [i for i, name in enumerate(label_names) if canonical_label(name) == "no_tumor"]
-    boxed = _boxed(train)
-    if not share:
-        return rows
-    if not healthy or not boxed.any() or healthy[0] not in train["label"][:]:
-        missing = (
-            "no box of a tumour (boxes.csv)" if healthy else f"no class without a tumour ({', '.join(label_names)})"
-        )
-        logger.warning("no grafts: the training images have %s", missing)
-        return rows
+    healthy = next((i for i, name in enumerate(label_names) if canonical_label(name) == "no_tumor"), -1)
+    if healthy not in train["label"][:]:
+        return _without(rows, f"no class without a tumour ({', '.join(label_names)})")
+    if not _boxed(train).any():
+        return _without(rows, "no boxes of tumours (boxes.csv)")
     wanted = {kind: round(share * part * len(train)) for kind, part in _SHARES.items()}
-    key = f"{train._fingerprint} {healthy[0]} {list(clusters)} {wanted} {size} {seed} {_CACHE_VERSION}"
-    grafts = Dataset.from_generator(
-        lambda: _grafts(_Pool(train, healthy[0], clusters, size), wanted, seed),
-        features=rows.features,
-        fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
-    )
+    making = _grafts(_Pool(train, healthy, clusters, size), wanted, seed)
+    first = next(making, None)
+    if first is None:
+        return _without(rows, "no two slices that are enough alike")
+    key = f"{train._fingerprint} {healthy} {list(clusters)} {wanted} {size} {seed} {_CACHE_VERSION}"
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
+    grafts = Dataset.from_generator(lambda: chain([first], making), features=rows.features, fingerprint=fingerprint)
     made = Counter(name.split(":")[1] for name in grafts["file_name"][:])
-    logger.info(
-        "grafts, only trained on: %s", ", ".join(f"{made[kind]:,} {kind} of {n:,}" for kind, n in wanted.items())
-    )
+    counts = ", ".join(f"{made[kind]:,} {kind} of {n:,}" for kind, n in wanted.items())
+    logger.info("grafts, only trained on: %s", counts)
     return concatenate_datasets([rows, grafts])
+
+
+def _without(rows: Dataset, missing: str) -> Dataset:
+    logger.warning("no grafts: the training images have %s", missing)
+    return rows
 
 
 def is_graft(file_name: str) -> bool:

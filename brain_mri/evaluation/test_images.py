@@ -92,11 +92,13 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
 
 
-def data_record(images: PreparedImages, data_dir: str | None, part: str | None) -> dict[str, Any]:
-    """What the figures say of the data: its name, of a part with the part's behind it, and its fingerprint."""
-    name = Path(str(data_dir)).name
+def data_record(
+    images: PreparedImages, data_dir: str | None, part: str | None, name: str | None = None
+) -> dict[str, Any]:
+    """What the figures say of the data: its name, by default the folder's with the part's, and its fingerprint."""
+    own = Path(str(data_dir)).name + (f"-{part}" if part else "")
     of_part = {"part": part} if part else {}
-    return {"name": f"{name}-{part}" if part else name, "fingerprint": fingerprint(images), **of_part}
+    return {"name": name or own, "fingerprint": fingerprint(images), **of_part}
 
 
 def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:

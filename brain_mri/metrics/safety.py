@@ -61,12 +61,23 @@ def safety(
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
     if (said & ~taken).any():
         raise ValueError("an image that the guard refuses can't be answered")
-    patients: Sequence[str | int | None] = [None] * len(said) if groups is None else groups
     healthy = np.array([is_healthy(name) for name in label_names])
     tumor = ~healthy[cases.labels]
     if not healthy.any() or not tumor.any():
         return {}
-    cleared = said & healthy[cases.predicted]
+    return _figures(tumor, taken, said, said & healthy[cases.predicted], said & (cases.correct == 1), groups)
+
+
+def _figures(
+    tumor: BoolArray,
+    taken: BoolArray,
+    said: BoolArray,
+    cleared: BoolArray,
+    right: BoolArray,
+    groups: Sequence[str | int | None] | None,
+) -> dict[str, Any]:
+    """The figures of `safety` from masks (n,): tumours, accepted, answered, answered as healthy, answered rightly."""
+    patients: Sequence[str | int | None] = [None] * len(said) if groups is None else groups
     found = {
         "tumors": int(tumor.sum()),
         "n_groups": _groups(patients, tumor),
@@ -74,7 +85,7 @@ def safety(
         "false_all_clear_of_answered": _share(cleared, tumor & said, patients),
         "tumors_answered": _share(said, tumor, patients),
         "tumors_named": _share(said & ~cleared, tumor, patients),
-        "tumors_right": _share(said & (cases.correct == 1), tumor, patients),
+        "tumors_right": _share(right, tumor, patients),
         "unanswered": _share(~said, np.ones_like(said), patients)
         | {"refused": int((~taken).sum()), "unsure": int((taken & ~said).sum())},
         "false_alarm": _share(said & ~cleared, ~tumor, patients),

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from datasets import DatasetDict
+from PIL import Image
+
+from brain_mri.arguments import DataArguments, RecipeArguments
+from brain_mri.data.grafts import is_graft
+from brain_mri.data.prepare import PreparedImages, prepare_images, split_images
+from brain_mri.data.training_images import DRAW_GROUP, training_images
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import ConfigError
+
+
+@pytest.fixture(scope="module")
+def args(phantoms: Path) -> DataArguments:
+    return DataArguments(data_dir=str(phantoms))
+
+
+@pytest.fixture(scope="module")
+def images(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
+    return prepare_images(args, preprocessing)
+
+
+def test_a_recipe_without_grafts_trains_on_the_splits_as_they_are(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments
+) -> None:
+    assert training_images(images, splits, args, RecipeArguments(), 32, 1) is splits
+
+
+def test_grafts_are_trained_on_and_nothing_else_is_touched(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments
+) -> None:
+    seen = training_images(images, splits, args, RecipeArguments(grafts=0.3), 32, 1)
+    assert len(seen["train"]) > len(splits["train"])
+    for split in ("validation", "test"):
+        assert seen[split] is splits[split] and not any(map(is_graft, seen[split]["file_name"]))
+
+
+def test_slices_of_a_patient_are_one_group_and_each_graft_is_one(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments
+) -> None:
+    seen = training_images(images, splits, args, RecipeArguments(grafts=0.3, draw_by="patient"), 32, 1)["train"]
+    patients, groups, n = splits["train"]["patient_group"][:], seen[DRAW_GROUP][:], len(splits["train"])
+    assert len(set(groups[:n])) == len(set(zip(patients, groups[:n], strict=True))) <= len(set(patients))
+    assert len(set(groups[n:])) == len(seen) - n and not set(groups[n:]) & set(groups[:n])
+
+
+def test_near_duplicates_are_one_group(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:
+    shutil.copytree(phantoms / "train", tmp_path / "train")
+    for path in sorted(tmp_path.glob("train/*/*.png")):
+        Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path.with_name(f"mirrored_{path.name}"))
+    args = DataArguments(data_dir=str(tmp_path))
+    images = prepare_images(args, preprocessing)
+    seen = training_images(images, split_images(images, args), args, RecipeArguments(draw_by="cluster"), 32, 1)["train"]
+    group = {Path(name).name: number for name, number in zip(seen["file_name"], seen[DRAW_GROUP], strict=True)}
+    assert all(group[name] == group[f"mirrored_{name}"] for name in group if not name.startswith("mirrored_"))
+    assert len(set(group.values())) == len(group) / 2
+
+
+@pytest.mark.parametrize("recipe", [RecipeArguments(grafts=0.1), RecipeArguments(draw_by="cluster")])
+def test_a_stream_can_be_neither_grafted_nor_grouped(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments
+) -> None:
+    with pytest.raises(ConfigError, match="--streaming"):
+        training_images(images, splits, replace(args, streaming=True), recipe, 32, 1)
