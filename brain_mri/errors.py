@@ -1,4 +1,4 @@
-"""What goes wrong because of what the user gave: one sentence that names it and says how to mend it."""
+"""Errors that users can mend themselves: one sentence says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class ImageError(BrainMRIError):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 
-    So do a full disk, and, with exit code 1, the loss of another process of the same run: the cause stands in that
-    one's output. Where nobody reads the output any more (`... | head`) it ends without a word, as other commands do.
+    So does a full disk, and, with exit code 1, the loss of another process of the same run, whose output has the cause.
+    When nobody reads the output any more (`... | head`), the command ends silently.
     """
     try:
         main()
@@ -66,7 +66,7 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _output_is_cut_off() -> bool:
-    """Whether the pipe that stdout writes into is closed at its other end; what is left to say then goes nowhere."""
+    """Whether the reader of stdout's pipe is gone; if so, further output is discarded."""
     watched = select.poll()
     watched.register(sys.stdout.fileno(), 0)  # errors alone
     if not watched.poll(0):
@@ -76,11 +76,11 @@ def _output_is_cut_off() -> bool:
 
 
 def _of_a_lost_process(error: RuntimeError) -> bool:
-    """Whether torch can't reach another process; told by names, as this room is for commands without torch too."""
+    """Whether torch can't reach another process; by class names, because commands without torch come here too."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     return "DistError" in kinds or "/gloo/" in str(error)  # gloo's are plain RuntimeErrors that name its source file
 
 
 def _reason(error: RuntimeError) -> str:
-    """The first sentence of torch's message, without the place in torch's source that it opens with."""
+    """The first sentence of torch's message, without the leading place in torch's source."""
     return re.sub(r"^\[[^]]*\]\s*", "", str(error).strip()).splitlines()[0].split(". ")[0][:200].rstrip(".")

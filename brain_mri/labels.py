@@ -38,13 +38,13 @@ def is_healthy(name: str) -> bool:
 
 
 def align_labels(names: Iterable[str]) -> dict[str, str]:
-    """Map the class names of a dataset to the labels a model is trained with, in the order of the model's outputs.
+    """Map the class names of a dataset to the labels a model is trained with.
 
-    Names that all mean one of `LABELS` become those, in that order. A set with any other name (a binary `yes`/`no`
-    folder, tumour grades) keeps its own names, sorted.
+    If every name means one of `LABELS`, it becomes that one. A dataset with any other name (a binary `yes`/`no` folder,
+    tumour grades) keeps its own names, sorted.
 
     Returns:
-        `{class name in the dataset: label}`; the labels' order is the order of the dictionary's values.
+        `{class name in the dataset: label}`, in the order of the model's outputs.
 
     Raises:
         DataError: two class names mean the same label.

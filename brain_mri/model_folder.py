@@ -38,6 +38,7 @@ PREDICTIONS = "predictions.csv"
 PATIENT_WISE = "patient_wise.json"  # cross-validation writes it
 GUARD_TEST = "guard.json"  # benchmarks/ood/guard.py writes it
 LATENCY = "latency.json"  # benchmarks/inference.py writes it
+ENSEMBLE = "ensemble.json"  # evaluation/ensemble.py writes it
 CONFUSION_MATRIX = "confusion_matrix.png"
 ROC = "roc.png"
 RELIABILITY = "reliability.png"

@@ -20,7 +20,7 @@ from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArgumen
 from brain_mri.data.prepare import prepare_images
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.evaluation.predict import load_model, predict
-from brain_mri.evaluation.prediction_table import Answers
+from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.labels import LABELS
 from brain_mri.metrics.scores import score
 from brain_mri.model_folder import PREDICTIONS
@@ -97,7 +97,7 @@ def test_the_sizes_and_the_audit_are_said_before_the_first_step(trained: Path) -
 
 
 def test_every_answer_is_kept_and_gives_the_figures_again(judged: Path) -> None:
-    kept = Answers.load(judged / "evaluation" / PREDICTIONS)
+    kept = PredictionTable.load(judged / "evaluation" / PREDICTIONS)
     figures = score(kept.probabilities, kept.labels, kept.label_names, kept.groups)
     stored = _results(judged)
     assert figures["accuracy"] == stored["accuracy"] and figures["confusion_matrix"] == stored["confusion_matrix"]

@@ -3,9 +3,9 @@ r"""Patient-wise cross-validation: an ordinary run of train.py and evaluate_mode
     python -m brain_mri.crossval configs/efficientnet.yaml --data_dir <folder> --output_dir outputs/patient_wise
 
 All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
-each image is tested once. The same command goes on where it was stopped; folds may run at the same time on several
+each image is tested once. A stopped command is resumed by giving it again; folds may run at the same time on several
 GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
-goes on, in each fold, from that fold's model of the stage before:
+continues, in each fold, from that fold's model of the stage before:
 
     python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
         --stage_before outputs/patient_wise

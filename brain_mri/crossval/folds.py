@@ -1,4 +1,4 @@
-"""Dealing the images of a folder to folds by patient, and laying out one fold as a folder of its own. No torch."""
+"""Assigning the images of a folder to folds by patient, and writing one fold as a folder of its own. No torch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Plan:
 
     Attributes:
         fold_of: `{file_name: fold}`, folds counted from 1.
-        groups: how many sets of images stay together; for an author's folds, how many patient groups are known.
+        groups: how many sets of images stay together; with an author's folds, how many patient groups are known.
         largest_group: images in the largest of them.
-        divided_groups: how many patient groups lie in more than one fold; 0 where the folds were made here.
+        divided_groups: how many patient groups lie in more than one fold; 0 unless the folds are an author's.
     """
 
     fold_of: dict[str, int]
@@ -45,7 +45,7 @@ class Plan:
 
 
 def grouped_folds(layout: FolderLayout, n_folds: int, seed: int, threshold: float) -> Plan:
-    """Deal patients, joined where they share near-duplicates, to folds stratified by label (StratifiedGroupKFold).
+    """Assign patients to folds stratified by label (StratifiedGroupKFold); those that share near-duplicates together.
 
     Raises:
         ConfigError: fewer than 2 folds.
@@ -72,7 +72,7 @@ def grouped_folds(layout: FolderLayout, n_folds: int, seed: int, threshold: floa
 
 
 def author_folds(layout: FolderLayout, column: str) -> Plan:
-    """Take the folds that `column` of `patients.csv` gives, as they are, even where they divide a patient.
+    """Take the folds of the column `column` of `patients.csv` as they are, even if they divide a patient.
 
     Raises:
         DataError: no patients are known, an image has no fold, folds are not numbered 1, 2, ... or one lacks a class.
@@ -112,8 +112,8 @@ def _check_classes(labels: npt.NDArray[Any], folds: npt.NDArray[np.int64]) -> No
 def build_fold(layout: FolderLayout, plan: Plan, number: int, folder: Path) -> Path:
     """Write fold `number` as an image folder: links in `train/` and `test/`, `patients.csv`, `boxes.csv`.
 
-    All of it appears at once, or nothing; a `folder` that is there is left as it is. Files are copied where links are
-    impossible, and where the data has two links to one file, which could not be told apart afterwards.
+    It appears whole or not at all; an existing `folder` is kept. Files are copied if links are impossible, or if the
+    data has two links to one file, which as links would be the same image.
     """
     if folder.exists():
         return folder
@@ -122,6 +122,6 @@ def build_fold(layout: FolderLayout, plan: Plan, number: int, folder: Path) -> P
 
 
 def _name_in_fold(image: ImageFile, tested: bool) -> str:
-    """A name is unique in its split and class; pooled, the split that an image comes from keeps it so."""
+    """Names are unique within a split and class; pooled, the split in front of the name keeps them so."""
     name = image.path.name if image.split == WHOLE else f"{image.split}-{image.path.name}"
     return f"{'test' if tested else 'train'}/{image.label}/{name}"

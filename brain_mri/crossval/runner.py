@@ -1,15 +1,4 @@
-"""Patient-wise cross-validation: an ordinary run of train.py and evaluate_model.py per fold, resumable.
-
-    python -m brain_mri.crossval configs/efficientnet.yaml --data_dir <folder> --output_dir outputs/patient_wise
-
-All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
-each image is tested once. The same command goes on where it was stopped; folds may run at the same time on several
-GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
-goes on, in each fold, from that fold's model of the stage before:
-
-    python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
-        --stage_before outputs/patient_wise
-"""
+"""The plan of a cross-validation, and one run of train.py and evaluate_model.py for each fold."""
 
 from __future__ import annotations
 
@@ -44,7 +33,7 @@ _SCRIPTS = Path(__file__).resolve().parents[2]
 
 
 def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1) -> None:
-    """Train on `fold/data` and judge, from wherever an earlier attempt was stopped; `fold/log.txt` has all they say.
+    """Train and evaluate on `fold/data`, resuming a stopped attempt; the output goes to `fold/log.txt`.
 
     Args:
         fold: its folder.
@@ -53,7 +42,7 @@ def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1
         processes: of each script; the recipe's batch is divided among them.
 
     Raises:
-        ConfigError: the batch can't be divided so.
+        ConfigError: the batch is not a multiple of `processes`.
         BrainMRIError: one of the scripts failed.
     """
     data, model = fold / "data", fold / "model"
@@ -65,7 +54,7 @@ def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1
 
 
 def _divided_batch(config: str, options: Sequence[str], processes: int) -> list[str]:
-    """The option that keeps the global batch of one process."""
+    """The option that keeps the global batch as it is with one process."""
     if processes == 1:
         return []
     recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
@@ -80,17 +69,17 @@ def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), str(_script(script)), *words]
     with log.open("a", encoding="utf-8") as lines:
-        # each fold has links, so pixels, of its own: kept until it is done, not in the user's cache for ever
+        # a fold's files are links of its own, and so would fill the user's cache with pixels of no later use
         environment = os.environ | {"HF_DATASETS_CACHE": str((fold / "cache").resolve())}
         code = _run(command, lines, environment)
     if code:
-        said = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-        last = said[-1].strip().removeprefix("error: ") if said else f"exit code {code}"
+        printed = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        last = printed[-1].strip().removeprefix("error: ") if printed else f"exit code {code}"
         raise BrainMRIError(f"{script} failed in {fold.name} ({last}): see {log}; the same command goes on from there.")
 
 
 def _run(command: list[str], lines: IO[str], environment: dict[str, str]) -> int:
-    """Its exit code. A launcher and its processes are one group, so that none goes on when this command is ended."""
+    """Its exit code. A launcher and its processes form one group, so that all end when this command is ended."""
     with subprocess.Popen(command, stdout=lines, stderr=subprocess.STDOUT, env=environment, process_group=0) as started:
         try:
             return started.wait()
@@ -107,10 +96,10 @@ def _script(name: str) -> Path:
 
 
 def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layout: FolderLayout) -> Plan:
-    """The plan that `options.output_dir` was begun with, or a new one, written there.
+    """The plan that `options.output_dir` was started with, or a new one, which is written there.
 
     Raises:
-        ConfigError: models of other folds, images or training options stand there already.
+        ConfigError: the folder holds models of other folds, images or training options.
     """
     path = Path(options.output_dir) / _PLAN
     asked = {name: getattr(options, name) for name in ("folds_by", "folds", "fold_column")} | {
@@ -156,7 +145,7 @@ def _plan_before(options: argparse.Namespace, asked: dict[str, Any]) -> Plan:
         for name in ("data_dir", "images", "folds_by", "folds", "fold_column")
         if before["asked"][name] != asked[name]
     ]
-    # or the images that a fold's first stage trained on would be held out in its second, to calibrate on
+    # else a fold's second stage would calibrate on images that its first stage was trained on
     for name, default in _HELD_OUT_BY.items():
         given = [_value(option, name, default) for option in (before["asked"]["train_options"], asked["train_options"])]
         differ += [name] if given[0] != given[1] else []
@@ -166,14 +155,14 @@ def _plan_before(options: argparse.Namespace, asked: dict[str, Any]) -> Plan:
 
 
 def _value(words: Sequence[str], name: str, default: Any) -> Any:
-    """What the option `name` is among the words of a command line."""
+    """The value of the option `name` on a command line."""
     parser = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
     parser.add_argument(f"--{name}", dest="value", type=type(default), default=default)
     return parser.parse_known_args(words)[0].value
 
 
 def _check_start_model(recipe: str, train_options: Sequence[str]) -> None:
-    """Raise a `ConfigError` if the folds would go on from a model of ours, which has seen what they test."""
+    """Raise a `ConfigError` if the folds would go on from a model that was trained on what they test."""
     model = _value(train_options, "model", str((yaml.safe_load(recipe) or {}).get("model", "")))
     if model and (Path(model) / RUN).is_file():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The figures of a cross-validation's finished folds, together: what `patient_wise.json` says, and a table of it."""
+"""The figures of a cross-validation's finished folds together: `patient_wise.json`, and a table of it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
 
 
 def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str, Any]:
-    """One fold: accuracy with its interval, the share found of each class, the pointing game where there are boxes."""
+    """One fold: accuracy with its interval, the sensitivity of each class, and with boxes the pointing game."""
     confusion = np.asarray(scores["confusion_matrix"])
     found = [row[i] / row.sum() if row.any() else None for i, row in enumerate(confusion)]  # a fold may lack a class
     pointing = {"pointing_game": maps["pointing_game"]} if "pointing_game" in maps else {}

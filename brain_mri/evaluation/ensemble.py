@@ -1,9 +1,9 @@
-"""What several models say together: the mean of their calibrated probabilities, against the first of them. No torch.
+"""An ensemble: the mean of several models' calibrated probabilities, compared with the first of them. No torch.
 
     python -m brain_mri.evaluation.ensemble outputs/efficientnet outputs/resnet50 [...] [--json FILE]
 
 Reads the `evaluation/predictions.csv` that evaluate_model.py left in each folder; no model is run again. The gain is
-paired: both are judged on the same resamples of patients, so that what is hard for both cancels out.
+paired: both are scored on the same resamples of patients, so that what is hard for both cancels out.
 """
 
 from __future__ import annotations
@@ -16,44 +16,46 @@ from typing import Any
 import numpy as np
 
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.evaluation.prediction_table import Answers
+from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.metrics.interval import Interval, show
 from brain_mri.metrics.scores import mean_score, score
 from brain_mri.model_folder import EVALUATION, PREDICTIONS
 from brain_mri.utils.files import write_json
 
 
-def mean_of(members: Sequence[Answers]) -> Answers:
+def mean_of(members: Sequence[PredictionTable]) -> PredictionTable:
     """The mean of several models' probabilities.
 
     Raises:
-        ConfigError: they were judged on different images or know different classes.
+        ConfigError: their images or classes differ.
     """
     first = members[0]
     for other in members[1:]:
         if (other.file_names, other.label_names) != (first.file_names, first.label_names):
-            raise ConfigError("the models were judged on different images or know different classes: judge them alike.")
+            raise ConfigError(
+                "the models were evaluated on different images or have different classes: evaluate them alike."
+            )
     mean = np.mean([member.probabilities for member in members], axis=0)
-    return Answers(first.file_names, first.groups, first.labels, mean, first.label_names)
+    return PredictionTable(first.file_names, first.groups, first.labels, mean, first.label_names)
 
 
-def gain(ensemble: Answers, single: Answers) -> Interval:
+def gain(ensemble: PredictionTable, single: PredictionTable) -> Interval:
     """Accuracy of the one minus that of the other, with the 95% interval of `scores.mean_score`."""
     return mean_score(ensemble.correct - single.correct, single.groups)
 
 
 def compare(folders: Sequence[Path]) -> dict[str, Any]:
-    """Judge the models, and their mean against the first.
+    """Score the models and their mean, and compare the mean with the first.
 
     Returns:
         `n` images, `models`: `{name: {"accuracy", "expected_calibration_error"}}`, the last of them the `mean`, and
-        `gain` of the mean over the first, in accuracy; each figure with its value and, of 2 groups or more, interval.
+        `gain` of the mean over the first, in accuracy; each figure an `Interval`.
     """
-    members = [Answers.load(folder / EVALUATION / PREDICTIONS) for folder in folders]
+    members = [PredictionTable.load(folder / EVALUATION / PREDICTIONS) for folder in folders]
     together = mean_of(members)
     models = {}
-    for name, answers in zip([*(folder.name for folder in folders), "mean"], [*members, together], strict=True):
-        figures = score(answers.probabilities, answers.labels, answers.label_names, answers.groups)
+    for name, table in zip([*(folder.name for folder in folders), "mean"], [*members, together], strict=True):
+        figures = score(table.probabilities, table.labels, table.label_names, table.groups)
         models[name] = {key: figures[key] for key in ("accuracy", "expected_calibration_error")}
     return {"n": len(together.labels), "models": models, "gain": gain(together, members[0])}
 

@@ -30,14 +30,14 @@ def draw(predictions: Predictions, scores: Scores, folder: Path, calibration: di
 
 
 def draw_mistakes(predictions: Predictions, rows: Dataset, names: Sequence[str], size: int, folder: Path) -> None:
-    """Write `worst_mistakes.png`, the most confident wrong answers, into `folder`; it shows the data: don't publish it.
+    """Write `worst_mistakes.png`, the most confident wrong predictions, into `folder`; it shows the data, so keep it.
 
     The slices are shown as the model saw them, at its input size.
     """
     chosen = worst_mistakes(predictions.probabilities, predictions.labels)
     images, captions = [], []
     for i in chosen:
-        said, row = int(predictions.probabilities[i].argmax()), rows[int(i)]
+        predicted, row = int(predictions.probabilities[i].argmax()), rows[int(i)]
         images.append(Image.fromarray(unpack(row["pixels"], size)[0]))
-        captions.append(f"{Path(row['file_name']).name}\n{names[predictions.labels[i]]}, called {names[said]}")
+        captions.append(f"{Path(row['file_name']).name}\n{names[predictions.labels[i]]}, called {names[predicted]}")
     plots.worst_mistakes(images, captions, folder / WORST_MISTAKES)

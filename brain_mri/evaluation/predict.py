@@ -1,4 +1,4 @@
-"""Judging a model folder on images: which images, the forward passes, the figures, the files."""
+"""Loading a model folder and running it on prepared images."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from transformers import AutoImageProcessor, AutoModelForImageClassification, Pr
 from brain_mri.arguments import EvaluationArguments
 from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
-from brain_mri.evaluation.prediction_table import Answers
+from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.inference.guard import joined
 from brain_mri.inference.postprocess import softmax
 from brain_mri.models.evidence import OnePass
-from brain_mri.models.fuse import folded
+from brain_mri.models.fuse import fuse_batch_norms
 
 logger = logging.getLogger(__name__)
 _CPU_BATCH, _GPU_BATCH = 8, 64  # on a CPU, more than its caches hold takes twice the time for each image
@@ -30,13 +30,13 @@ _CPU_BATCH, _GPU_BATCH = 8, 64  # on a CPU, more than its caches hold takes twic
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said of a set of images.
+    """A model's outputs on a set of images.
 
     Attributes:
         logits: float32 (n, k), in the order of the images.
         labels: int64 (n,), indices of the model's labels.
         embeddings: float32 (n, d), what the guard reads, see `guard.joined`.
-        evidence: float32 (n, k, h, w), see `evidence.evidence_maps`; None of a model that has no exact maps.
+        evidence: float32 (n, k, h, w), see `evidence.evidence_maps`; None if the model has no exact maps.
     """
 
     logits: npt.NDArray[np.float32]
@@ -73,27 +73,27 @@ def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessin
     return model.eval(), Preprocessing.of(processor)
 
 
-def answers(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> Answers:
-    """The probabilities with the names and patients of their images, to be stored."""
+def answers(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> PredictionTable:
+    """The probabilities with the names and patients of their images, for storing."""
     names, groups = tuple(rows["file_name"][:]), tuple(rows["patient_group"][:])
-    return Answers(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))
+    return PredictionTable(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))
 
 
 def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 0) -> Predictions:
-    """Forward passes over prepared rows, on all processes there are; every image counts once, in its place.
+    """Forward passes over prepared rows, shared by all processes; every image counts once, in order.
 
-    `batch_size` is that of each process; 0 is `_CPU_BATCH` or `_GPU_BATCH`.
+    `batch_size` is that of each process; 0 means `_CPU_BATCH` or `_GPU_BATCH`.
     """
     accelerator = Accelerator()
     on_cpu = accelerator.device.type == "cpu"
     if on_cpu and not accelerator.is_fsdp2:
-        model = folded(model, preprocessing.size)
+        model = fuse_batch_norms(model, preprocessing.size)
     loader = DataLoader(
         rows.select_columns(["pixels", "label"]),
         batch_size=batch_size or (_CPU_BATCH if on_cpu else _GPU_BATCH),
         collate_fn=Collator(preprocessing.size),
     )
-    accelerator.native_amp = False  # `pipeline` answers in float32, whatever the launch was configured for
+    accelerator.native_amp = False  # as `pipeline` does, whatever the launch was configured for
     plain = OnePass(model).eval()
     one_pass = accelerator.prepare_model(plain, evaluation_mode=accelerator.is_fsdp2)
     loader = accelerator.prepare(loader)
@@ -103,7 +103,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
             pixel_values = preprocessing.normalize(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
             # gather_for_metrics drops what pads the last batch to equal shares
             outputs = accelerator.gather_for_metrics((batch["labels"], *one_pass(pixel_values)))
-            # copied: torch's own blocks, kept, stop what lies between them from being used again: 100 KB an image
+            # copied, because torch's blocks would keep the memory between them from being reused: 100 KB an image
             gathered.append([output.cpu().numpy().copy() for output in outputs])
     labels, *outputs = (np.concatenate(column) for column in zip(*gathered, strict=True))
     named = dict(zip(plain.output_names, outputs, strict=True))

@@ -16,7 +16,7 @@ _KNOWN = ("file_name", "patient_group", "label")
 
 
 @dataclass(frozen=True)
-class Answers:
+class PredictionTable:
     """A model's probabilities on a set of images.
 
     Attributes:
@@ -43,14 +43,14 @@ class Answers:
         )
 
     @classmethod
-    def load(cls, path: Path) -> Answers:
-        """Read them back.
+    def load(cls, path: Path) -> PredictionTable:
+        """Read what `save` wrote.
 
         Raises:
             DataError: there is no such file, or it has other columns.
         """
         if not path.is_file():
-            raise DataError(f"{path} is not there: run evaluate_model.py on the model first.")
+            raise DataError(f"{path} is missing: run evaluate_model.py on the model first.")
         with path.open(newline="", encoding="utf-8") as file:
             head, *rows = list(csv.reader(file))
         if tuple(head[: len(_KNOWN)]) != _KNOWN or not rows:

@@ -1,4 +1,4 @@
-"""What is measured on a set of judged images: all, those without a twin in training, those that no review lists."""
+"""The figures of an evaluation: all images, those without a twin in training, those that no review lists."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from datasets import Dataset
 from brain_mri.data.hub_dataset import side_column
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.errors import ConfigError
-from brain_mri.evaluation.predict import (
-    Predictions,
-)
+from brain_mri.evaluation.predict import Predictions
 from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.leakage.shortcut import shortcut_accuracy
@@ -56,10 +54,10 @@ def figures(
     audited: bool,
     said: ServedPredictions | None = None,
 ) -> dict[str, Any]:
-    """Everything that `results.json` says of a model's answers.
+    """The figures of `results.json`.
 
     Args:
-        predictions: the answers.
+        predictions: the model's outputs.
         rows: the images, in the same order.
         label_names: the model's labels.
         model_dir: the model's folder.
@@ -67,13 +65,12 @@ def figures(
         said: what the served file says of them; None of a model that was not exported.
 
     Returns:
-        `scores` of all rows; of an exported model, `safety` (see `metrics.safety`) and `guard`, the share that its
-        served file accepts; `leak_free`, scores and safety of the rows without a twin in training, where the audit of
-        the training run names some of them; of a calibrated model, `before_calibration` (unless that was an earlier
-        stage), `prediction_sets` and `referral`; and `evidence`, where it has exact maps and some of the rows a box.
-        Where `review.csv` lists some of the rows, `reviewed`, what is said of these, `{finding: {"n", "refused",
-        "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`, and every figure of the
-        others.
+        `scores` of all rows, and if it applies: `safety` (see `metrics.safety`) and `guard`, the share that its served
+        file accepts, if exported; `leak_free`, scores and safety of the rows without a twin in training;
+        `before_calibration`, unless an earlier stage was calibrated; `prediction_sets` and `referral`; `evidence`, of
+        the rows that have a box. If `review.csv` lists some of the rows, `reviewed`, what the model says of these,
+        `{finding: {"n", "refused", "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`,
+        and every figure of the others.
     """
     twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
     judged = _Judged(predictions, rows, said)
@@ -139,13 +136,13 @@ def in_words(found: dict[str, Any]) -> str:
 
 
 def shortcut(images: PreparedImages, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    """The shortcut control of these very images: fitted on all that are not judged, scored on `rows`, which are.
+    """The shortcut control: fitted on all images but `rows`, whose labels are `label_names`, and scored on `rows`.
 
-    `label_names` are those of `rows`. {} where nothing else is there to fit on.
+    {} if there are no other images.
     """
-    judged = set(rows["file_name"][:])
+    tested = set(rows["file_name"][:])
     known = zip(images.rows["file_name"][:], images.rows["finding"][:], strict=True)
-    others = [i for i, (name, finding) in enumerate(known) if name not in judged and not finding]  # as training has it
+    others = [i for i, (name, finding) in enumerate(known) if name not in tested and not finding]  # as training has it
     if not others:
         return {}
     train = images.rows.select(others)
@@ -167,7 +164,7 @@ def _calibrated(predictions: Predictions, record: dict[str, Any]) -> dict[str, A
 def _prediction_sets(
     probabilities: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], chosen: dict[str, Any]
 ) -> dict[str, float]:
-    """Coverage as split-conformal prediction means it, and of the sets as users see them, which are never empty."""
+    """Coverage in the sense of split-conformal prediction, and of the sets that users see, which are never empty."""
     strict = prediction_sets(probabilities, chosen["threshold"], allow_empty=True)
     shown = prediction_sets(probabilities, chosen["threshold"])
     return {
@@ -190,7 +187,7 @@ def _referral(
 
 
 def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
-    """`localization` of the predictions' maps, for the rows that have a box; {} without maps or boxes."""
+    """`localization` of the maps, for the rows that have a box; {} without maps or boxes."""
     if predictions.evidence is None:
         return {}
     groups = rows["patient_group"][:]
@@ -212,6 +209,6 @@ def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
 
 
 def write_model_card(folder: str | Path) -> None:
-    """Write the model's card from what its folder holds; a model from elsewhere, without `run.json`, keeps its own."""
+    """Write the model's card from its folder's records; a model from elsewhere, without `run.json`, keeps its own."""
     if PartialState().is_main_process and (Path(folder) / RUN).is_file():
         write_card(folder)

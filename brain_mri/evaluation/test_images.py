@@ -29,7 +29,7 @@ def run_record(model_dir: str) -> dict[str, Any]:
 def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> DataArguments:
     """The data arguments with the training run's own split options, so that its held-out images are found again.
 
-    Of the data that it streamed, the train split isn't read here either.
+    The train split of streamed data isn't read here either.
     """
     before = record.get("data", {})
     names = _SPLIT_OPTIONS + (_SAME_DATA_OPTIONS if before.get("data_dir") == data_args.data_dir else ())
@@ -37,10 +37,10 @@ def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> D
 
 
 def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
-    """The test split; where the data has none, what training held out of it, or, for other data, all of it.
+    """The test split; if the data has none, the images that training held out, or all images of other data.
 
     Returns:
-        The rows, and in words which they are.
+        The rows, and a description of them.
     """
     given = set(images.rows["split"][:])
     if "test" in given:
@@ -51,8 +51,8 @@ def images_to_judge(images: PreparedImages, data_args: DataArguments, record: di
         return split_images(images, data_args)["test"], "the test images that training held out"
     if record.get("data", {}).get("data_dir") == data_args.data_dir:
         raise DataError(
-            f"{data_args.data_dir} has changed since the training, so the images that it held out can't be told any "
-            "more: give the folder as it was, or one of images that were not trained on."
+            f"{data_args.data_dir} has changed since the training, so the images that it held out are unknown: give "
+            "the folder as it was, or one of images that were not trained on."
         )
     if given == {WHOLE}:
         return images.rows, "all images of another folder than that of the training"
@@ -86,7 +86,7 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     known = model.config.label2id
     if unknown := [name for name in label_names if name not in known]:
         raise DataError(
-            f"the model knows {', '.join(known)}, but the data has {', '.join(unknown)}: name the folders alike."
+            f"the model's classes are {', '.join(known)}, but the data has {', '.join(unknown)}: rename the folders."
         )
     ids = [int(known[name]) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
@@ -102,9 +102,9 @@ def data_record(
 
 
 def output_files(args: EvaluationArguments, external: str | None) -> tuple[Path, Path]:
-    """Where the plots go, and the file of the figures; a model from the Hub has no folder of its own here.
+    """Where the plots go, and the file of the figures, also for a model from the Hub, which has no folder here.
 
-    Data that the model was not trained for, `external`, gets files of its own name, beside those of its test split.
+    `external`, the name of data that the model was not trained on, gives files of that name beside the usual ones.
     """
     local = Path(args.model_dir)
     usual = local / EVALUATION if local.is_dir() else Path("outputs") / EVALUATION / local.name

@@ -4,9 +4,9 @@
     python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://...
 
-Each repository gets one commit, or none where nothing changed; until it is made the Hub shows the old state. After a
-break the same command goes on where it was. The token comes from HF_TOKEN or `hf auth login`, is shown to the Hub alone
-and written nowhere.
+Each repository gets one commit, or none if nothing changed; until then the Hub shows the old state. After a failure,
+give the same command again: what was uploaded is kept. The token comes from HF_TOKEN or `hf auth login` and goes only
+to the Hub.
 """
 
 from __future__ import annotations

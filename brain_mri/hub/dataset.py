@@ -1,12 +1,12 @@
-"""Put a folder of images on the Hub as a data set: Parquet shards, and a card that carries the leakage audit.
+"""Upload a folder of images to the Hub as a data set: Parquet shards, and a card with the leakage audit.
 
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://... --dry_run
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://... --private
 
-The images go as they are, byte for byte, and with them their file names and the patients' ids of `patients.csv`: see
-first that none of these tells who a patient is, and that the licence lets you pass the images on.
-One commit, or none where nothing changed; after a break the same command goes on where it was. Read them back with
-`train.py --data_dir USER/NAME`, and with `--data_revision` as they were at one commit.
+The image files are uploaded byte for byte, with their names and the patient ids of `patients.csv`. Check first that
+none of these identifies a patient, and that the licence lets you pass the images on.
+The Hub gets one commit, or none if nothing changed. After a failure, give the same command again. Read the images back
+with `train.py --data_dir USER/NAME`, and with `--data_revision` those of one commit.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from brain_mri.leakage.audit import headline
 def push_data(
     folder: Path, dataset: str, private: bool | None = None, dry_run: bool = False, **options: Any
 ) -> list[str]:
-    """Write a folder's images as shards beside the system's temporary files, and bring these to the Hub.
+    """Write a folder's images as shards to a temporary folder, and upload them to the Hub.
 
     Args:
-        folder: what train.py takes.
+        folder: as train.py takes it.
         dataset: id of the data set, USER/NAME.
-        private: make it private where it is created; None leaves that to the account's default.
-        dry_run: only list what would be sent; asks no network and needs no token.
-        options: further arguments of `shards.write_shards`: `license_` and `source` are needed.
+        private: whether a new data set is private; None leaves that to the account's default.
+        dry_run: only list what would be sent, without network or token.
+        options: further arguments of `shards.write_shards`; `license_` and `source` are required.
 
     Returns:
-        What the audit found, and the address with what became of it; of a dry run, every file with its size in bytes.
+        What the audit found, and the address with what was uploaded; for a dry run every file with its size in bytes.
 
     Raises:
         ConfigError: no id, no token, an option out of range, or whatever the Hub refuses, in one sentence.
-        DataError: anything wrong with the folder.
+        DataError: the folder can't be used.
     """
     check_id("dataset", dataset)
     token = None if dry_run else required_token()
@@ -69,8 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--dry_run", action="store_true", help="only list the files and their sizes, in bytes")
     add_options(parser)
     options = parser.parse_args(argv)
-    told = shard_options(options)
-    for line in push_data(options.folder, options.dataset, options.private or None, options.dry_run, **told):
+    shards = shard_options(options)
+    for line in push_data(options.folder, options.dataset, options.private or None, options.dry_run, **shards):
         print(line)
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong between here and the Hub, in one sentence that says how to mend it. No torch."""
+"""Errors of the Hub and the network as one sentence that says how to mend them. No torch."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _BATCH_REFUSED = "LFS batch API returned errors:"  # a ValueError of huggingface
 
 @contextmanager
 def one_sentence(repository: str, endpoint: str) -> Iterator[None]:
-    """Turn what the Hub refuses, or a network that is not there, into a `ConfigError`; let every other error pass.
+    """Turn an error of the Hub or the network into a `ConfigError`; other errors pass unchanged.
 
     Args:
         repository: its id, which the sentence names.
         endpoint: address of the Hub.
 
     Raises:
-        ConfigError: no network, no right, no room, or any other refusal of the Hub.
+        ConfigError: no network, no permission, no storage, or any other refusal of the Hub.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def one_sentence(repository: str, endpoint: str) -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what led to it: huggingface_hub wraps what goes wrong in the threads of an upload."""
+    """The error and its causes: huggingface_hub wraps errors of an upload's threads."""
     current: BaseException | None = error
     while current is not None:
         yield current
@@ -64,7 +64,7 @@ def _explain(error: BaseException, repository: str, endpoint: str) -> str | None
 
 
 def _refusal(status: int, said: str, repository: str, endpoint: str) -> str:
-    """What an HTTP status means for somebody who publishes, with the Hub's own words where it `said` any."""
+    """What an HTTP status means when publishing, with the Hub's own words if it `said` any."""
     if status in (413, 507) or (status == 403 and "storage" in said.lower()):
         return f"the Hub has no room for {repository} ({status}{said}): {_room(endpoint)}."
     tokens = f"{endpoint}/settings/tokens"

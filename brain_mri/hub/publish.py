@@ -1,13 +1,4 @@
-"""Put a model folder on the Hub, and the page that serves it into a Space; or images as a data set. No torch.
-
-    python -m brain_mri.hub publish release --model USER/NAME --dry_run
-    python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
-    python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://...
-
-Each repository gets one commit, or none where nothing changed; until it is made the Hub shows the old state. After a
-break the same command goes on where it was. The token comes from HF_TOKEN or `hf auth login`, is shown to the Hub alone
-and written nowhere.
-"""
+"""Publishing a model folder on the Hub, and the Space that serves it. No torch."""
 
 from __future__ import annotations
 
@@ -34,7 +25,7 @@ class Destination:
     Attributes:
         model: id of the model repository, USER/NAME.
         space: id of the Space; None for none.
-        private: make what is created private; None leaves it to the account's default.
+        private: whether new repositories are private; None leaves that to the account's default.
         examples: pictures that the Space offers instead of phantoms.
         examples_license: whose they are and under what licence they are shown.
 
@@ -57,18 +48,18 @@ class Destination:
 
 
 def publish(folder: Path, destination: Destination) -> list[str]:
-    """Upload the published files of a model folder and, if asked to, the Space that serves it.
+    """Upload the published files of a model folder and, if the destination has one, the Space that serves it.
 
     Args:
-        folder: what train.py left, or `brain_mri.hub.release` copied.
+        folder: a model folder, or the copy that `brain_mri.hub.release` makes.
         destination: where to.
 
     Returns:
-        A line for each repository: its address, and what became of it.
+        A line for each repository: its address, and what was uploaded.
 
     Raises:
         ConfigError: no token, or whatever the Hub refuses, in one sentence.
-        DataError: the model folder is not whole.
+        DataError: the model folder is incomplete.
     """
     token = required_token()
     with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
@@ -85,11 +76,11 @@ def publish(folder: Path, destination: Destination) -> list[str]:
 
 
 def plan(folder: Path, destination: Destination) -> list[str]:
-    """What `publish` would upload: every file with its size. Asks no network and needs no token.
+    """What `publish` would upload: every file with its size. Needs no network and no token.
 
     Raises:
         ConfigError: `folder` is no finished model folder.
-        DataError: it is not whole.
+        DataError: it is incomplete.
     """
     lines = []
     with tempfile.TemporaryDirectory(prefix="brain-mri-publish-") as scratch:
@@ -123,10 +114,10 @@ def destination_of(arguments: Any) -> Destination | None:
 
 
 def publish_trained(folder: Path, destination: Destination) -> list[str]:
-    """`publish` at the end of a training, which a Hub that fails must not seem to have lost.
+    """`publish` at the end of a training; an error says that the model is safe, and how to publish it.
 
     Raises:
-        ConfigError: as `publish`; the sentence names the command to go on with.
+        ConfigError: as `publish`.
     """
     try:
         return publish(folder, destination)

@@ -1,9 +1,9 @@
-"""What of a model folder may leave the machine, and a copy of just that. No torch.
+"""Copying the files of a model folder that may be published. No torch.
 
     python -m brain_mri.hub.release outputs/efficientnet release [--card model_card.md]
 
-Left out are checkpoints, pictures that show the data, and the float32 ONNX file beside one in int8, which is what is
-served; absolute paths in `run.json` are cut to their last part.
+Left out are checkpoints, pictures that show the data, and the float32 ONNX file if there is an int8 file, which is the
+one that is served. Absolute paths in `run.json` are cut to their last part.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from brain_mri.utils.files import read_json, write_json, written_whole
 
 
 def copy_published(source: Path, target: Path, data_license: str | None = None) -> list[Path]:
-    """Copy the published files, and write the card anew from them; what stood at `target` is replaced as a whole.
+    """Copy the published files and write the card from them; a model folder at `target` is replaced.
 
     Args:
-        source: the folder that train.py left and evaluate_model.py added to.
+        source: a model folder.
         target: the folder to write.
-        data_license: licence and authors of the training data, for the card; default: what `run.json` says.
+        data_license: licence and authors of the training data, for the card; default: those in `run.json`.
 
     Raises:
-        ConfigError: `source` is no finished model folder, or `target` holds something else than a model.
+        ConfigError: `source` is no finished model folder, or `target` exists and holds no model.
     """
     if not (source / RUN).is_file():
         raise ConfigError(f"{source} is no model folder that train.py finished: it has no {RUN}.")

@@ -1,4 +1,4 @@
-"""One repository of the Hub: made ready, compared with a folder, and brought to it in one commit. No torch."""
+"""One repository of the Hub: created if missing, and updated from a folder in one commit. No torch."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _DATA = (CARD, AUDIT, "data/*.parquet")  # what `brain_mri.shards` writes
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the Hub, and the folder that holds what it shall show.
+    """A repository of the Hub, and the folder to upload to it.
 
     Attributes:
         kind: `model`, `space` or `dataset`.
         name: its id.
-        folder: the files, as they will lie there.
-        variables: what a Space's program finds in its environment.
+        folder: the files, laid out as in the repository.
+        variables: environment variables of a Space.
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Repository:
     variables: Mapping[str, str]
 
     def is_foreign(self, there: Sequence[str]) -> bool:
-        """Whether the files on the Hub are a model or a data set that someone made otherwise."""
+        """Whether the files on the Hub are a model or a data set that was not made by this package."""
         if self.kind == "model":
             return CONFIG in there and RUN not in there
         others = set(there) - {".gitattributes", CARD}
@@ -53,7 +53,7 @@ class Repository:
         return {path.relative_to(self.folder).as_posix(): path for path in found}
 
     def is_ours(self, name: str) -> bool:
-        """Whether a file on the Hub is one that publishing writes, and so one that it may take away again."""
+        """Whether a file on the Hub is one that publishing writes, and so may delete."""
         if self.kind == "space":
             return (self.folder / name.split("/")[0]).is_dir()
         if self.kind == "dataset":
@@ -63,12 +63,12 @@ class Repository:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What became of a repository.
+    """The result of an upload.
 
     Attributes:
-        url: its address.
-        what: in words.
-        is_private: whether only some may see it.
+        url: the repository's address.
+        what: what was uploaded, in words.
+        is_private: whether the repository is private.
     """
 
     url: str
@@ -77,14 +77,15 @@ class Uploaded:
 
 
 def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded:
-    """Create the repository where it is missing, and bring it to the folder's state in one commit, or none.
+    """Create the repository if it is missing, and bring it to the folder's state in one commit, or none.
 
-    What publishing once wrote and the folder no longer has, such as an int8 file, is taken away: it would be served on.
+    A file from an earlier upload that the folder no longer has, such as an int8 file, is deleted: it would still be
+    served.
 
     Args:
         api: the Hub, and who asks it.
-        repository: what to bring there.
-        private: make it private where it is created; None leaves that to the account's default.
+        repository: what to upload.
+        private: whether a new repository is private; None leaves that to the account's default.
 
     Raises:
         ConfigError: whatever the Hub refuses, in one sentence.
@@ -98,7 +99,7 @@ def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded
                 f"{repository.name} holds another {_NOUNS[repository.kind]}: give --{repository.kind} a new name, or "
                 "delete that one."
             )
-        told = _set_variables(api, repository)
+        changes = _set_variables(api, repository)
         gone = [name for name in there if name not in files and repository.is_ours(name)]
         additions = [CommitOperationAdd(name, path) for name, path in files.items()]
         commit = api.create_commit(
@@ -106,11 +107,11 @@ def upload(api: HfApi, repository: Repository, private: bool | None) -> Uploaded
             [*additions, *(CommitOperationDelete(name) for name in gone)],
             commit_message="Publish with brain_mri",
             repo_type=repository.kind,
-            parent_commit=info.sha,  # so that two who publish at once can't mix their files
+            parent_commit=info.sha,  # two uploads at once must not mix their files
         )
     size = sum(path.stat().st_size for path in files.values()) / 1e6
     changed = f"{len(files)} files, {size:.1f} MB, commit {commit.oid[:8]}"
-    what = [changed if commit.oid != info.sha else "nothing changed, no commit", *told]
+    what = [changed if commit.oid != info.sha else "nothing changed, no commit", *changes]
     return Uploaded(url, "; ".join(what), bool(info.private))
 
 
@@ -123,8 +124,8 @@ def required_token() -> str:
     token = get_token()
     if token is None:
         raise ConfigError(
-            "no token, so the Hub does not know who publishes: `hf auth login`, or set HF_TOKEN to one with write "
-            f"access ({constants.ENDPOINT}/settings/tokens)."
+            "no token for the Hub: run `hf auth login`, or set HF_TOKEN to one with write access "
+            f"({constants.ENDPOINT}/settings/tokens)."
         )
     return token
 
@@ -141,19 +142,19 @@ def check_id(option: str, name: str) -> None:
 
 
 def listing(repository: Repository) -> list[str]:
-    """What a dry run says of a repository: every file with its size in bytes."""
+    """A dry run's lines for a repository: every file with its size in bytes."""
     sizes = {name: path.stat().st_size for name, path in repository.files.items()}
     lines = [f"{size:>14,}  {name}" for name, size in sizes.items()]
     return [f"{repository.kind} {repository.name}", *lines, f"{sum(sizes.values()):>14,}  bytes in {len(sizes)} files"]
 
 
 def address(api: HfApi, repository: Repository) -> str:
-    """Where people find it."""
+    """The web address of a repository."""
     return f"{api.endpoint}/{constants.REPO_TYPES_URL_PREFIXES.get(repository.kind, '')}{repository.name}"
 
 
 def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> ModelInfo | SpaceInfo | DatasetInfo:
-    """Create the repository where it is missing; make sure that it is what is meant."""
+    """Create the repository if it is missing; check its kind, SDK and visibility."""
     name, kind, url = repository.name, repository.kind, address(api, repository)
     sdk = _SDK if kind == "space" else None
     api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
@@ -178,7 +179,7 @@ def _info(api: HfApi, repository: Repository) -> ModelInfo | SpaceInfo | Dataset
 
 
 def _set_variables(api: HfApi, repository: Repository) -> list[str]:
-    """Those that are not so yet: each change restarts the Space."""
+    """Set the variables that differ, as each change restarts the Space; returns what was set."""
     if not repository.variables:
         return []
     there = {key: variable.value for key, variable in api.get_space_variables(repository.name).items()}

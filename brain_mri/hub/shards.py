@@ -1,12 +1,4 @@
-"""A folder of images as a data set for the Hub: Parquet shards with patients and boxes, a card with the audit.
-
-    python -m brain_mri.shards FOLDER TARGET --license cc0-1.0 --source https://...
-
-TARGET is then a data set that `--data_dir TARGET`, `datasets.load_dataset` and the Hub read alike, images as they were
-on disk, byte for byte, in an order that mixes the classes. `--streaming` needs a validation split: where the folder has
-none, `--validation_fraction 0.2` holds one out, whole patients and all near-duplicates together.
-`python -m brain_mri.hub push_data` writes the shards and puts them on the Hub.
-"""
+"""A folder of images as a data set for the Hub: Parquet shards with patients and boxes, a card with the audit."""
 
 from __future__ import annotations
 
@@ -31,7 +23,7 @@ from brain_mri.utils.files import write_json, written_whole
 
 SHARD_MB = 256  # of images; the Hub's viewer asks for shards below half a gigabyte
 _MB = 1 << 20
-_SEED = 42  # of the rows' order and of the held-out split: the same folder gives the same files
+_SEED = 42  # of the rows' order and of the held-out split
 _ORDER = ("train", "validation", "test")
 
 
@@ -52,17 +44,17 @@ def write_shards(
         target: the folder to make.
         license_: of the images, as the Hub names licences.
         source: where the images come from, an address or a sentence.
-        shard_bytes: of images in a shard, at most, unless a single image is larger; the shards of a split are about
+        shard_bytes: of images in a shard at most, unless a single image is larger. The shards of a split are about
             equally large.
-        validation_fraction: share of train to hold out as a validation split, above 0 and at most 0.5: whole patients
-            and clusters of near-duplicates, stratified by class. None keeps the folder's splits.
+        validation_fraction: share of train to hold out for validation, above 0 and at most 0.5: whole patients and
+            clusters of near-duplicates, stratified by class. None keeps the folder's splits.
 
     Returns:
         The audit of the splits as they are written, see `leakage.audit`.
 
     Raises:
-        DataError: anything wrong with `folder`, or too few patients to hold any out.
-        ConfigError: `target` is there already, a number is out of range, or the folder has a validation split.
+        DataError: `folder` can't be used, or has too few patients to hold any out.
+        ConfigError: `target` exists, a number is out of range, or the folder already has a validation split.
     """
     if target.exists():
         raise ConfigError(f"{target} is there already: name a new folder, or remove it first.")
@@ -78,7 +70,7 @@ def write_shards(
         (partial / "data").mkdir()
         for split in sorted(set(table.splits), key=(*_ORDER, WHOLE).index):
             images = [image for image, its in zip(layout.images, table.splits, strict=True) if its == split]
-            order = np.random.default_rng(_SEED).permutation(len(images))  # a stream can't mix what lies far apart
+            order = np.random.default_rng(_SEED).permutation(len(images))  # a stream mixes only neighbours
             name = "train" if split == WHOLE else split
             counts[name] = len(images)
             _write_split(layout, [images[i] for i in order], name, partial / "data", shard_bytes)
@@ -88,11 +80,11 @@ def write_shards(
 
 
 def _with_validation(table: AuditTable, fraction: float) -> tuple[AuditTable, Pairs]:
-    """The same images, some of train in a validation split; and the near-duplicates among all of them."""
+    """The images with some of train moved to a validation split, and the near-duplicates among all of them."""
     if not 0 < fraction <= 0.5:
         raise ConfigError(f"--validation_fraction {fraction}: give a share above 0 and at most 0.5.")
     if "validation" in table.splits:
-        raise ConfigError("--validation_fraction: the folder has a validation split, which is taken: leave it out.")
+        raise ConfigError("--validation_fraction: the folder has a validation split of its own: leave the option out.")
     splits = np.array([*table.splits], dtype="<U10")  # as long as "validation"
     splits[splits == WHOLE] = "train"
     pool = np.flatnonzero(splits == "train")
@@ -133,7 +125,7 @@ def _write_split(layout: FolderLayout, images: Sequence[ImageFile], split: str, 
 
 
 def _shards(images: Sequence[ImageFile], most: int) -> Iterator[list[ImageFile]]:
-    """Runs of images of at most `most` bytes together, about equally large: processes share a stream by its shards."""
+    """Divide the images into shards of at most `most` bytes, about equally large: processes share a stream by shard."""
     total = sum(image.path.stat().st_size for image in images)
     aim = total / -(-total // most)
     shard: list[ImageFile] = []
@@ -204,7 +196,7 @@ In full: `audit.json`. Made with `python -m brain_mri.shards`.
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the shards of a folder can be told."""
+    """Add the options of `write_shards`."""
     add = parser.add_argument
     add("--license", required=True, help="of the images, as the Hub names licences: cc0-1.0, cc-by-4.0 ...")
     add("--source", required=True, help="where the images come from: an address or a sentence")
@@ -218,7 +210,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def shard_options(options: argparse.Namespace) -> dict[str, Any]:
-    """What `add_options` was told, as arguments of `write_shards`."""
+    """The options of `add_options` as arguments of `write_shards`."""
     return {
         "license_": options.license,
         "source": options.source,

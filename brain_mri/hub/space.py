@@ -1,4 +1,4 @@
-"""What a Space is made of: the files of `space/`, the part of the package that they import, examples. No torch."""
+"""The files of a Space: those of `space/`, the part of the package that they import, examples. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from brain_mri.io.images import read_image
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SOURCE = _PACKAGE.parent / "space"
-_NOT_SHOWN = ("__pycache__", ".*", "draw_examples.py")  # that one draws the examples of a clone, with the whole package
+_NOT_SHOWN = ("__pycache__", ".*", "draw_examples.py")  # draw_examples.py needs the whole package
 _EXAMPLES_HEADING = "## Examples\n"
 _MOST_EXAMPLES, _LARGEST_SIDE = 12, 512  # the page holds every example within itself
 
@@ -25,11 +25,11 @@ def stage_space(target: Path, model: str, examples: Path | None = None, examples
     Args:
         target: the folder to write.
         model: id of the model that the Space shows, for its card.
-        examples: a folder of pictures that are offered instead of the synthetic phantoms.
+        examples: a folder of pictures to offer instead of the synthetic phantoms.
         examples_license: the licence they are shown under, and whose they are; needed with `examples`.
 
     Raises:
-        ConfigError: `space/` is not here, or `examples` comes without its licence.
+        ConfigError: `space/` is missing, or `examples` comes without its licence.
         DataError: `examples` holds no picture, or too many.
         ImageError: a file of `examples` is no picture.
     """
@@ -58,7 +58,7 @@ def package_part(sources: Path) -> list[Path]:
 
 
 def _imported_files(source: Path) -> Iterator[Path]:
-    """Also what is imported within a function only: it is needed when that function runs."""
+    """Imports within a function count too: they are needed when that function runs."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -73,7 +73,7 @@ def _imported_files(source: Path) -> Iterator[Path]:
 
 
 def _replace_examples(target: Path, examples: Path, license_: str | None) -> None:
-    """The pictures drawn anew, numbered: what their names and headers say of a person stays here."""
+    """Save the pictures again under numbers, because their names and headers may name a person."""
     if not license_:
         raise ConfigError(
             '--examples shows pictures to everybody: add --examples_license "whose they are, under what licence".'

@@ -1,7 +1,6 @@
-"""Turning a model's outputs into statements that hold: a temperature, prediction sets, a confidence to refer below.
+"""Calibration: a temperature, prediction sets, and a confidence below which an image is referred to a human.
 
-Everything here is fitted on the validation split and only measured on the test split. All of it is deterministic: the
-same image gets the same answer twice.
+All are fitted on the validation split and only measured on the test split. Nothing is random.
 """
 
 from __future__ import annotations
@@ -57,17 +56,16 @@ def conformal_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, cov
 
     The sets `{class: probability >= threshold}` contain the true class of a new image with probability at least
     `coverage` and, without ties, at most `coverage + 1 / (n + 1)`, on average over images exchangeable with these
-    (Vovk et al. 2005; the finite-sample quantile as in Angelopoulos and Bates 2021). LAC, not APS (Romano et al. 2020):
-    it gives the smallest sets of that coverage, and APS needs random numbers to be exact, so that one image could be
-    answered differently twice.
+    (Vovk et al. 2005; the finite-sample quantile as in Angelopoulos and Bates 2021). LAC gives the smallest sets of
+    that coverage; APS (Romano et al. 2020) needs random numbers to be exact.
 
     Args:
         probabilities: `(n, k)` of the validation split.
         labels: `(n,)` class numbers.
-        coverage: share of true classes the sets are to contain, in (0, 1).
+        coverage: share of true classes that the sets contain, in (0, 1).
 
     Returns:
-        A probability in `[0, 1]`; 0, every class in every set, where n is too small for the coverage asked.
+        A probability in `[0, 1]`; 0, so that every set holds every class, if n is too small for the coverage.
 
     Raises:
         ValueError: `coverage` is not in (0, 1), or the inputs are not probabilities and class numbers.
@@ -92,16 +90,16 @@ def empirical_coverage(sets: BoolArray, labels: npt.ArrayLike) -> float:
 def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accuracy: float = 0.99) -> float:
     """The lowest confidence such that the images at or above it are classified with the accuracy asked for.
 
-    Images whose confidence is below it go to a human. The accuracy is that on these images (the validation split),
-    selective classification without a guarantee (Geifman and El-Yaniv 2017).
+    Images below it go to a human. The accuracy is that of the validation split; for new images it is not guaranteed
+    (selective classification, Geifman and El-Yaniv 2017).
 
     Args:
         probabilities: `(n, k)` of the validation split.
         labels: `(n,)` class numbers.
-        accuracy: share of right answers among the images kept, in (0, 1].
+        accuracy: asked of the images that are kept, in (0, 1].
 
     Returns:
-        A confidence in `[0, 1]`: the least one seen where all may be kept; `REFER_EVERYTHING` where no part reaches it.
+        A confidence in `[0, 1]`, the lowest seen if all images may be kept; `REFER_EVERYTHING` if none may.
 
     Raises:
         ValueError: `accuracy` is not in (0, 1], or the inputs are not probabilities and class numbers.

@@ -1,7 +1,7 @@
 """The scored images every formula reads, checked once and sorted once.
 
 A formula takes `Cases` and a matrix of weights `(r, n)`: one row per resample, one column per image, the weight being
-how often the image was drawn. A row of ones gives the figure itself, so the figure and its bootstrap are one formula.
+how often the image was drawn. A row of ones gives the figure itself, so that figure and bootstrap share a formula.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class SortedScores:
-    """One score per image, sorted, with equal scores told apart from unequal ones.
+    """One score per image, sorted and divided into blocks of equal scores.
 
     Attributes:
         order: `(n,)` positions of the images, from the highest score to the lowest.
@@ -58,7 +58,7 @@ class Cases:
 
     @classmethod
     def of(cls, probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> Cases:
-        """Checks and converts what a caller hands in.
+        """Checks and converts the arguments.
 
         Raises:
             ValueError: there is no image, the shapes disagree, a label is no class number, or the rows are not

@@ -1,4 +1,4 @@
-"""How well evidence maps find the tumour, against the boxes that say where it is. No torch."""
+"""How well evidence maps find the tumour, compared with boxes around it. No torch."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SIDE = 224  # pixels; maps and boxes are compared at this size, whatever the mod
 _FIGURES = ("pointing_game", "mass_inside", "overlap", "box_area")
 
 
-def judge_map(evidence: Floats, box: Sequence[float]) -> dict[str, float]:
+def score_map(evidence: Floats, box: Sequence[float]) -> dict[str, float]:
     """Compare one map (h, w) with the box of the tumour (center x, center y, width, height, fractions of the image).
 
     Returns:
         `pointing_game`: 1 if the map's peak lies in the box, else 0 (Zhang 2018); `mass_inside`: the share of the map's
         positive part that lies in it (the energy-based pointing game, Wang 2020); `overlap`: intersection over union
-        of `evidence_region` and box; `box_area`: the share of the image that the box fills, which is what the first
-        two come to for a map that knows nothing.
+        of `evidence_region` and box; `box_area`: the share of the image that the box fills, which is also what a map
+        without information gets in the first two.
     """
     enlarged = enlarge(evidence, SIDE, SIDE)
     x, y, width, height = box
@@ -47,25 +47,25 @@ def localization(
     label_names: Sequence[str],
     groups: Sequence[str | None],
 ) -> dict[str, Any]:
-    """The true class's maps against the boxes, with 95% bootstrap intervals that resample whole patients.
+    """The true class's maps compared with the boxes, with 95% bootstrap intervals that resample whole patients.
 
     Args:
         evidence: (n, k, h, w), one map per class.
         labels: (n,), the true classes.
-        boxes: (n, 4), fractions of the image; NaN where none is known, and such an image is left out.
+        boxes: (n, 4), fractions of the image; images without one, NaN, are left out.
         label_names: the k class names.
-        groups: (n,), the patient of each image; None for an unknown one, which then is its own group.
+        groups: (n,), the patient of each image; None if unknown, and the image is then its own group.
 
     Returns:
-        `n`, the images with a box, `n_groups`, each figure of `judge_map` as `{"value", "low", "high"}`, and the same
-        in `per_class` for each class that has boxes; {} if no image has one.
+        `n`, the images with a box, `n_groups`, each figure of `score_map` as an `Interval`, and the same in `per_class`
+        for each class that has boxes; {} if no image has one.
     """
     numbers, places = np.asarray(labels), np.asarray(boxes, dtype=np.float64)
     boxed = np.flatnonzero(~np.isnan(places).any(axis=1))
     if not len(boxed):
         return {}
-    judged = [judge_map(evidence[i, numbers[i]], places[i]) for i in boxed]
-    values = {name: np.array([figures[name] for figures in judged]) for name in _FIGURES}
+    scored = [score_map(evidence[i, numbers[i]], places[i]) for i in boxed]
+    values = {name: np.array([figures[name] for figures in scored]) for name in _FIGURES}
     known = [groups[int(i)] for i in boxed]
     of_class = {name: np.flatnonzero(numbers[boxed] == k) for k, name in enumerate(label_names)}
     return _summary(values, known, np.arange(len(boxed))) | {

@@ -27,7 +27,7 @@ _CHUNK = 100  # resamples at once: a few matrices of (100, n) doubles, 80 MB eac
 
 
 def quick_scores(logits: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:
-    """Accuracy, balanced accuracy, macro-F1 and negative log-likelihood (nats), to watch a training by.
+    """Accuracy, balanced accuracy, macro-F1 and negative log-likelihood (nats), to follow a training.
 
     Args:
         logits: `(n, k)`, any float type.
@@ -58,7 +58,7 @@ def score(
         probabilities: `(n, k)`.
         labels: `(n,)` class numbers.
         label_names: the `k` class names.
-        groups: `(n,)` the patient of each image; None for an unknown one, which then is its own group.
+        groups: `(n,)` the patient of each image; None if unknown, and the image is then its own group.
         resamples: how many bootstrap resamples.
         seed: of the resampling.
 
@@ -112,12 +112,12 @@ def mean_score(
 
 
 def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:
-    """Positions of the wrong answers, the most confident first, at most `count`.
+    """Positions of at most `count` wrong predictions, the most confident first.
 
     Args:
         probabilities: `(n, k)`.
         labels: `(n,)` class numbers.
-        count: how many are wanted.
+        count: the most to return.
     """
     cases = Cases.of(probabilities, labels)
     ranked = cases.by_confidence.order

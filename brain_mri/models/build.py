@@ -20,20 +20,16 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 
 from brain_mri.arguments import ModelArguments
 from brain_mri.errors import ConfigError
-from brain_mri.models.layers import (
-    freeze_until,
-    is_head,
-    is_timm,
-)
+from brain_mri.models.layers import freeze_until, is_head, is_timm
 
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
 
 def build_config(args: ModelArguments) -> PreTrainedConfig:
-    """The configuration of `args.model` with our size, rates and preprocessing in it.
+    """The configuration of `args.model` with the image size, rates and preprocessing of `args`.
 
     For a timm model `pretrained_cfg` says `crop_pct: 1.0, crop_mode: squash`: the whole slice is resized, so that no
-    skull edge is cut. With `pretrained: false` a timm id needs no Hub: the architecture comes from timm itself.
+    skull edge is cut. With `pretrained: false` timm's own architecture is used, without the Hub.
 
     Raises:
         ConfigError: no such model, or an option that it does not have.
@@ -98,7 +94,7 @@ def _set_first(config: PreTrainedConfig, names: tuple[str, ...], value: float, o
 
 
 def build_processor(config: PreTrainedConfig, args: ModelArguments) -> Any:
-    """The image processor that is saved with the model: resize to a square, rescale, normalise; nothing is cropped."""
+    """The image processor to save with the model: resize to a square, rescale, normalise; no cropping."""
     if is_timm(config):
         return TimmWrapperImageProcessor(config.pretrained_cfg, architecture=config.architecture)
     original = _from_hub(AutoImageProcessor, args)
@@ -111,9 +107,9 @@ def build_processor(config: PreTrainedConfig, args: ModelArguments) -> Any:
 
 
 def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Sequence[str]) -> PreTrainedModel:
-    """The network for `config`: with the weights of `args.model` under a new head, or with random ones.
+    """The network for `config`, with the weights of `args.model` and a new head, or with random weights.
 
-    The labels go into `config`, where `pipeline` reads their names.
+    The labels go into `config`, where `pipeline` reads them.
 
     Raises:
         ConfigError: weights other than the head's are missing or of another shape, or the size does not fit.

@@ -1,9 +1,9 @@
-"""Where in a slice the evidence for a class lies, and training that puts it right.
+"""Evidence maps, which show where in a slice a class is seen, and training that guides them to the tumour.
 
-A classifier that is linear on average-pooled features adds up what each place of the slice says:
+For a classifier that is linear on average-pooled features,
 `logit_k = mean over places of (w_k . features(place)) + b_k`. The map `w_k . features` is the class activation map
-(Zhou 2016); for such a network it is exact, and equal to Grad-CAM up to a positive factor (Selvaraju 2017, appendix A).
-No backward pass is needed, so it can leave the same forward pass as the answer.
+(Zhou 2016); here it is exact, and equal to Grad-CAM up to a positive factor (Selvaraju 2017, appendix A). It needs no
+backward pass, so one forward pass gives logits and maps.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from transformers import PreTrainedModel
 from brain_mri.models.layers import classifier_of
 
 _POOLINGS = (SelectAdaptivePool2d, nn.AdaptiveAvgPool2d)
-_SMALLEST_MAP = 2  # places a side; a single one says nothing of where
+_SMALLEST_MAP = 2  # places a side
 _TOLERANCE = 1e-3  # of logits, which are of the order of 1
 
 
 class FeatureTap:
-    """Keeps what last went into a model's final pooling, `features` (batch, channels, h, w).
+    """Keeps the last input of a model's final pooling, `features` (batch, channels, h, w).
 
-    It is a forward hook, so it sees what the model's own forward pass computes, whoever calls it: the trainer's
-    compiled or distributed model, the export, or `pipeline`.
+    A forward hook, so it works whoever calls the model: the trainer's compiled or distributed model, or `pipeline`.
 
     Raises:
-        LookupError: the model's logits are no linear function of average-pooled features (`has_evidence` tells).
+        LookupError: the model's logits are no linear function of average-pooled features (see `has_evidence`).
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -44,38 +43,38 @@ class FeatureTap:
         self.features = inputs[0]
 
     def take(self) -> Tensor:
-        """The features of the last forward pass, which are then let go."""
-        assert self.features is not None, "no forward pass since the last one was taken"
+        """The features of the last forward pass, once."""
+        assert self.features is not None, "no forward pass since the last take"
         features, self.features = self.features, None
         return features
 
     def remove(self) -> None:
-        """Take the hook off the model again."""
+        """Remove the hook from the model."""
         self._hook.remove()
 
 
 def has_evidence(model: PreTrainedModel) -> bool:
-    """Whether the model's evidence maps are exact and fine enough to say where."""
+    """Whether the model's evidence maps are exact and have more than one place a side."""
     return _final_pooling(model) is not None
 
 
 def evidence_maps(features: Tensor, classifier: nn.Module) -> Tensor:
-    """One map per class, (batch, k, h, w): the mean of each over its places, plus the bias, is the class's logit."""
+    """One map per class, (batch, k, h, w); its mean plus the bias is the class's logit."""
     weight: Tensor = classifier.weight  # type: ignore[assignment]
     return torch.einsum("bchw,kc->bkhw", features, weight)
 
 
 def guidance_loss(features: Tensor, classifier: nn.Module, labels: Tensor, coverage: Tensor) -> Tensor:
-    """Ask the true class's map to lie on the tumour: right for the right reasons (Ross 2017).
+    """The loss that moves the true class's map onto the tumour: right for the right reasons (Ross 2017).
 
     The negative logarithm of the share of the map's spatial softmax that lies in the box, averaged over the images
-    that have one; 0 where none has.
+    with a box; 0 if none has one.
 
     Args:
         features: (batch, channels, h, w), of `FeatureTap`.
         classifier: the linear layer that follows the pooling.
         labels: (batch,), the true classes.
-        coverage: (batch, h, w) of `transforms.box_coverage`: 0 outside the box, 1 in its midst; all 0 without a box.
+        coverage: (batch, h, w) of `transforms.box_coverage`: 0 outside the box, 1 in its middle; all 0 without a box.
     """
     weight: Tensor = classifier.weight  # type: ignore[assignment]
     maps = torch.einsum("bchw,bc->bhw", features.float(), weight[labels].float())
@@ -87,11 +86,11 @@ def guidance_loss(features: Tensor, classifier: nn.Module, labels: Tensor, cover
 
 
 class OnePass(nn.Module):
-    """A classifier that gives, from one forward pass, all that is made of it: answer, embedding and evidence.
+    """A classifier that gives logits, embedding and evidence from one forward pass.
 
-    Its outputs, by name: `logits` (batch, k); `embedding` (batch, channels), what the classifier's last layer reads; of
-    a model that `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; and, of a timm model, `texture`
-    (batch, 2 c), see `texture_of`, which the guard reads too. All float32.
+    Its float32 outputs, by name: `logits` (batch, k); `embedding` (batch, channels), the input of the last layer; if
+    the model `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; of a timm model, `texture` (batch, 2 c),
+    see `texture_of`. The guard reads `embedding` and `texture`.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -127,10 +126,10 @@ class OnePass(nn.Module):
 
 
 def middle_layer(model: PreTrainedModel) -> tuple[str, int] | None:
-    """The name and channels of the last but one of the layers that timm lists as stages; None of a model without.
+    """The name and channels of the last but one of the stages that timm lists; None without such a list.
 
-    What follows it is free to forget all that does not tell the classes apart, and with it what tells a brain MRI from
-    other pictures.
+    Later layers may drop what does not distinguish the classes, and with it what distinguishes a brain MRI from other
+    pictures.
     """
     stages = getattr(getattr(model, "timm_model", None), "feature_info", None)
     if not stages or len(stages) < 2:
@@ -143,7 +142,7 @@ def texture_of(features: Tensor, channels: int) -> Tensor:
 
     Args:
         features: (batch, channels, h, w), (batch, h, w, channels) or (batch, places, channels).
-        channels: which of the axes is meant.
+        channels: the number of channels, which shows their axis.
     """
     first = features.dim() == 4 and features.shape[1] == channels
     places = features.flatten(2) if first else features.flatten(1, -2).transpose(1, 2)
@@ -157,7 +156,7 @@ def _poolings(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def _final_pooling(model: PreTrainedModel) -> nn.Module | None:
-    """The last pooling, if the maps before it add up to the logits on a test picture."""
+    """The last pooling, if the evidence maps before it add up to the logits of a test picture."""
     head = classifier_of(model)
     poolings = _poolings(model)
     if not isinstance(head, nn.Linear) or not poolings:
@@ -179,12 +178,12 @@ def _final_pooling(model: PreTrainedModel) -> nn.Module | None:
 
 
 def sample_picture(side: int) -> Tensor:
-    """Noise of shape (1, 3, side, side), always the same: to see whether two ways give the same."""
+    """Noise of shape (1, 3, side, side), always the same, to compare two networks."""
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
 
 
 def input_size(model: PreTrainedModel) -> int:
-    """Height and width, in pixels, of what the model is fed."""
+    """Height and width, in pixels, of the model's input."""
     config: Any = model.config
     pretrained = getattr(config, "pretrained_cfg", None)
     return int(pretrained["input_size"][-1] if pretrained else config.image_size)

@@ -1,7 +1,6 @@
 """A model folder's ONNX files: one forward pass to logits, embedding and evidence, in float32 and in int8.
 
-The float32 file says in its metadata all that is needed to use it (labels, preprocessing), so that
-`brain_mri.inference` needs neither torch nor transformers.
+Labels and preprocessing are in the file's metadata, so that `brain_mri.inference` needs neither torch nor transformers.
 """
 
 from __future__ import annotations
@@ -34,26 +33,25 @@ logger = logging.getLogger(__name__)
 
 PARITY = 1e-3  # largest difference of a logit between the network and its ONNX file
 _OPSET = 20
-_CALIBRATION_IMAGES = 200  # of validation, whose activations set the int8 ranges
+_CALIBRATION_IMAGES = 200  # of validation; their activations set the int8 ranges
 _CALIBRATION_BATCH = 8
 _MOST_ACCURACY_LOST = 0.002
-_FLOAT_SHARES = (0.0, 0.25, 0.5)  # of the convolutions, from the first on, that stay in float32: tried in this order
+_FLOAT_SHARES = (0.0, 0.25, 0.5)  # of the convolutions, from the first on, to leave in float32; tried in this order
 _NO_EVIDENCE = (
-    "none: the logits are no linear function of average-pooled features, so no map of a forward pass is exact, and "
-    "none has been found good enough"
+    "none: the logits are no linear function of average-pooled features, so no map of a forward pass is exact"
 )
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """What int8 does to the answers on the validation images.
+    """How int8 changes the predictions on the validation images.
 
     Attributes:
-        kept: whether the file was written.
-        float_share: the share of the convolutions, from the first on, that stayed in float32 in the file judged last.
+        kept: whether the int8 file was written.
         accuracy: of the float32 file and of the int8 file, as fractions.
         same_label: the share of the images that both give the same label.
         n: how many images.
+        float_share: the share of the convolutions, from the first on, that stayed in float32.
     """
 
     kept: bool
@@ -66,11 +64,10 @@ class Quantized:
 def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> Path:
     """Write `onnx/model.onnx` into a model folder, whole or not at all.
 
-    Outputs are those of `evidence.OnePass`: `logits`, `embedding`, where there are exact maps `evidence`, and of a timm
-    model `texture`; the batch is dynamic.
+    Its outputs are those of `evidence.OnePass`; the batch size is dynamic.
 
     Raises:
-        RuntimeError: the file's answers are not the network's, to within `PARITY`.
+        RuntimeError: the file's logits differ from the network's by more than `PARITY`.
     """
     one_pass = OnePass(model).to("cpu").eval()
     example = torch.rand(2, 3, preprocessing.size, preprocessing.size, generator=torch.Generator().manual_seed(0))
@@ -116,11 +113,11 @@ def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: On
 def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quantized:
     """Write `onnx/model_quantized.onnx` (static int8, per channel) if it costs at most 0.2 points of accuracy.
 
-    Where int8 throughout costs more, the early convolutions stay in float32, and with them the depthwise ones and the
-    sums: early errors are carried through all that follows, while the weight lies in the late layers. The classifier
-    and the evidence stay in float32 in any case: they are small, and the calibration is in them.
+    If full int8 costs more, the early convolutions, the depthwise ones and the sums stay in float32: early errors pass
+    through all later layers, while most weights are in the late ones. Classifier and evidence always stay in float32:
+    they are small, and contain the calibration.
 
-    The ranges of activations come from some of `rows`, the validation images; the accuracy is that on all of them.
+    The activation ranges come from some of `rows`, the validation images; the accuracy is that on all of them.
     """
     whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
     truth, expected = np.asarray(rows["label"][:]), _labels(OnnxModel(whole), rows, preprocessing)
@@ -131,14 +128,14 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
         logging.getLogger().setLevel(logging.WARNING)
         for share in _FLOAT_SHARES:
             _write_int8(prepared, small, _Slices(rows, preprocessing), share)
-            said = _labels(OnnxModel(small), rows, preprocessing)
-            reached = float((said == truth).mean())
+            predicted = _labels(OnnxModel(small), rows, preprocessing)
+            reached = float((predicted == truth).mean())
             if kept := accuracy - reached <= _MOST_ACCURACY_LOST:
                 small.replace(target)
                 break
-    result = Quantized(kept, (accuracy, reached), float((said == expected).mean()), len(rows), share)
+    result = Quantized(kept, (accuracy, reached), float((predicted == expected).mean()), len(rows), share)
     logger.info(
-        "int8 but for the first %.0f%% of the convolutions: validation accuracy %.4f, in float32 %.4f: %s",
+        "int8 except the first %.0f%% of the convolutions: validation accuracy %.4f, in float32 %.4f: %s",
         100 * share,
         reached,
         accuracy,
@@ -171,7 +168,7 @@ def _kept_in_float(model: onnx.ModelProto, share: float) -> list[str]:
 
 
 class _Slices(CalibrationDataReader):  # type: ignore[misc]
-    """Real slices, evenly spread over the rows, as onnxruntime's calibrator asks for them."""
+    """Slices evenly spread over the rows, for onnxruntime's calibrator."""
 
     def __init__(self, rows: Dataset, preprocessing: Preprocessing) -> None:
         self._batches = batches(evenly_spread(rows, _CALIBRATION_IMAGES), preprocessing, _CALIBRATION_BATCH)
@@ -182,5 +179,4 @@ class _Slices(CalibrationDataReader):  # type: ignore[misc]
 
 
 def _labels(session: OnnxModel, rows: Dataset, preprocessing: Preprocessing) -> npt.NDArray[np.int64]:
-    answers = [session.run(batch)["logits"].argmax(axis=1) for batch in batches(rows, preprocessing)]
-    return np.concatenate(answers)
+    return np.concatenate([session.run(batch)["logits"].argmax(axis=1) for batch in batches(rows, preprocessing)])

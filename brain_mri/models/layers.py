@@ -1,4 +1,4 @@
-"""How a network is changed: output stride, frozen layers, temperature."""
+"""Changes to a network: output stride, frozen layers, temperature."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ import logging
 
 import torch
 from torch import nn
-from transformers import (
-    AutoModelForImageClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-    TimmWrapperConfig,
-)
+from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel, TimmWrapperConfig
 
 from brain_mri.errors import ConfigError
 
@@ -38,10 +33,10 @@ def classifier_of(model: PreTrainedModel) -> nn.Module:
 
 
 def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
-    """The same weights in a network whose last stages are dilated, so that its features come out at `stride`.
+    """The same weights in a network whose last stages are dilated, so that its features have the given stride.
 
-    Nothing is retrained: a dilated convolution sees what the strided one saw, at more places. `model_args` in the
-    configuration carries the stride, so that `pipeline` rebuilds the same network.
+    Nothing is retrained: a dilated convolution computes what the strided one does, at more places. The stride goes
+    into `model_args` of the configuration, so that `pipeline` builds the same network.
 
     Raises:
         ConfigError: the architecture has no such choice.
@@ -52,7 +47,7 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     config.model_args = (config.model_args or {}) | {"output_stride": stride}
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    except (TypeError, NotImplementedError, AssertionError) as error:  # timm's ways to say so, one per family
+    except (TypeError, NotImplementedError, AssertionError) as error:  # each of timm's families has its own
         raise ConfigError(
             f"--final_output_stride {stride}: {config.architecture} does not take it ({error})."
         ) from error
@@ -61,10 +56,10 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
 
 
 def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
-    """Divide the classifier's weight and bias by `temperature`, so that the logits come out divided by it (Guo 2017).
+    """Divide the classifier's weight and bias, and so the logits, by `temperature` (Guo 2017).
 
     Raises:
-        ConfigError: the last layer is not linear, so its logits can't be scaled through its weights.
+        ConfigError: the last layer is not linear.
     """
     head = classifier_of(model)
     if not isinstance(head, nn.Linear):
@@ -77,7 +72,7 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
 
 
 def is_head(parameter: str, model: PreTrainedModel) -> bool:
-    """Whether a parameter, by its name in the model, is of the classifier."""
+    """Whether a parameter, given by its name in the model, belongs to the classifier."""
     head = classifier_of(model)
     prefix = next(name for name, module in model.named_modules() if module is head)
     return parameter.startswith(prefix + ".")
@@ -91,10 +86,10 @@ def head_parameters(model: PreTrainedModel) -> set[str]:
 def freeze_until(model: PreTrainedModel, layer: str) -> None:
     """Freeze every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
 
-    The statistics of frozen BatchNorm layers are kept by `hold_frozen_statistics`, as `model.train()` would wake them.
+    `hold_frozen_statistics` keeps the statistics of frozen BatchNorm layers, which `model.train()` would update.
 
     Raises:
-        ConfigError: the model has no such layer, or nothing stands before it.
+        ConfigError: the model has no such layer, or no parameters before it.
     """
     inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
     if not inner:
@@ -108,12 +103,12 @@ def freeze_until(model: PreTrainedModel, layer: str) -> None:
         parameter.requires_grad = False
         frozen += 1
     if not frozen:
-        raise ConfigError(f"--freeze_until {layer}: nothing stands before this layer, so nothing would be frozen.")
+        raise ConfigError(f"--freeze_until {layer}: no parameter comes before this layer, so nothing would be frozen.")
     logger.info("frozen: the %d parameters before %s", frozen, first)
 
 
 def hold_frozen_statistics(model: nn.Module) -> None:
-    """Put BatchNorm layers whose weights are frozen into evaluation mode; to be called after every `model.train()`."""
+    """Put BatchNorm layers whose weights are frozen into evaluation mode; call it after every `model.train()`."""
     for module in model.modules():
         if isinstance(module, _BATCH_NORMS) and not any(p.requires_grad for p in module.parameters()):
             module.eval()

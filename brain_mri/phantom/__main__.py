@@ -2,9 +2,9 @@
 
     python -m brain_mri.phantom phantoms --train_per_class 60 --test_per_class 20
 
-Every picture is drawn from a seed and bears the word SYNTHETIC; no pixel comes from a patient. Head, contrast, pose and
-noise are drawn without knowing the label: phantoms that differ in the label alone differ only in and around the mass.
-They exercise the code, not medicine: no figure measured on them says anything about real slices.
+Every picture is drawn from a seed and bears the word SYNTHETIC; no pixel comes from a patient. Phantoms with different
+labels and the same seed differ only in and around the mass. They exercise the code, not medicine: no figure measured on
+them says anything about real slices.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What `phantom_drawing` draws: grey levels of the tissues, and where they lie in each plane.
+"""What `phantom.drawing` draws: grey levels of the tissues, and where they lie in each plane.
 
 Head coordinates are about [-1, 1], x to the right and y downwards; sagittal faces look to the left.
 """

@@ -1,11 +1,4 @@
-"""Synthetic brain-MRI-like pictures of the four classes: fixture of the tests, data of the offline quickstart.
-
-    python -m brain_mri.phantom phantoms --train_per_class 60 --test_per_class 20
-
-Every picture is drawn from a seed and bears the word SYNTHETIC; no pixel comes from a patient. Head, contrast, pose and
-noise are drawn without knowing the label: phantoms that differ in the label alone differ only in and around the mass.
-They exercise the code, not medicine: no figure measured on them says anything about real slices.
-"""
+"""Sets of synthetic slices as image folders: fixture of the tests, data of the offline quickstart."""
 
 from __future__ import annotations
 
@@ -36,8 +29,8 @@ def write_phantoms(
 ) -> Path:
     """Write phantoms as an image folder: `train/<class>/`, `test/<class>/`, `patients.csv`, `boxes.csv`, `README.md`.
 
-    The slices of a synthetic patient share head and contrast; a patient lies in one split only. All of the folder
-    appears at once, or nothing.
+    The slices of a synthetic patient share head and contrast; a patient is in one split only. The folder appears whole
+    or not at all.
 
     Returns:
         The folder.

@@ -83,13 +83,13 @@ def _check_options(label: str, seed: int, size: int, plane: str | None, slice_in
 
 
 def _mix_signals(rng: Generator) -> dict[str, float]:
-    """Pick a weighting with a trace of another, so that no two patients share their grey levels."""
+    """Pick a weighting mixed with a little of the others, so that no two patients share their grey levels."""
     weights = 0.85 * np.eye(3)[rng.choice(3, p=(0.6, 0.2, 0.2))] + 0.15 * rng.dirichlet(np.ones(3))
     return {tissue: float(np.dot(weights, levels)) for tissue, levels in SIGNAL.items()}
 
 
 def _head_coordinates(rng: Generator, size: int) -> tuple[Array, Array]:
-    """Give each pixel its place in the head under a random shift, rotation and field of view; two `(size, size)`."""
+    """Each pixel's place in the head under a random shift, rotation and field of view: x and y, `(size, size)` each."""
     axis = (np.arange(size, dtype=np.float32) + 0.5) * (2 / size) - 1
     angle, zoom = np.deg2rad(rng.uniform(-8, 8)), rng.uniform(1.02, 1.22)
     shift_x, shift_y = rng.uniform(-0.04, 0.04, 2)

@@ -2,8 +2,8 @@
 
     python -m brain_mri.reporting.model_card MODEL_FOLDER
 
-What is said is in `templates/model_card.md`; here is what it says it of. A figure that was not measured is in none of
-the files, and so in no sentence of the card. Model cards: Mitchell et al. 2019.
+The sentences are in `templates/model_card.md`, their values come from here. A figure that was not measured is in no
+sentence. Model cards: Mitchell et al. 2019.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from dataclasses import fields
-from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.labels import is_healthy
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
+from brain_mri.reporting.markdown import render
 from brain_mri.reporting.protocols import Protocol, protocols
 from brain_mri.utils.files import written_whole
 
@@ -50,7 +49,7 @@ _INDEXED = {  # the figures of the metadata, under the names that the Hub's metr
     "matthews": "matthews_correlation",
     "expected_calibration_error": "expected_calibration_error",
 }
-# Of the Hub's licence names, those that weights come under; any other has to be declared as "other", with its name.
+# Those of the Hub's licence names that weights come under; any other is declared as "other", with its name.
 _HUB_LICENSES = {
     "apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "cc-by-sa-4.0", "cc-by-nc-4.0",
     "cc-by-nc-sa-4.0", "gpl-3.0", "agpl-3.0", "openrail", "creativeml-openrail-m", "apple-amlr", "apple-ascl", "gemma",
@@ -60,22 +59,18 @@ _HUB_LICENSES = {
 def write_card(folder: str | Path) -> Path:
     """Write `README.md` into a model folder, whole or not at all.
 
-    Args:
-        folder: what train.py left, and evaluate_model.py added to.
-
     Returns:
         The path of the card.
 
     Raises:
-        DataError: `config.json` or `run.json` is missing, or a file lacks what the card has to say of it.
+        DataError: `config.json` or `run.json` is missing, or a file lacks a value that the card needs.
     """
     path = Path(folder) / CARD
     try:
         card = build_card(read_records(folder))
     except (KeyError, UndefinedError) as error:
         raise DataError(
-            f"a JSON file of {folder} is not as this version writes it (missing: {error}): "
-            "train or evaluate again with this version."
+            f"a JSON file of {folder} lacks {error}, which this version writes: train or evaluate again with it."
         ) from error
     with written_whole(path) as partial:
         card.save(partial)
@@ -85,21 +80,15 @@ def write_card(folder: str | Path) -> Path:
 def build_card(records: ModelRecords) -> ModelCard:
     """Fill the template; the metadata goes through huggingface_hub's own classes, and back through its parser.
 
-    Unlike `ModelCard.from_template`, a name that the template uses and the files don't have is an error, not a gap.
-
     Raises:
-        KeyError: a file lacks a figure that its like always has.
-        UndefinedError: the same, met within the template.
+        KeyError: a file lacks a figure that it should have.
+        UndefinedError: the same, found by the template.
     """
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": _number, "time": _time}
-    template = environment.from_string(
-        files("brain_mri.reporting").joinpath("templates/model_card.md").read_text("utf-8")
-    )
-    measured = protocols(records)
-    body = template.render(
-        **{field.name: getattr(records, field.name) for field in fields(records)},
-        metadata=(metadata := card_metadata(records)),
+    measured, metadata = protocols(records), card_metadata(records)
+    body = render(
+        "model_card.md",
+        records,
+        metadata=metadata,
         network=_network(records.run),
         first=first_model(records.run),
         data_name=_data_name(records.run),
@@ -111,15 +100,14 @@ def build_card(records: ModelRecords) -> ModelCard:
         missed=missed_tumors(records.results["scores"]) if records.results else None,
         weakest=weakest_class(records.results["scores"]) if records.results else None,
     )
-    body = re.sub(r"\n{3,}", "\n\n", body).strip()
-    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}\n")
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{body}")
 
 
 def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> list[list[str]]:
-    """The table of all protocols as rows of cells: a name, then one cell for each protocol."""
+    """The table of all protocols as rows of cells: a name, then a cell for each protocol."""
     scores = [protocol.scores for protocol in measured]
     folds = patient_wise or {"n": 0, "metrics": {}}
-    rows = [["Images (n)", *(_number((s or folds)["n"]) for s in scores)]]
+    rows = [["Images (n)", *(f"{(s or folds)['n']:,}" for s in scores)]]
     for key, name in _FIGURES.items():
         rows.append([name, *(_scores_cell(s, key) if s else _folds_cell(folds, key) for s in scores)])
     for share in next((s["referral"] for s in scores if s), {}):
@@ -146,7 +134,7 @@ def _absent_classes(scores: Record) -> list[str]:
 
 
 def largest_confusions(scores: Record, most: int = 2) -> list[Record]:
-    """The mistakes made most often, `most` at most: `true`, `predicted`, `count`, and `images` of the true class."""
+    """The at most `most` commonest mistakes: `true`, `predicted`, `count`, and `images` of the true class."""
     names, matrix = scores["label_names"], scores["confusion_matrix"]
     pairs = [(i, j) for i, j in product(range(len(names)), repeat=2) if i != j and matrix[i][j]]
     pairs.sort(key=lambda pair: -matrix[pair[0]][pair[1]])
@@ -173,7 +161,7 @@ def missed_tumors(scores: Record) -> Record | None:
 
 
 def weakest_class(scores: Record) -> str | None:
-    """The class whose images are found least often; None if no class has a sensitivity."""
+    """The class with the lowest sensitivity; None if no class has one."""
     found = {
         name: figures["sensitivity"]["value"]
         for name, figures in scores["per_class"].items()
@@ -203,7 +191,7 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
 
 
 def _license(records: ModelRecords) -> tuple[str | None, str | None]:
-    """The licence, for the Hub and by name: that given in `run.json`, or else that of the weights trained further."""
+    """The licence, for the Hub and by name: that of `run.json`, else that of the pretrained weights."""
     inherited = (
         records.config.get("pretrained_cfg", {}).get("license") if first_model(records.run)["pretrained"] else None
     )
@@ -214,7 +202,7 @@ def _license(records: ModelRecords) -> tuple[str | None, str | None]:
 
 
 def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalResult]:
-    """The Hub tells results apart by configuration and revision of the data: so the protocol is the configuration."""
+    """The Hub distinguishes results by configuration and revision of the data; the protocol is the configuration."""
     if protocol.scores is not None:
         values = {key: protocol.scores[key]["value"] for key in _INDEXED if key in protocol.scores}
         note = ""
@@ -241,44 +229,25 @@ def _eval_results(protocol: Protocol, patient_wise: Record | None) -> list[EvalR
 
 
 def _network(run: Record) -> str:
-    """The architecture's name, as far as the name of the weights gives it."""
+    """The architecture's name, from the name of the weights."""
     return _last_part(first_model(run)["model"]).split(".")[0]
 
 
 def first_model(run: Record) -> Record:
-    """Where the first stage of training began: `model`, `pretrained`, `model_args`; of a single stage, its own."""
+    """The start of the first training stage: `model`, `pretrained`, `model_args`."""
     stages: list[Record] = run.get("stages", [])
     return stages[0] if stages else run["model"]
 
 
 def _last_part(path: object) -> str:
-    """A folder's own name, without where it lay on the machine."""
+    """The last part of a path."""
     return re.split(r"[\\/]", str(path).rstrip("\\/"))[-1]
 
 
 def _data_name(run: Record) -> str:
-    """A folder's own name; a Hub id in full."""
+    """The name of the data's folder, or its id on the Hub."""
     given = str(run["data"]["data_dir"])
     return given if re.fullmatch(_HUB_ID, given) else _last_part(given)
-
-
-def _code(text: object) -> str:
-    return "`" + str(text).replace("|", "\\|") + "`"
-
-
-def _percent(share: float, digits: int = 1) -> str:
-    return f"{share:.{digits}%}"
-
-
-def _number(value: float) -> str:
-    return f"{value:,}"
-
-
-def _time(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:.0f} seconds"
-    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

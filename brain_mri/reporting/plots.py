@@ -1,7 +1,7 @@
-"""Pictures of a training and of a model's scores: each function takes data and a path, and writes one PNG.
+"""Plots of a training and of a model's scores: each function takes data and a path, and writes one PNG.
 
-Nothing is told by colour alone: lines differ in style and marker too, and a matrix gets one scale from light to dark
-and its numbers. Figures are drawn without pyplot, so there is no window and no global state, and any thread may draw.
+Colour is never the only difference: lines differ in style and marker too, and a matrix has a scale from light to dark
+and its numbers. Figures are drawn without pyplot, so any thread may draw.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _DPI = 150
-# Okabe and Ito's colours, told apart by colour-blind readers, each with a line style and a marker of its own.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, each with its own line style and marker.
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#0072B2", "linestyle": "-", "marker": "o"},
     {"color": "#D55E00", "linestyle": "--", "marker": "s"},
@@ -33,14 +33,14 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
 _MISTAKES_SHOWN = 12
-_NAME_HEIGHT = 0.09  # of a panel, so that two names do not overlap
+_NAME_HEIGHT = 0.09  # of a panel: the distance of two names
 
 
 def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
     """Draws losses, validation scores and learning rate over epochs.
 
     Args:
-        log_history: `Trainer.state.log_history`; without a validation score in it that panel is left out.
+        log_history: `Trainer.state.log_history`; without validation scores their panel is left out.
         path: the PNG to write; missing folders are made.
     """
     shown = {
@@ -49,7 +49,7 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
         "learning rate": {"learning_rate": "learning rate"},
     }
     if not any(key in entry for entry in log_history for key in shown["validation score"]):
-        del shown["validation score"]  # of a last stage, which trains on the validation images too
+        del shown["validation score"]  # in a last stage, which trains on the validation images too
     heights = [2 if name == "learning rate" else 3 for name in shown]
     figure = _figure(8, 1 + sum(heights))
     panels = figure.subplots(len(shown), 1, sharex=True, height_ratios=heights)
@@ -97,7 +97,7 @@ def confusion_matrix(matrix: npt.ArrayLike, label_names: Sequence[str], path: st
 def roc_curves(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, label_names: Sequence[str], path: str | Path
 ) -> Path:
-    """Draws each class' one-vs-rest ROC curve, whole and magnified where a good model's curves are.
+    """Draws each class' one-vs-rest ROC curve, whole, and its upper left corner enlarged.
 
     Args:
         probabilities: `(n, k)`.
@@ -127,7 +127,7 @@ def roc_curves(
 def reliability_diagram(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, path: str | Path, before: npt.ArrayLike | None = None
 ) -> Path:
-    """Draws accuracy against confidence over equal-mass bins, and how the confidences are spread.
+    """Draws accuracy against confidence over equal-mass bins, and a histogram of the confidences.
 
     Args:
         probabilities: `(n, k)`.
@@ -164,13 +164,13 @@ def reliability_diagram(
 def referral_curve(
     probabilities: npt.ArrayLike, labels: npt.ArrayLike, path: str | Path, threshold: float | None = None
 ) -> Path:
-    """Draws the accuracy of what is kept against the share that is referred, least certain first.
+    """Draws the accuracy of the images kept against the share referred, least certain first.
 
     Args:
         probabilities: `(n, k)`.
         labels: `(n,)` class numbers.
         path: the PNG to write; missing folders are made.
-        threshold: the confidence below which images are referred; the share that this refers is marked.
+        threshold: the confidence below which images are referred; its share is marked.
     """
     cases = Cases.of(probabilities, labels)
     n, ones = len(cases.labels), cases.ones
@@ -217,7 +217,7 @@ def worst_mistakes(images: Sequence[Image.Image], captions: Sequence[str], path:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """An empty figure of so many inches that fits its contents to itself."""
+    """An empty figure of this size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -234,7 +234,7 @@ def _save(figure: Figure, path: str | Path) -> Path:
 
 
 def _curves(panel: Axes, log_history: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> None:
-    """One line per logged quantity that occurs, against the epoch, with its name at its end."""
+    """One line per logged quantity, against the epoch, with its name at its end."""
     for (key, name), style in zip(names.items(), _STYLES, strict=False):
         points = [(entry["epoch"], entry[key]) for entry in log_history if key in entry]
         if points:
@@ -269,7 +269,7 @@ def _roc(cases: Cases, number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def _sparse(number: int) -> dict[str, Any]:
-    """The style of line `number`, with markers a tenth of the panel apart, each line's shifted against the others'."""
+    """The style of line `number`, with markers a tenth of the panel apart, at other places than the other lines'."""
     return _STYLES[number % len(_STYLES)] | {"markersize": 5, "markevery": (0.02 * number, 0.1), "linewidth": 1.5}
 
 

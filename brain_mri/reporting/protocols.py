@@ -13,7 +13,7 @@ _FOLDS = {"grouped": ("patient-wise", "Patient-wise"), "author": ("author-folds"
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of measuring the model: what it is called, on which data, and what was found.
+    """One way of measuring the model: its name, its data, and its figures.
 
     Attributes:
         key: its name for programs.
@@ -21,7 +21,7 @@ class Protocol:
         data: `name` and `fingerprint`.
         scores: the figures of `scores.score`; None for the patient-wise protocol, whose figures are means over folds,
             not values with intervals.
-        safety: those of `metrics.safety`; None where it was not measured.
+        safety: those of `metrics.safety`; None if not measured.
     """
 
     key: str
@@ -60,10 +60,7 @@ def protocols(records: ModelRecords) -> list[Protocol]:
 
 
 def share_found(records: ModelRecords) -> dict[str, float]:
-    """Of each class, the share of the slices of unseen patients that are given it; {} where no fold was measured.
-
-    Counts are added over the finished folds, each of another model.
-    """
+    """Each class' sensitivity on slices of unseen patients, from counts added over the folds; {} without folds."""
     pooled = (records.patient_wise or {}).get("pooled")
     if not pooled or not records.patient_wise:
         return {}

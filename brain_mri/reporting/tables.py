@@ -5,35 +5,34 @@
     python -m brain_mri.reporting.tables --page release results/*    docs/results.md: the first model ships
     python -m brain_mri.reporting.tables --keep results/vit MODEL    copy a model's records, small enough for git
 
-A figure that a folder does not hold is a dash: it was not measured. The sentences of the page are in
-`templates/results.md`.
+A dash stands for a figure that was not measured. The sentences of the page are in `templates/results.md`.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, UndefinedError
+from jinja2 import UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import (
     AUDIT,
+    ENSEMBLE,
     EVALUATION,
     LATENCY,
+    PATIENT_WISE,
     RECORDS,
     RUN,
     Record,
     read_records,
     without_paths,
 )
+from brain_mri.reporting import markdown
 from brain_mri.reporting.model_card import first_model, missed_tumors
 from brain_mri.utils.files import read_json, write_json
 
@@ -56,15 +55,11 @@ def table(folders: Sequence[Path], columns: Sequence[str] = FIGURES) -> str:
     """
     cells = [_cells(folder) for folder in folders]
     sides = ["---" if column == "model" else "---:" for column in columns]
-    return _markdown([columns, sides, *([row[column] for column in columns] for row in cells)])
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return markdown.table([columns, sides, *([row[column] for column in columns] for row in cells)])
 
 
 def _cells(folder: Path) -> dict[str, str]:
-    """What can be said of a model in one row, by column."""
+    """The cells of a model's row, by column."""
     records = read_records(folder)
     if records.results is None:
         raise DataError(f"{folder} holds no evaluation/results.json: run evaluate_model.py on the model first.")
@@ -96,7 +91,7 @@ def _folds(folds: Record | None) -> str:
 
 
 def fold_table(folds: Record) -> str:
-    """A row for each fold of patients, and one of all.
+    """A row for each fold of patients, and one for all.
 
     Args:
         folds: `patient_wise.json`, as `brain_mri.crossval` writes it.
@@ -105,7 +100,9 @@ def fold_table(folds: Record) -> str:
         DataError: it holds no finished fold.
     """
     if not folds.get("folds"):
-        raise DataError("no finished fold is recorded there: let `python -m brain_mri.crossval` write it (anew).")
+        raise DataError(
+            "no finished fold is recorded there: run `python -m brain_mri.crossval` again, which writes them."
+        )
     labels = folds["label_names"]
     head = ["fold", "slices", "accuracy", *(f"{label} found" for label in labels)]
     boxed = all("pointing_game" in fold for fold in folds["folds"])
@@ -118,7 +115,7 @@ def fold_table(folds: Record) -> str:
     found = [_share(row[i] / sum(row) if sum(row) else None) for i, row in enumerate(matrix)]
     rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
     rows[-1] += [_spread(folds["metrics"]["pointing_game"], 1)] if boxed else []
-    return _markdown(rows)
+    return markdown.table(rows)
 
 
 def _share(value: float | None) -> str:
@@ -126,7 +123,7 @@ def _share(value: float | None) -> str:
 
 
 def _spread(metric: Record, digits: int) -> str:
-    """Mean over the folds, and their standard deviation in points."""
+    """The mean over the folds, and the standard deviation in points."""
     return f"{metric['mean']:.{digits}%}" + (f" ± {100 * metric['sd']:.{digits}f}" if "sd" in metric else "")
 
 
@@ -137,7 +134,7 @@ def _evidence(record: Record | None) -> str:
 
 
 def _latency(record: Record) -> str:
-    """Of what is served, the int8 file where there is one; measured by `benchmarks/inference.py`."""
+    """Milliseconds of the file that is served, int8 if there is one; measured by `benchmarks/inference.py`."""
     answers = record.get("answers", {})
     served = answers.get("ONNX int8") or answers.get("ONNX float32")
     return f"{served['p50_ms']:.0f}" if served else "-"
@@ -153,28 +150,25 @@ def _training(run: Record) -> str:
 
 
 def page(shipped: Path, others: Sequence[Path]) -> str:
-    """`docs/results.md`: all that is recorded of the model that ships, and the others in tables beside it.
+    """`docs/results.md`: all records of the model that ships, and tables with the other models.
 
     Args:
         shipped: its model folder.
-        others: folders of the records of other models, and of what was tried.
+        others: folders of the records of other models, and of experiments.
 
     Raises:
-        DataError: a record is missing (see `table`), or lacks what the page says of it.
+        DataError: a record is missing (see `table`), or lacks a value that the page needs.
     """
-    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"figure": show, "number": "{:,}".format, "code": "`{}`".format}
-    environment.filters["percent"] = lambda share, digits: f"{share:.{digits}%}"
-    text = files("brain_mri.reporting").joinpath("templates/results.md").read_text("utf-8")
     folders = [shipped, *others]
-    figures, runs = table(folders), table(folders, RUNS)  # what these need, the page needs
+    figures, runs = table(folders), table(folders, RUNS)  # these check the records that the page needs
     records, evaluation = read_records(shipped), shipped / EVALUATION
     results: Any = records.results or {}
     folds = records.patient_wise
-    known = {field.name: getattr(records, field.name) for field in fields(records)}
     try:
-        filled = environment.from_string(text).render(
-            **known | {"external": [_elsewhere(name, {**record}) for name, record in records.external.items()]},
+        return markdown.render(
+            "results.md",
+            records,
+            external=[_elsewhere(name, {**record}) for name, record in records.external.items()],
             figures=figures,
             runs=runs,
             row=table([shipped], FIRST_PAGE),
@@ -182,17 +176,18 @@ def page(shipped: Path, others: Sequence[Path]) -> str:
             folds=fold_table(folds) if folds else None,
             weakest=_weakest(folds),
             accuracies=folds["metrics"]["accuracy"]["values"] if folds else [],
-            latency=read_json(evaluation / "latency.json"),
-            ensemble=read_json(evaluation / "ensemble.json"),
+            latency=read_json(evaluation / LATENCY),
+            ensemble=read_json(evaluation / ENSEMBLE),
             trials=_trials(folders, folds) if folds else [],
         )
     except (KeyError, UndefinedError) as error:
-        raise DataError(f"a record of {shipped} lacks what the page says of it ({error}): evaluate again.") from error
-    return re.sub(r"\n{3,}", "\n\n", filled).strip() + "\n"
+        raise DataError(
+            f"a record of {shipped} lacks a value that the page needs ({error}): evaluate again."
+        ) from error
 
 
 def _weakest(folds: Record | None) -> Record | None:
-    """The class of the folds that is found least often: `label`, and `found`, the share over all slices."""
+    """The class with the lowest sensitivity over the slices of all folds: `label`, and the share `found`."""
     if folds is None:
         return None
     matrix = folds["pooled"]["confusion_matrix"]
@@ -211,20 +206,21 @@ def _elsewhere(name: str, record: Record) -> Record:
 
 
 def _trials(folders: Sequence[Path], unchanged: Record) -> list[Record]:
-    """What was tried (`evaluation/patient_wise_<variant>.json`), beside the same folds of the model unchanged."""
+    """Experiments (`evaluation/patient_wise_<variant>.json`) beside the same folds of the unchanged model."""
     label = (_weakest(unchanged) or {})["label"]
     trials = []
-    for path in sorted(file for folder in folders for file in folder.glob("evaluation/patient_wise_*.json")):
+    prefix = f"{PATIENT_WISE.removesuffix('.json')}_"
+    for path in sorted(file for folder in folders for file in folder.glob(f"{EVALUATION}/{prefix}*.json")):
         tried = read_json(path)["folds"]
         numbers = [fold["fold"] for fold in tried]
         same = [fold for fold in unchanged["folds"] if fold["fold"] in numbers]
         cells = [cell for pair in zip(_means(tried, label), _means(same, label), strict=True) for cell in pair]
-        trials.append({"variant": path.stem.removeprefix("patient_wise_"), "folds": numbers, "cells": cells})
+        trials.append({"variant": path.stem.removeprefix(prefix), "folds": numbers, "cells": cells})
     return trials
 
 
 def _means(folds: Sequence[Record], label: str) -> list[str]:
-    """Over the folds: accuracy, the share of the label found, and how often the map's peak is in the box."""
+    """Means over the folds: accuracy, sensitivity of the label, and how often the map's peak is in the box."""
     columns = (
         [fold["accuracy"]["value"] for fold in folds],
         [fold["sensitivity"][label] for fold in folds],
@@ -237,16 +233,13 @@ def keep(model: Path, target: Path) -> None:
     """Copy the records of a model folder, without weights, pictures and paths of this machine: small enough for git.
 
     Raises:
-        DataError: the model was not trained here, or not evaluated; or `target` holds more than such records, which
-            would be lost.
+        DataError: the model was not trained here, or not evaluated; or `target` holds other files, which would be lost.
     """
     _cells(model)
     if others := [path.name for path in target.rglob("*") if path.is_file() and path.suffix != ".json"]:
-        raise DataError(
-            f"--keep {target}: it holds {others[0]}, which is no record: name a folder for this model alone."
-        )
+        raise DataError(f"--keep {target} holds {others[0]}, which is no record: name a folder for this model alone.")
     if any((folder / RUN).is_file() for folder in target.glob("*/")):
-        raise DataError(f"--keep {target}: it holds the records of other models: name a folder in it.")
+        raise DataError(f"--keep {target} holds the records of other models: name a folder in it.")
     shutil.rmtree(target, ignore_errors=True)
     wanted = [model / name for name in RECORDS if name != AUDIT] + sorted((model / EVALUATION).glob("*.json"))
     for path in wanted:

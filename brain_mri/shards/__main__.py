@@ -2,10 +2,10 @@
 
     python -m brain_mri.shards FOLDER TARGET --license cc0-1.0 --source https://...
 
-TARGET is then a data set that `--data_dir TARGET`, `datasets.load_dataset` and the Hub read alike, images as they were
-on disk, byte for byte, in an order that mixes the classes. `--streaming` needs a validation split: where the folder has
-none, `--validation_fraction 0.2` holds one out, whole patients and all near-duplicates together.
-`python -m brain_mri.hub push_data` writes the shards and puts them on the Hub.
+`--data_dir TARGET`, `datasets.load_dataset` and the Hub all read TARGET. It holds the image files byte for byte, in an
+order that mixes the classes. `--streaming` needs a validation split; `--validation_fraction 0.2` holds one out of a
+folder without, keeping patients and near-duplicates together. `python -m brain_mri.hub push_data` writes the shards and
+uploads them to the Hub.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One process or many: joining a launch, and what all processes agree on."""
+"""Several processes of one run: finding each other, agreeing on a checkpoint, gathering a sharded model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # of m
 
 
 def join_launch() -> None:
-    """Make the processes of one launch find each other on CPUs too; to be called before anything asks accelerate.
+    """Let the processes of one launch find each other on CPUs too; call it before anything else uses accelerate.
 
-    Without an accelerator, accelerate 1.15 takes each process that `torchrun` or `mpirun` starts for a run of its own,
+    Without an accelerator, accelerate 1.15 treats each process that `torchrun` or `mpirun` starts as a separate run,
     unless it is told to use the CPU.
 
     Raises:
-        ConfigError: `accelerate launch --cpu` was asked for processes that it does not start: one process comes up,
-            told of no group, that would fail with "Default process group has not been initialized".
+        ConfigError: `accelerate launch --cpu` was asked for several processes. It starts only one, without a process
+            group, which would fail with "Default process group has not been initialized".
     """
     grouped = "LOCAL_RANK" in os.environ or any(name in os.environ for name in _MPI_SIZES)
     if grouped and not torch.accelerator.is_available():
@@ -34,15 +34,15 @@ def join_launch() -> None:
     launched_alone = not grouped and "MASTER_PORT" in os.environ
     if launched_alone and os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("true", "1"):
         raise ConfigError(
-            f"accelerate launch --cpu starts no several processes; use: {_TORCHRUN}, or {_TWO_PROCESSES} train.py ..."
+            f"accelerate launch --cpu starts a single process; use: {_TORCHRUN}, or {_TWO_PROCESSES} train.py ..."
         )
 
 
 def same_in_all_processes(checkpoint: str | None) -> str | None:
-    """The checkpoint to go on from, once every process of the run is known to have found the same; every one calls it.
+    """Return `checkpoint` if all processes of the run found the same one; all of them must call this.
 
     Raises:
-        ConfigError: they found different ones, and would train past each other.
+        ConfigError: they found different ones.
     """
     found = gather_object([Path(checkpoint).name if checkpoint else "none"])
     if len(set(found)) > 1:
@@ -55,9 +55,9 @@ def same_in_all_processes(checkpoint: str | None) -> str | None:
 
 
 def whole(model: PreTrainedModel) -> PreTrainedModel:
-    """The model whose weights FSDP has dealt out to the processes, in one piece in each; every process calls it.
+    """Gather a model whose weights FSDP has sharded, complete in each process; all processes must call this.
 
-    Statistics that FSDP does not share, BatchNorm's, become those of the main process.
+    BatchNorm's statistics, which FSDP does not share, are those of the main process.
     """
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict  # FSDP alone needs it
 

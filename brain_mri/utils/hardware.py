@@ -18,10 +18,10 @@ _NEVER = -1
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep what one step frees for the next; on a CPU, and where no MALLOC_ variable says otherwise.
+    """Let glibc keep the memory that one training step frees for the next one.
 
-    By default the large blocks, every activation among them, go back to the system as they are freed, and come again as
-    empty pages (docs/benchmarks.md says what that costs).
+    By default it returns large blocks, and so every activation, to the system and gets empty pages for the next
+    (docs/benchmarks.md has the cost). Only for CPUs, and where no MALLOC_ variable is set.
     """
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
     if platform.libc_ver()[0] == "glibc" and not chosen and not torch.accelerator.is_available():
@@ -37,12 +37,10 @@ def autocast_dtype(precision: str, device: torch.device, model: nn.Module) -> to
     Depthwise convolutions stay in float32 on CPUs: in bfloat16 they fall back to slow kernels there.
 
     Raises:
-        ConfigError: fp16 on a device where its gradients would underflow for want of a loss scaler.
+        ConfigError: fp16, whose gradients underflow without a loss scaler.
     """
     if precision == "fp16":
-        raise ConfigError(
-            "--precision fp16: use --fp16 true instead, which scales the loss so that it doesn't underflow."
-        )
+        raise ConfigError("--precision fp16: use --fp16 true, which scales the loss so that it doesn't underflow.")
     if precision == "bf16":
         return torch.bfloat16
     if precision == "auto" and _computes_in_bf16(device) and not (device.type == "cpu" and _has_depthwise(model)):

@@ -25,11 +25,10 @@ _held: dict[Path, IO[str]] = {}
 
 
 def hold(folder: str | Path) -> None:
-    """Keep every other process from `hold`ing the folder until this one ends; it is made if there is none.
+    """Lock a folder until this process ends, so that no other can `hold` it; a missing folder is created.
 
-    The lock is POSIX's (`fcntl.lockf`), since that belongs to one process alone: one of `flock`, and so of the package
-    filelock, would live on in the data loader's workers after a kill, and refuse the resumption. On Windows nothing is
-    held.
+    The lock is POSIX's (`fcntl.lockf`), which belongs to one process alone. A `flock`, which the package filelock
+    takes, would live on in the data loader's workers after a kill and block the resumed run. Windows gets no lock.
 
     Raises:
         ConfigError: another process holds it.
@@ -48,7 +47,7 @@ def hold(folder: str | Path) -> None:
 
 @contextmanager
 def waiting(folder: str | Path) -> Iterator[None]:
-    """Keep other processes out of such a block for the same folder; they wait for their turn. Nothing on Windows."""
+    """Let one process at a time into this block for a folder; the others wait. Windows gets no lock."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
@@ -57,7 +56,7 @@ def waiting(folder: str | Path) -> Iterator[None]:
     import fcntl
 
     with (folder / _TURN).open("a") as file:
-        with suppress(OSError):  # a file system that knows no locks
+        with suppress(OSError):  # a file system without locks
             fcntl.lockf(file, fcntl.LOCK_EX)
         yield
 
@@ -83,14 +82,13 @@ def _lock(file: IO[str], folder: Path) -> None:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno not in _TAKEN:
-            logger.warning("%s: this file system knows no locks; start no second run there.", folder)
+            logger.warning("%s: this file system has no locks: do not start a second run there.", folder)
             return
         file.seek(0)
         holder = file.read() or "unknown"
         file.close()
         raise ConfigError(
-            f"{folder} is being written by another run (process {holder}): wait for its end, or choose another "
-            "--output_dir."
+            f"{folder} is being written by another run (process {holder}): wait for it, or choose another --output_dir."
         ) from error
 
 
@@ -102,7 +100,7 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 def _release(folder: Path, process: int) -> None:
-    """Leave nothing behind, not even the folder if nothing was written to it; a fork's end is not the holder's."""
+    """Remove the lock file, and the folder if it is empty; a forked child leaves both alone."""
     if os.getpid() != process:
         return
     file = _held.pop(folder)

@@ -1,4 +1,4 @@
-"""What the console shows."""
+"""What a run prints on the console."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from transformers.utils import logging as transformers_logging
 
 
 def set_up_console() -> None:
-    """Let the main process speak in plain sentences, and the libraries only of errors."""
+    """Show this package's messages, of the main process only, and nothing but errors of the libraries."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("brain_mri").setLevel(logging.INFO if PartialState().is_main_process else logging.ERROR)
     transformers_logging.set_verbosity_error()

@@ -7,7 +7,7 @@ import pytest
 
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.evaluation.ensemble import gain, main, mean_of
-from brain_mri.evaluation.prediction_table import Answers
+from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.labels import LABELS
 from brain_mri.utils.files import read_json
 
@@ -15,19 +15,19 @@ _N = 60
 _LABELS = np.arange(_N) % 4
 
 
-def _model(strength: float, seed: int) -> Answers:
+def _model(strength: float, seed: int) -> PredictionTable:
     """One that finds the true class the better the stronger it is."""
     logits = np.random.default_rng(seed).normal(size=(_N, 4))
     logits[np.arange(_N), _LABELS] += strength
     probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     groups = tuple(f"p{i // 3}" if i % 2 else None for i in range(_N))
-    return Answers(tuple(f"test/{i}, a.png" for i in range(_N)), groups, _LABELS, probabilities, LABELS)
+    return PredictionTable(tuple(f"test/{i}, a.png" for i in range(_N)), groups, _LABELS, probabilities, LABELS)
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
     model = _model(1, 0)
     model.save(tmp_path / "evaluation" / "predictions.csv")
-    again = Answers.load(tmp_path / "evaluation" / "predictions.csv")
+    again = PredictionTable.load(tmp_path / "evaluation" / "predictions.csv")
     assert (again.file_names, again.groups, again.label_names) == (model.file_names, model.groups, model.label_names)
     assert (again.labels == model.labels).all()
     np.testing.assert_allclose(again.probabilities, model.probabilities, rtol=1e-8)
@@ -46,7 +46,7 @@ def test_models_judged_on_different_images_are_not_mixed(tmp_path: Path, capsys:
     one, other = _model(1, 0), _model(2, 1)
     one.save(tmp_path / "one" / "evaluation" / "predictions.csv")
     with pytest.raises(ConfigError, match="different images"):
-        mean_of([one, Answers(other.file_names[::-1], other.groups, other.labels, other.probabilities, LABELS)])
+        mean_of([one, PredictionTable(other.file_names[::-1], other.groups, other.labels, other.probabilities, LABELS)])
     with pytest.raises(ConfigError, match="two folders"):
         main([str(tmp_path / "one")])
     with pytest.raises(ConfigError, match="same name"):

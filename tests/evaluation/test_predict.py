@@ -53,7 +53,7 @@ def test_what_is_judged_is_float32_whatever_the_launch_was_configured_for(
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def test_on_a_cpu_small_batches_go_through_a_folded_network(
+def test_on_a_cpu_small_batches_go_through_a_fused_network(
     guided_model: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, preprocessing = load_model(EvaluationArguments(str(guided_model)))

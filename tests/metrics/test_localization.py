@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from brain_mri.metrics.localization import judge_map, localization
+from brain_mri.metrics.localization import localization, score_map
 from brain_mri.metrics.scores import mean_score
 
 _BOX = (0.25, 0.75, 0.2, 0.2)
@@ -16,25 +16,25 @@ def _peak(row: int, column: int, side: int = 14) -> np.ndarray:
 
 
 def test_a_peak_in_the_box_points_right_and_one_elsewhere_does_not() -> None:
-    hit, miss = judge_map(_peak(10, 3), _BOX), judge_map(_peak(2, 10), _BOX)
+    hit, miss = score_map(_peak(10, 3), _BOX), score_map(_peak(2, 10), _BOX)
     assert hit["pointing_game"] == 1 and miss["pointing_game"] == 0
     assert hit["mass_inside"] > 0.9 and miss["mass_inside"] == 0
     assert hit["overlap"] > 0.1 and miss["overlap"] == 0
 
 
 def test_a_flat_map_has_the_mass_of_the_box_s_area() -> None:
-    judged = judge_map(np.ones((7, 7)), _BOX)
+    judged = score_map(np.ones((7, 7)), _BOX)
     assert judged["mass_inside"] == pytest.approx(judged["box_area"], rel=1e-4) == pytest.approx(0.04, rel=0.1)
 
 
 def test_a_map_that_speaks_against_its_class_everywhere_has_no_mass() -> None:
-    judged = judge_map(-np.ones((7, 7)), _BOX)
+    judged = score_map(-np.ones((7, 7)), _BOX)
     assert judged["mass_inside"] == 0 and judged["overlap"] == 0
 
 
 def test_random_maps_hit_as_often_as_the_box_is_large() -> None:
     rng = np.random.default_rng(0)
-    hits = [judge_map(rng.normal(size=(14, 14)), (0.25, 0.5, 0.5, 1.0))["pointing_game"] for _ in range(400)]
+    hits = [score_map(rng.normal(size=(14, 14)), (0.25, 0.5, 0.5, 1.0))["pointing_game"] for _ in range(400)]
     assert np.mean(hits) == pytest.approx(0.5, abs=0.08)
 
 

@@ -11,7 +11,7 @@ from brain_mri.arguments import ModelArguments
 from brain_mri.labels import LABELS
 from brain_mri.models.build import build_config, build_model
 from brain_mri.models.evidence import OnePass
-from brain_mri.models.fuse import folded
+from brain_mri.models.fuse import fuse_batch_norms
 
 
 def _model(name: str, model_args: str | None = None) -> nn.Module:
@@ -51,10 +51,10 @@ def _native() -> nn.Module:
         ("transformers' own ResNet, whose configuration knows no size", None),
     ],
 )
-def test_a_folded_network_answers_the_same_and_the_given_one_stays_as_it_was(name: str, model_args: str | None) -> None:
+def test_a_fused_network_answers_the_same_and_the_given_one_stays_as_it_was(name: str, model_args: str | None) -> None:
     model = _model(name, model_args) if name.startswith("timm/") else _native()
     before = copy.deepcopy(model.state_dict())
-    fused = folded(model, 64)
+    fused = fuse_batch_norms(model, 64)
     assert name.endswith("densenet121") or _norms(fused) == 0 < _norms(model)
     pictures = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
@@ -68,9 +68,9 @@ def test_a_network_whose_layers_run_in_another_order_is_left_alone() -> None:
     block = model.get_submodule("timm_model.layer1.0")
     block.bn1, block.bn2 = block.bn2, block.bn1
     block.bn1.forward, block.bn2.forward = block.bn2.forward, block.bn1.forward  # what is registered is not what runs
-    assert folded(model, 64) is model
+    assert fuse_batch_norms(model, 64) is model
 
 
 def test_a_network_without_such_layers_is_returned_as_it_is() -> None:
     model = _model("timm/vit_tiny_patch16_224.augreg_in21k")
-    assert folded(model, 64) is model
+    assert fuse_batch_norms(model, 64) is model

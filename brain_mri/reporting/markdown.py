@@ -1,0 +1,50 @@
+"""Markdown from the templates of this package."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from brain_mri.metrics.interval import show
+from brain_mri.model_folder import ModelRecords
+
+
+def render(template: str, records: ModelRecords, **values: Any) -> str:
+    """Fill `templates/<template>` with a model's records, by their names, and with `values`, which come first.
+
+    Unlike `ModelCard.from_template`, a name that the template uses and nobody gave is an error, not a gap.
+
+    Raises:
+        UndefinedError: there is such a name.
+    """
+    environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": "{:,}".format, "time": _time}
+    text = files("brain_mri.reporting").joinpath(f"templates/{template}").read_text("utf-8")
+    known = {field.name: getattr(records, field.name) for field in fields(records)}
+    filled = environment.from_string(text).render(known | values)
+    return re.sub(r"\n{3,}", "\n\n", filled).strip() + "\n"
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as a Markdown table; the second row holds the columns' sides, `---` or `---:`."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _code(text: object) -> str:
+    return "`" + str(text).replace("|", "\\|") + "`"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share:.{digits}%}"
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} seconds"
+    return f"{minutes} minutes" if minutes < 120 else f"{minutes // 60} h {minutes % 60:02} min"
