@@ -26,7 +26,7 @@ from brain_mri.utils.files import write_json
 def main(arguments: Sequence[str] | None = None) -> None:
     """Audit a folder from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.leakage",
+        prog="brain-mri audit",
         description="Find copies, twins and patients shared between the splits of a folder of images.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
