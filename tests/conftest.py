@@ -85,10 +85,9 @@ def guided_model(phantoms: Path, built_once: BuildOnce) -> Path:
     words += ["--preprocessing_workers", "1"]
 
     def train(folder: Path) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "train.py", *words, "--output_dir", str(folder)]
-        done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        from support.doors import run_train
+
+        run_train(*words, "--output_dir", str(folder))
 
     return built_once("guided", train)
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
+from support.doors import run_train
 from support.small_training import StopAt, small_trainer, training_arguments
 from transformers import TrainingArguments
 
@@ -209,21 +210,12 @@ def test_the_sample_goes_on_until_every_class_is_seen(stream: StreamedSplit) -> 
     assert set(_divided(stream).sample(most=1)["label"]) == {0, 1, 2, 3}
 
 
-def _train(words: list[str], *launcher: str) -> str:
-    """What train.py says while it succeeds."""
-    command = [sys.executable, *launcher, "train.py", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stderr
-
-
 @pytest.mark.slow
 def test_train_streams_from_shards_and_the_card_says_what_was_not_audited(shards: Path, tmp_path: Path) -> None:
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--shuffle_buffer", "20", "--num_train_epochs", "1", "--image_size", "32"]
     words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1", "--disable_tqdm", "true"]
-    assert "training images from" in _train(words)
+    assert "training images from" in run_train(*words)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert rows == 48 - sum(record["splits"]["validation"].values()) and record["global_step"] == rows // 8
@@ -239,7 +231,12 @@ def test_two_processes_train_on_shards_of_their_own_in_step(shards: Path, tmp_pa
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--num_train_epochs", "1", "--image_size", "32", "--disable_tqdm", "true"]
     words += ["--per_device_train_batch_size", "4", "--preprocessing_workers", "1", "--guidance", "0"]
-    _train(words, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    words += ["--export", "false"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launcher, *words]
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert record["processes"] == 2 and record["global_step"] == -(-rows // 2) // 4
