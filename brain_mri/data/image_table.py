@@ -1,17 +1,15 @@
-"""What the audit and the splits know of each image."""
+"""The facts about each image that audit and splits use."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from brain_mri.data.duplicates import (
-    Thumbnails,
-)
+from brain_mri.data.duplicates import Thumbnails
 
 
 @dataclass
 class AuditTable:
-    """What the audit needs to know of each image, one element per image.
+    """The facts about each image, one element per image.
 
     Attributes:
         file_names: names, unique.
