@@ -8,11 +8,20 @@ from typing import Any
 
 from brain_mri.errors import ConfigError
 
-_METADATA = "help"
+TRAINING_DEFAULTS: dict[str, Any] = {  # of transformers' TrainingArguments, where ours are others
+    "dataloader_drop_last": True,
+    "ddp_find_unused_parameters": False,  # every weight takes part in every step
+    "logging_steps": 20,
+    "per_device_eval_batch_size": 64,
+    "remove_unused_columns": False,
+    "report_to": "none",  # tensorboard or trackio, where that package is installed
+    "save_total_limit": 2,
+}
 
 
 def _option(default: Any, text: str, **metadata: Any) -> Any:
-    return field(default=default, metadata={_METADATA: text, **metadata})
+    """A field that says what it is for; `group` is the heading of --help that begins with it."""
+    return field(default=default, metadata={"help": text, **metadata})
 
 
 @dataclass
@@ -95,7 +104,9 @@ class ModelArguments:
 class RecipeArguments:
     """How it is trained, beyond transformers' TrainingArguments."""
 
-    rotation: float = _option(15.0, "Random rotation of training images, up to so many degrees either way.")
+    rotation: float = _option(
+        15.0, "Random rotation of training images, up to so many degrees either way.", group="augmentation"
+    )
     translation: float = _option(0.05, "Random shift, up to this share of the image either way.")
     zoom: float = _option(0.1, "Random scale between 1 - zoom and 1 + zoom.")
     horizontal_flip: float = _option(0.5, "Chance of a left-right flip.")
@@ -121,7 +132,9 @@ class RecipeArguments:
     mixup: float = _option(0.0, "Alpha of mixup's Beta distribution; 0: none (Zhang 2018).")
     cutmix: float = _option(0.0, "Alpha of CutMix's Beta distribution; 0: none (Yun 2019).")
     progressive_size: int = _option(
-        0, "Side, in pixels, of the training images in the first part of the run; 0: the full size throughout."
+        0,
+        "Side, in pixels, of the training images in the first part of the run; 0: the full size throughout.",
+        group="optimisation",
     )
     progressive_share: float = _option(0.6, "Share of the training steps taken at --progressive_size, 0 to 1.")
     final_output_stride: int = _option(

@@ -1,13 +1,13 @@
-r"""Patient-wise cross-validation: an ordinary run of train.py and evaluate_model.py per fold, resumable.
+r"""Patient-wise cross-validation: an ordinary training and evaluation per fold, resumable.
 
-    python -m brain_mri.crossval configs/efficientnet.yaml --data_dir <folder> --output_dir outputs/patient_wise
+    brain-mri crossval efficientnet --data_dir <folder> --output_dir outputs/patient_wise
 
 All images of the folder are pooled, whatever its splits. Each fold tests on patients that it did not train on, and
 each image is tested once. A stopped command is resumed by giving it again; folds may run at the same time on several
 GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
 continues, in each fold, from that fold's model of the stage before:
 
-    python -m brain_mri.crossval configs/efficientnet_full_size.yaml --data_dir <folder> --output_dir outputs/second \
+    brain-mri crossval efficientnet_full_size --data_dir <folder> --output_dir outputs/second \
         --stage_before outputs/patient_wise
 """
 
@@ -23,30 +23,27 @@ from pathlib import Path
 
 from brain_mri.arguments import DataArguments
 from brain_mri.crossval.folds import Plan, build_fold
-from brain_mri.crossval.runner import (
-    _script,
-    _stage_before,
-    run_fold,
-    settle_plan,
-)
+from brain_mri.crossval.runner import TRAINING, read_options, run_fold, settle_plan, stage_before
 from brain_mri.crossval.summary import format_table, results_file, summarise
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.model_folder import PATIENT_WISE
 from brain_mri.utils import locks
+from brain_mri.utils.argument_parser import canonical
 from brain_mri.utils.files import write_json
+from brain_mri.utils.recipe_file import find_recipe
 
 
 def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.crossval",
-        description="Patient-wise cross-validation: train.py and evaluate_model.py once per fold; resumable.",
-        epilog="Any other option is handed on to train.py.",
+        prog="brain-mri crossval",
+        description="Patient-wise cross-validation: `brain-mri train` and `evaluate` once per fold; resumable.",
+        epilog="Any other option is handed on to `brain-mri train`.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("config", help="the recipe, a YAML file of train.py")
+    add("config", metavar="recipe", help="name of a recipe or a YAML file, as `brain-mri train` takes it")
     add("--data_dir", required=True, help="folder of images with a patients.csv; its splits are pooled")
     add("--output_dir", default="outputs/patient_wise", help=f"folder of the folds and of {PATIENT_WISE}")
     add("--folds", type=int, default=5, help="how many folds of patients are made; an author's are taken as they are")
@@ -57,18 +54,16 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
     add("--processes", type=int, default=1, help="of each training; the recipe's batch is divided among them")
     add("--split_seed", type=int, default=DataArguments.split_seed, help="seed of the folds and held-out splits")
     add("--twin_threshold", type=float, default=DataArguments.twin_threshold, help="correlation of near-duplicates")
-    options, rest = parser.parse_known_args(argv)
-    DataArguments(twin_threshold=options.twin_threshold)  # refuses what is out of range
-    if not Path(options.config).is_file():
-        raise ConfigError(f"{options.config}: no such configuration file.")
+    options, rest = parser.parse_known_args(canonical(sys.argv[1:] if argv is None else argv, TRAINING))
+    options.config = str(find_recipe(options.config))
     shared = ["--split_seed", str(options.split_seed), "--twin_threshold", str(options.twin_threshold)]
+    read_options(options.config, [*shared, *rest])  # refuses what is misspelt or out of range
     return options, [*shared, *rest]
 
 
 def _check_start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("start brain_mri.crossval as one process; --processes says how many train each fold.")
-    _script("train.py")  # before the minute that reading the images takes
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fold under way ends too
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("brain_mri").setLevel(logging.INFO)
@@ -96,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     about["data"] = {"name": layout.root.resolve().name, "fingerprint": layout.fingerprint()}
     for number in options.only or plan.sizes:
         if not results_file(folder, number).exists():
-            fold, begin = folder / f"fold{number}", _stage_before(options.stage_before, number)
+            fold, begin = folder / f"fold{number}", stage_before(options.stage_before, number)
             fold.mkdir(parents=True, exist_ok=True)
             print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")

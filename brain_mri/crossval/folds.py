@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import StratifiedGroupKFold
 
 from brain_mri.data.duplicates import near_duplicate_pairs
 from brain_mri.data.image_folder import WHOLE, FolderLayout, ImageFile
@@ -51,6 +50,8 @@ def grouped_folds(layout: FolderLayout, n_folds: int, seed: int, threshold: floa
         ConfigError: fewer than 2 folds.
         DataError: no patients are known, or a class has too few of them to be on both sides of every fold.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # half a second, which --help does without
+
     if n_folds < 2:
         raise ConfigError(f"--folds {n_folds}: give 2 or more.")
     _patients(layout)

@@ -1,4 +1,4 @@
-"""The plan of a cross-validation, and one run of train.py and evaluate_model.py for each fold."""
+"""The folds of a cross-validation: the plan that they are made by, and the training and evaluation of each."""
 
 from __future__ import annotations
 
@@ -13,23 +13,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-import yaml
-
-from brain_mri.arguments import DataArguments
+from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.crossval.folds import Plan, author_folds, grouped_folds
 from brain_mri.data.image_folder import FolderLayout
 from brain_mri.errors import BrainMRIError, ConfigError
 from brain_mri.model_folder import RUN
+from brain_mri.utils.argument_parser import parse
 from brain_mri.utils.files import read_json, write_json
+from brain_mri.utils.options import TrainingOptions
 
 logger = logging.getLogger(__name__)
 
 _PLAN = "plan.json"
-_HELD_OUT_BY = {  # options of train.py that decide which images validation holds
+_HELD_OUT_BY = {  # options of the training that decide which images validation holds
     name: getattr(DataArguments, name) for name in ("split_seed", "twin_threshold", "validation_fraction")
 }
 _BATCH, _TRAINERS_BATCH = "per_device_train_batch_size", 8
-_SCRIPTS = Path(__file__).resolve().parents[2]
+_TRAIN, _EVALUATE = "brain_mri.training", "brain_mri.evaluation"
+TRAINING = (DataArguments, ModelArguments, RecipeArguments, TrainingOptions)
+
+
+def read_options(config: str, options: Sequence[str]) -> list[Any]:
+    """What a recipe and further options say of a training: an instance of each of `TRAINING`.
+
+    Raises:
+        ConfigError: one of them is unknown, or its value impossible.
+    """
+    return parse(TRAINING, [config, *options])
 
 
 def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1) -> None:
@@ -38,18 +48,18 @@ def run_fold(fold: Path, config: str, options: Sequence[str], processes: int = 1
     Args:
         fold: its folder.
         config: the recipe, a YAML file.
-        options: further options of train.py.
-        processes: of each script; the recipe's batch is divided among them.
+        options: further options of the training.
+        processes: of each; the recipe's batch is divided among them.
 
     Raises:
         ConfigError: the batch is not a multiple of `processes`.
-        BrainMRIError: one of the scripts failed.
+        BrainMRIError: the training or the evaluation failed.
     """
     data, model = fold / "data", fold / "model"
-    if not (model / RUN).exists():  # what train.py writes last
+    if not (model / RUN).exists():  # what a training writes last
         where = ["--data_dir", str(data), "--output_dir", str(model), "--resume_from_checkpoint", "--export", "false"]
-        _call("train.py", [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
-    _call("evaluate_model.py", [str(model), "--data_dir", str(data)], fold, processes)
+        _call(_TRAIN, [config, *options, *_divided_batch(config, options, processes), *where], fold, processes)
+    _call(_EVALUATE, [str(model), "--data_dir", str(data)], fold, processes)
     shutil.rmtree(fold / "cache", ignore_errors=True)
 
 
@@ -57,17 +67,16 @@ def _divided_batch(config: str, options: Sequence[str], processes: int) -> list[
     """The option that keeps the global batch as it is with one process."""
     if processes == 1:
         return []
-    recipe = yaml.safe_load(Path(config).read_text(encoding="utf-8")) or {}
-    batch = _value(options, _BATCH, recipe.get(_BATCH, _TRAINERS_BATCH))
+    batch = read_options(config, options)[-1].given.get(_BATCH, _TRAINERS_BATCH)
     if batch % processes:
         raise ConfigError(f"--processes {processes}: a batch of {batch} can't be divided among them.")
     return [f"--{_BATCH}", str(batch // processes)]
 
 
-def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None:
+def _call(module: str, words: Sequence[str], fold: Path, processes: int) -> None:
     log = fold / "log.txt"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    command = [sys.executable, *(launcher if processes > 1 else []), str(_script(script)), *words]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", module, *words]
     with log.open("a", encoding="utf-8") as lines:
         # a fold's files are links of its own, and so would fill the user's cache with pixels of no later use
         environment = os.environ | {"HF_DATASETS_CACHE": str((fold / "cache").resolve())}
@@ -75,7 +84,7 @@ def _call(script: str, words: Sequence[str], fold: Path, processes: int) -> None
     if code:
         printed = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         last = printed[-1].strip().removeprefix("error: ") if printed else f"exit code {code}"
-        raise BrainMRIError(f"{script} failed in {fold.name} ({last}): see {log}; the same command goes on from there.")
+        raise BrainMRIError(f"{module} failed in {fold.name} ({last}): see {log}; the same command goes on from there.")
 
 
 def _run(command: list[str], lines: IO[str], environment: dict[str, str]) -> int:
@@ -86,13 +95,6 @@ def _run(command: list[str], lines: IO[str], environment: dict[str, str]) -> int
         except BaseException:
             os.killpg(started.pid, signal.SIGTERM)
             raise
-
-
-def _script(name: str) -> Path:
-    path = _SCRIPTS / name
-    if not path.is_file():
-        raise ConfigError(f"{path} is not there: run this from a clone of the repository, installed with pip -e.")
-    return path
 
 
 def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layout: FolderLayout) -> Plan:
@@ -113,7 +115,7 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
     if options.stage_before:
         asked["stage_before"] = str(Path(options.stage_before).resolve())
     else:
-        _check_start_model(asked["recipe"], train_options)
+        _check_start_model(read_options(options.config, train_options)[1].model)
     begun = read_json(path)
     if begun.get("asked") == asked:
         return Plan(**begun["plan"])
@@ -161,17 +163,16 @@ def _value(words: Sequence[str], name: str, default: Any) -> Any:
     return parser.parse_known_args(words)[0].value
 
 
-def _check_start_model(recipe: str, train_options: Sequence[str]) -> None:
+def _check_start_model(model: str) -> None:
     """Raise a `ConfigError` if the folds would go on from a model that was trained on what they test."""
-    model = _value(train_options, "model", str((yaml.safe_load(recipe) or {}).get("model", "")))
-    if model and (Path(model) / RUN).is_file():
+    if (Path(model) / RUN).is_file():
         raise ConfigError(
             f"{model} was trained here, on images that the folds test: give --stage_before, the folder of its own "
             "cross-validation, or --model, weights from elsewhere."
         )
 
 
-def _stage_before(folder: str | None, number: int) -> list[str]:
+def stage_before(folder: str | None, number: int) -> list[str]:
     """The option that starts fold `number` from the stage before."""
     if not folder:
         return []

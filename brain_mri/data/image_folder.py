@@ -9,11 +9,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from brain_mri.arguments import DataArguments
 from brain_mri.errors import DataError
 from brain_mri.io.images import IMAGE_SUFFIXES
 from brain_mri.labels import align_labels
@@ -26,6 +29,7 @@ SPLIT_NAMES = {
 WHOLE = "all"
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
 _MOST_NAMED = 50
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 BOX_COLUMNS = ("center_x", "center_y", "width", "height")
 
 
@@ -192,6 +196,30 @@ def scan_folder(root: str | Path) -> FolderLayout:
         layout.problems.append("no image in it: class folders with images are needed, under split folders or not")
     _align(layout)
     return layout
+
+
+def find_images(args: DataArguments) -> FolderLayout | None:
+    """The layout of the folder `--data_dir`; None of Parquet shards, or of what may be the id of a Hub dataset.
+
+    Raises:
+        DataError: no data is named, there is no such folder, no image in it, or pictures where `--streaming` reads
+            shards.
+    """
+    if args.data_dir is None:
+        raise DataError("no data: give --data_dir, a folder of images or a Hub dataset id.")
+    if not os.path.isdir(args.data_dir):
+        if _HUB_ID.fullmatch(args.data_dir) and not os.path.exists(args.data_dir):
+            return None
+        raise DataError(f"--data_dir {args.data_dir}: no such folder, and no id of a Hub dataset (USER/NAME).")
+    layout = scan_folder(args.data_dir)
+    if layout.images and args.streaming:
+        raise DataError(
+            f"{args.data_dir} holds pictures, and --streaming reads Parquet shards: write them with "
+            f"`python -m brain_mri.shards {args.data_dir} TARGET`, or leave --streaming out."
+        )
+    if not layout.images and not any(Path(args.data_dir).rglob("*.parquet")):
+        layout.check()
+    return layout if layout.images else None
 
 
 def _unwrap(root: Path) -> Path:

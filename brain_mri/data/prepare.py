@@ -22,9 +22,9 @@ from brain_mri.data.image_folder import (
     WHOLE,
     FolderLayout,
     ImageFile,
+    find_images,
     fingerprint_of,
     raise_problems,
-    scan_folder,
     split_of,
 )
 from brain_mri.data.image_table import AuditTable
@@ -87,6 +87,7 @@ class PreparedImages:
             digests=self.rows["digest"][:],
             thumbnails=self.thumbnails,
             patient_groups=self.rows["patient_group"][:],
+            findings=self.rows["finding"][:],
         )
 
     def near_duplicates(self, threshold: float) -> Pairs:
@@ -106,20 +107,8 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
         DataError: no such folder, or anything wrong with it: unreadable images, empty classes and unknown folders are
             all named in one error.
     """
-    if args.data_dir is None:
-        raise DataError("no data: give --data_dir, a folder of images or a Hub dataset id.")
-    if Path(args.data_dir).is_dir():
-        layout = scan_folder(args.data_dir)
-        if layout.images and args.streaming:
-            raise DataError(
-                f"{args.data_dir} holds pictures, and --streaming reads Parquet shards: write them with "
-                f"`python -m brain_mri.shards {args.data_dir} TARGET`, or leave --streaming out."
-            )
-        if layout.images:
-            return _prepare_folder(layout, args, preprocessing)
-        if not any(Path(args.data_dir).rglob("*.parquet")):
-            layout.check()
-    return _prepare_hub(args, preprocessing)
+    layout = find_images(args)
+    return _prepare_hub(args, preprocessing) if layout is None else _prepare_folder(layout, args, preprocessing)
 
 
 def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:

@@ -6,15 +6,17 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset, DatasetDict
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 
 from brain_mri.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import Dataset, DatasetDict
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed
     Raises:
         DataError: a class has too few groups to be on both sides.
     """
+    from sklearn.model_selection import StratifiedGroupKFold  # half a second, which data with splits does without
+
     label_ids, group_ids = np.asarray(labels), np.asarray(groups)
     share = Fraction(fraction).limit_denominator(20) if fraction >= 0.05 else Fraction(1, round(1 / fraction))
     fewest = min(len(np.unique(group_ids[label_ids == label])) for label in np.unique(label_ids))

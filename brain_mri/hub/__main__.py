@@ -27,7 +27,7 @@ from brain_mri.hub.publish import (
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.hub", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="brain-mri", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("publish", help="upload a model folder, and the Space that serves it")

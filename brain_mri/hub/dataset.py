@@ -59,7 +59,7 @@ def push_data(
 def main(argv: Sequence[str] | None = None) -> None:
     """Push what the command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.hub push_data",
+        prog="brain-mri push_data",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -33,6 +33,7 @@ from brain_mri.data.image_folder import WHOLE, FolderLayout, raise_problems, sca
 from brain_mri.data.image_table import AuditTable
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.io.images import read_image
+from brain_mri.leakage.review import count_distinct, review_report
 
 _SPLIT_ORDER = ("train", "validation", "test", WHOLE)
 _SEEN = ("train", "validation")  # what a model was fitted or tuned on
@@ -58,6 +59,8 @@ def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None =
             twins include identical files, and have `orientations`, `{orientation: pairs}`, and `mirrored_share`, in
             [0, 1] (absent without a pair).
         `clusters`: `count` of the sets of images joined by twins, and how many images the `largest` has.
+        `distinct`: of each class, see `review.count_distinct`.
+        `review`: see `review.review_report`; absent where nothing is listed.
         `different_labels`: the twins that bear different labels, `{"images", "labels", "similarity", "orientation"}`.
         `worst_pairs`: the dozen most suspicious twins, described likewise.
         `patients`: `known` images, `groups`, and `across`: `{"train/test": {"groups": n, "images": {split: n}}}`.
@@ -74,13 +77,14 @@ def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None =
     identical = pairs.select(digests[pairs.first] == digests[pairs.second])
     groups = clusters(len(table), pairs)
     sizes = np.bincount(groups, minlength=1)
-    return {
+    report = {
         "images": len(table),
         "threshold": threshold,
         "splits": _split_counts(table),
         "identical_files": _per_splits(table, identical),
         "twins": _per_splits(table, pairs, orientations=True),
         "clusters": {"count": int((sizes > 1).sum()), "largest": int(sizes.max())},
+        "distinct": count_distinct(table, groups),
         "different_labels": _different_labels(table, pairs),
         "worst_pairs": _worst_pairs(table, pairs, groups),
         "patients": _patients(table),
@@ -89,6 +93,7 @@ def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None =
         "test_with_known_patient": len(_known_patients(table, ("test",))),
         "test_with_seen_patient": _test_images_of_seen_patients(table),
     }
+    return report | ({"review": review_report(table, pairs)} if any(table.findings) else {})
 
 
 def headline(report: dict[str, Any]) -> str:
@@ -126,19 +131,25 @@ def audit_folder(
         DataError: the folder has no layout that is understood, or images that can't be read: all are named.
         ConfigError: `threshold` is not in (0, 1] or `processes` is below 1.
     """
-    if processes < 1:
-        raise ConfigError(f"{processes} processes can't read anything: give 1 or more.")
-    table = _read_table(scan_folder(root), processes)
+    table = read_table(scan_folder(root), processes)
     return audit(table, threshold), table
 
 
-def _read_table(layout: FolderLayout, processes: int) -> AuditTable:
+def read_table(layout: FolderLayout, processes: int = 2) -> AuditTable:
+    """Read every image of a folder.
+
+    Raises:
+        DataError: the layout is not understood, or images can't be read: all are named.
+        ConfigError: `processes` is below 1.
+    """
+    if processes < 1:
+        raise ConfigError(f"{processes} processes can't read anything: give 1 or more.")
     files = [(str(image.path), image.file_name) for image in layout.images]
     alone = processes == 1 or len(files) < _FEW_IMAGES
     with nullcontext() if alone else get_context("spawn").Pool(processes) as pool:
         found = [_read(file) for file in files] if pool is None else pool.map(_read, files, chunksize=64)
     raise_problems(layout.root, layout.problems + [problem for _, _, problem in found if problem])
-    groups = layout.patient_groups()
+    groups, findings = layout.patient_groups(), layout.findings()
     return AuditTable(
         file_names=[image.file_name for image in layout.images],
         splits=[image.split for image in layout.images],
@@ -146,6 +157,7 @@ def _read_table(layout: FolderLayout, processes: int) -> AuditTable:
         digests=[digest for digest, _, _ in found],
         thumbnails=np.frombuffer(b"".join(pixels for _, pixels, _ in found), np.uint8).reshape(-1, SIDE, SIDE),
         patient_groups=[groups.get(image.file_name) for image in layout.images],
+        findings=[findings.get(image.file_name) for image in layout.images],
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from brain_mri.io.images import read_image
 
+_MOST_NAMED = 5  # unlisted near-duplicates in the table
+
 
 def worst_pairs_picture(pairs: Sequence[dict[str, Any]], root: str | Path, path: str | Path) -> None:
     """Draw pairs of an audit's `worst_pairs` side by side, with names, labels and similarity, into a PNG file.
@@ -53,12 +55,35 @@ def format_table(report: dict[str, Any]) -> str:
         lines.append(_format_counts(f"patients {key}", counts["groups"], None, counts["images"]))
     sets = report["clusters"]
     lines += ["", f"{sets['count']:,} sets of twins, the largest of {sets['largest']:,} images"]
+    lines += [
+        f"{label}: {found['pictures']:,} distinct pictures in {found['images']:,} images, the most copies "
+        f"{found['largest']:,}"
+        for label, found in report["distinct"].items()
+    ]
+    lines += _review_lines(report.get("review"))
     known = report["patients"]
     lines.append(f"patients are known for {known['known']:,} images ({known['groups']:,} groups)")
     for pair in report["different_labels"]:
         named = " and ".join(f"{n} ({label})" for n, label in zip(pair["images"], pair["labels"], strict=True))
         lines.append(f"different labels: {named}, {pair['orientation']}, r = {pair['similarity']:.3f}")
     return "\n".join(lines)
+
+
+def _review_lines(review: dict[str, Any] | None) -> list[str]:
+    if review is None:
+        return ["no review.csv: nobody has said which images are not what their class says"]
+    lines = [f"{review['images']:,} images are listed in review.csv as not what their class says:"]
+    for split, labels in review["counts"].items():
+        for label, findings in labels.items():
+            named = ", ".join(f"{n:,} {finding}" for finding, n in findings.items())
+            lines.append(f"  {split:<12}{label}: {named}")
+    if unlisted := review["unlisted_twins"]:
+        named = ", ".join(
+            f"{twin['image']} (like {twin['like']}, {twin['finding']})" for twin in unlisted[:_MOST_NAMED]
+        )
+        more = " and others, see audit.json" if len(unlisted) > _MOST_NAMED else ""
+        lines.append(f"  not listed, but near-duplicates of those: {len(unlisted):,}: {named}{more}")
+    return lines
 
 
 def _format_counts(name: str, pairs: int, mirrored: float | None, images: dict[str, int]) -> str:

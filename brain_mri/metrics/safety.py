@@ -17,6 +17,7 @@ from brain_mri.metrics.cases import BoolArray, Cases
 from brain_mri.metrics.scores import LEVEL, mean_score
 
 Figure = dict[str, Any]
+Patients = Sequence[str | int | None]
 
 
 def safety(
@@ -25,7 +26,7 @@ def safety(
     label_names: Sequence[str],
     accepted: npt.ArrayLike,
     answered: npt.ArrayLike,
-    groups: Sequence[str | int | None] | None = None,
+    groups: Patients | None = None,
 ) -> dict[str, Any]:
     """What is said of the slices that show a tumour (any class but the healthy one), and what is left unanswered.
 
@@ -61,36 +62,29 @@ def safety(
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
     if (said & ~taken).any():
         raise ValueError("an image that the guard refuses can't be answered")
+    patients: Patients = [None] * len(said) if groups is None else groups
     healthy = np.array([is_healthy(name) for name in label_names])
     tumor = ~healthy[cases.labels]
     if not healthy.any() or not tumor.any():
         return {}
-    return _figures(tumor, taken, said, said & healthy[cases.predicted], said & (cases.correct == 1), groups)
+    figures = _figures(tumor, taken, said, said & healthy[cases.predicted], said & (cases.correct == 1), patients)
+    known = {name: figure for name, figure in figures.items() if figure}
+    return {"tumors": int(tumor.sum()), "n_groups": _groups(patients, tumor), **known}
 
 
 def _figures(
-    tumor: BoolArray,
-    taken: BoolArray,
-    said: BoolArray,
-    cleared: BoolArray,
-    right: BoolArray,
-    groups: Sequence[str | int | None] | None,
-) -> dict[str, Any]:
-    """The figures of `safety` from masks (n,): tumours, accepted, answered, answered as healthy, answered rightly."""
-    patients: Sequence[str | int | None] = [None] * len(said) if groups is None else groups
-    found = {
-        "tumors": int(tumor.sum()),
-        "n_groups": _groups(patients, tumor),
+    tumor: BoolArray, taken: BoolArray, said: BoolArray, cleared: BoolArray, right: BoolArray, patients: Patients
+) -> dict[str, Figure]:
+    unanswered = {"refused": int((~taken).sum()), "unsure": int((taken & ~said).sum())}
+    return {
         "false_all_clear": _share(cleared, tumor, patients),
         "false_all_clear_of_answered": _share(cleared, tumor & said, patients),
         "tumors_answered": _share(said, tumor, patients),
         "tumors_named": _share(said & ~cleared, tumor, patients),
         "tumors_right": _share(right, tumor, patients),
-        "unanswered": _share(~said, np.ones_like(said), patients)
-        | {"refused": int((~taken).sum()), "unsure": int((taken & ~said).sum())},
+        "unanswered": _share(~said, np.ones_like(said), patients) | unanswered,
         "false_alarm": _share(said & ~cleared, ~tumor, patients),
     }
-    return {name: figure for name, figure in found.items() if figure}
 
 
 def _mask(values: npt.ArrayLike, n: int) -> BoolArray:
@@ -100,12 +94,12 @@ def _mask(values: npt.ArrayLike, n: int) -> BoolArray:
     return mask
 
 
-def _groups(patients: Sequence[str | int | None], chosen: BoolArray) -> int:
+def _groups(patients: Patients, chosen: BoolArray) -> int:
     known = [patients[int(i)] for i in np.flatnonzero(chosen)]
     return known.count(None) + len(set(known) - {None})
 
 
-def _share(event: BoolArray, among: BoolArray, patients: Sequence[str | int | None]) -> Figure:
+def _share(event: BoolArray, among: BoolArray, patients: Patients) -> Figure:
     """The share of the images `among` with the `event`; {} where there are none."""
     rows = np.flatnonzero(among)
     if not len(rows):
@@ -124,7 +118,7 @@ def format_safety(found: dict[str, Any]) -> str:
         return "false all-clears: not measured"
     clear, unanswered = found["false_all_clear"], found["unanswered"]
     lines = [
-        f"FALSE ALL-CLEARS: {_of(clear)} slices with a tumour, of {found['n_groups']:,} patients, answered as healthy",
+        f"FALSE ALL-CLEARS: {_of(clear)} slices with a tumour, in {found['n_groups']:,} groups, answered as healthy",
         f"tumours: {_of(found['tumors_named'])} answered with a tumour, {found['tumors_right']['count']:,} with the "
         f"right one; {found['tumors'] - found['tumors_answered']['count']:,} not answered",
         f"not answered: {_of(unanswered)} images ({unanswered['refused']:,} refused, {unanswered['unsure']:,} unsure)",

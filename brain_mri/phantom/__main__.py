@@ -10,15 +10,16 @@ them says anything about real slices.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from brain_mri.errors import run_command
 from brain_mri.phantom.dataset import write_phantoms
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write a set of phantoms from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.phantom",
+        prog="brain-mri phantom",
         description="Write a synthetic brain-MRI-like image folder: train/, test/, patients.csv, boxes.csv.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--test_per_class", type=int, default=20, help="test pictures of each class")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other patients")
     parser.add_argument("--size", type=int, default=192, help="side of the square pictures, pixels")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     folder = write_phantoms(**vars(options))
     written = f"{options.train_per_class} training and {options.test_per_class} test pictures of each of 4 classes"
     print(f"{folder}: {written}, all SYNTHETIC: drawn from seed {options.seed}, no patient in them.")

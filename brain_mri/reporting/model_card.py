@@ -253,7 +253,7 @@ def _data_name(run: Record) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the card of a model folder from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.reporting.model_card",
+        prog="brain-mri card",
         description="Write the model card of a folder from its JSON files.",
     )
     parser.add_argument("folder", help="the model folder that train.py left; README.md in it is replaced")

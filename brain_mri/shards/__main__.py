@@ -26,7 +26,7 @@ from brain_mri.leakage.audit import headline
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the shards of a folder from the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m brain_mri.shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="brain-mri shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("folder", help="a folder of images as train.py takes it")
     parser.add_argument("target", type=Path, help="the folder to make")

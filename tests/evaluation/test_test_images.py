@@ -9,7 +9,15 @@ from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.prepare import PreparedImages, prepare_images
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import DataError
-from brain_mri.evaluation.test_images import data_record, images_to_judge, only_part, output_files
+from brain_mri.evaluation.predict import label_names_of, load_model, predict
+from brain_mri.evaluation.results import figures
+from brain_mri.evaluation.test_images import (
+    data_record,
+    images_to_judge,
+    only_part,
+    output_files,
+    with_model_labels,
+)
 
 
 @pytest.fixture
@@ -57,3 +65,18 @@ def test_a_part_that_is_not_there_is_a_sentence_with_those_that_are(
     for other in ("someone/scans", str(tmp_path / "shards")):
         with pytest.raises(DataError, match="is no folder of images"):
             only_part(rows, other, "choose")
+
+
+def test_a_source_with_two_of_the_four_classes_is_judged_for_its_false_all_clears(
+    elsewhere: Path, guided_model: Path
+) -> None:
+    model, preprocessing = load_model(EvaluationArguments(str(guided_model)))
+    images = _images(elsewhere, preprocessing)
+    rows = with_model_labels(only_part(images.rows, str(elsewhere), "choose"), images.label_names, model)
+    predictions = predict(model, rows, preprocessing)
+    found = figures(predictions, rows, label_names_of(model), str(guided_model), audited=False)
+    tumors = sum(name.startswith("glioma") for name in rows["file_name"])
+    assert found["safety"]["tumors"] == found["safety"]["false_all_clear"]["n"] == tumors > 0
+    assert found["safety"]["unanswered"]["n"] == len(rows) and found["safety"]["n_groups"] == tumors
+    assert "auroc" in found["scores"]["per_class"]["no_tumor"]
+    assert "sensitivity" not in found["scores"]["per_class"]["pituitary"]

@@ -1,0 +1,112 @@
+"""A run from its options to a model folder: begin, prepare, audit, search, build, train, finalize, record, publish."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import PartialState
+from datasets import DatasetDict
+from transformers import PreTrainedModel, TrainingArguments
+
+from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
+from brain_mri.data.prepare import PreparedImages, prepare_images, split_images
+from brain_mri.data.streaming import keep_record, known_images, open_stream
+from brain_mri.data.training_images import training_images
+from brain_mri.data.transforms import Preprocessing
+from brain_mri.evaluation.predict import predict
+from brain_mri.evaluation.results import write_model_card
+from brain_mri.hub import publish
+from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.training import finalize, lineage, run
+from brain_mri.training.build import build_trainer
+from brain_mri.training.search import search
+from brain_mri.utils.distributed import join_launch, same_in_all_processes
+from brain_mri.utils.hardware import keep_freed_memory
+from brain_mri.utils.options import TrainingOptions
+
+
+def train(
+    data_args: DataArguments,
+    model_args: ModelArguments,
+    recipe: RecipeArguments,
+    options: TrainingOptions,
+    started: float,
+) -> list[str]:
+    """Train a model and leave its folder whole.
+
+    Args:
+        data_args: which images.
+        model_args: which network.
+        recipe: how it is trained.
+        options: how it is trained, of what transformers' trainer knows.
+        started: when the command was given, as `time.time()` gave it.
+
+    Returns:
+        What became of what was published, a line each; nothing without `--push_to_hub`.
+
+    Raises:
+        BrainMRIError: anything wrong with the options, the images, the folder or the Hub.
+    """
+    join_launch()
+    keep_freed_memory()
+    args: TrainingArguments = options.build(TrainingArguments)
+    destination = publish.destination_of(args)
+    folder = run.begin(args)
+    checkpoint = same_in_all_processes(run.checkpoint_to_resume(args))
+
+    preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
+    images, splits = _prepare(data_args, preprocessing)
+    if data_args.streaming:
+        splits["train"] = open_stream(data_args, args, recipe.search_trials, preprocessing, images)
+        keep_record(splits["train"], folder, checkpoint)
+    else:
+        run.report(images, splits, data_args.twin_threshold, folder)
+    with PartialState().local_main_process_first():
+        trained_on = training_images(images, splits, data_args, recipe, preprocessing.size, args.seed)
+
+    if recipe.search_trials:
+        model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args)
+    model = build_model(build_config(model_args), model_args, images.label_names)
+    trainer = build_trainer(model, trained_on, preprocessing, recipe, args)
+    trainer.add_callback(clock := run.Clock(folder, started))
+    trainer.train(checkpoint)
+
+    arguments = (data_args, model_args, recipe)
+    _finalize(trainer.model, splits, images.label_names, preprocessing, arguments, folder)
+    run.save_history(trainer, folder)
+    run.save_run(folder, trainer, images, splits, [*arguments, args], clock.seconds)
+    write_model_card(folder)
+    run.finish(trainer, folder)
+    return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
+
+
+def _prepare(args: DataArguments, preprocessing: Preprocessing) -> tuple[PreparedImages, DatasetDict]:
+    """Every image, read once by the first process of each machine, and the splits."""
+    with PartialState().local_main_process_first():
+        images = prepare_images(args, preprocessing)
+        return images, split_images(images, args)
+
+
+def _finalize(
+    trained: PreTrainedModel,
+    splits: DatasetDict,
+    label_names: tuple[str, ...],
+    preprocessing: Preprocessing,
+    arguments: tuple[DataArguments, ModelArguments, RecipeArguments],
+    folder: Path,
+) -> None:
+    """Calibrate on the validation split, save, export, fit the guard: in this order, whatever was there before."""
+    data_args, model_args, recipe = arguments
+    validation = splits["validation"]
+    model = finalize.refine(trained, validation, preprocessing, recipe.final_output_stride)
+    finalize.discard_products(folder)
+    if data_args.train_on_validation:
+        lineage.carry_over(model_args.model, folder)
+    else:
+        predictions = predict(model, validation, preprocessing)
+        finalize.calibrate(model, predictions, folder)
+        finalize.judge_evidence(predictions, validation, label_names, folder)
+    finalize.save_model(model, preprocessing, folder)
+    if recipe.export:
+        finalize.export(model, validation, preprocessing, folder)
+        finalize.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)

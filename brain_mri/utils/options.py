@@ -1,0 +1,156 @@
+"""What can be given on a command line: the options of our dataclasses and of transformers' `TrainingArguments`.
+
+Importing `TrainingArguments` imports torch, which takes longer than anyone waits for `--help` or for the answer to a
+typo. So its options are read from its source, which says all that a parser needs.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from brain_mri.arguments import TRAINING_DEFAULTS
+from brain_mri.errors import ConfigError
+
+_KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+_WRITABLE = {*_KINDS, "list", "dict"}  # types of fields whose value can be written as a word
+_SECTION = re.compile(r"\s*# --- (.+?) ---")
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option.
+
+    Attributes:
+        name: with underscores, without dashes.
+        group: the heading it stands under in `--help`.
+        help: a sentence.
+        kind: what its value becomes.
+        default: None where that is unknown, or decided later.
+        choices: the values allowed; empty: any.
+        several: whether it takes more than one value.
+        bare: what it means without a value; None: it needs one.
+    """
+
+    name: str
+    group: str
+    help: str
+    kind: type = str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    several: bool = False
+    bare: Any = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What was given of transformers' `TrainingArguments`, before anything is imported that knows them."""
+
+    given: Mapping[str, Any]
+
+    def build(self, training_arguments: type) -> Any:
+        """The `TrainingArguments`, of that class.
+
+        Raises:
+            ConfigError: the options contradict each other.
+        """
+        try:
+            return training_arguments(**(TRAINING_DEFAULTS | dict(self.given)))
+        except ValueError as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+
+
+def options_of(kind: type) -> list[Option]:
+    """The options that fill a dataclass of `brain_mri.arguments`, or `TrainingArguments` of transformers.
+
+    A field's metadata gives its `help`, its `choices`, and the `group` that begins with it.
+    """
+    if is_training(kind):
+        return list(_training_options())
+    group = kind.__name__.removesuffix("Arguments").lower()
+    found = []
+    for field in fields(kind):
+        group = field.metadata.get("group", group)
+        default = None if field.default is MISSING else field.default
+        found.append(_option(field.name, group, str(field.type), default, field.metadata))
+    return found
+
+
+def is_training(kind: type) -> bool:
+    """Whether it is `TrainingArguments`, or stands for them."""
+    return kind is TrainingOptions or kind.__module__ == "transformers.training_args"
+
+
+def _option(name: str, group: str, annotation: str, default: Any, metadata: Mapping[str, Any]) -> Option:
+    """An option from what the source of a dataclass says of a field."""
+    types = [part.strip() for part in re.sub(r"\[.*?\]", "", annotation).split("|")]
+    kind = next((_KINDS[part] for part in ("bool", "int", "float") if part in types), str)
+    return Option(
+        name=name,
+        group=group,
+        help=str(metadata.get("help", "")),
+        kind=kind,
+        default=default,
+        choices=tuple(metadata.get("choices", ())),
+        several="list" in types and "str" not in types,
+        bare=metadata.get("const", True if kind is bool else None),
+    )
+
+
+@cache
+def _training_options() -> tuple[Option, ...]:
+    found = find_spec("transformers")
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError("transformers is not installed: pip install brain-mri brings it.")
+    folder = Path(found.submodule_search_locations[0])
+    source, enums = ((folder / name).read_text(encoding="utf-8") for name in ("training_args.py", "trainer_utils.py"))
+    tree = ast.parse(source)
+    choices = _choices(tree) | _choices(ast.parse(enums))
+    (body,) = (node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TrainingArguments")
+    return tuple(_read_fields(body, source.splitlines(), choices))
+
+
+def _read_fields(body: list[ast.stmt], lines: list[str], choices: Mapping[str, tuple[str, ...]]) -> Iterator[Option]:
+    group, read = "", body[0].lineno
+    for node in body:
+        sections = [match[1] for line in lines[read : node.lineno] if (match := _SECTION.match(line))]
+        group, read = (sections or [group])[-1], node.end_lineno or node.lineno
+        if not isinstance(node, ast.AnnAssign) or not isinstance(node.value, ast.Call):
+            continue
+        said = {keyword.arg: _literal(keyword.value) for keyword in node.value.keywords}
+        if said.get("init") is False:
+            continue
+        name, annotation = ast.unparse(node.target), ast.unparse(node.annotation)
+        words = re.findall(r"\w+", annotation)
+        allowed = next((choices[word] for word in words if word in choices), ())
+        if allowed or _WRITABLE.intersection(words):
+            metadata = {"choices": allowed} | (said.get("metadata") or {})
+            default = TRAINING_DEFAULTS.get(name, said.get("default"))
+            yield _option(name, f"TrainingArguments: {group.lower()}", annotation, default, metadata)
+
+
+def _choices(tree: ast.Module) -> dict[str, tuple[str, ...]]:
+    """The values of each enumeration of strings in a file."""
+    found = {}
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef) and any("Enum" in ast.unparse(base) for base in node.bases):
+            values = (_literal(item.value) for item in node.body if isinstance(item, ast.Assign))
+            found[node.name] = tuple(value for value in values if isinstance(value, str))
+    return found
+
+
+def _literal(node: ast.expr) -> Any:
+    """What an expression of constants is worth, a dictionary without those of its values that are more than that."""
+    if isinstance(node, ast.Dict):
+        pairs = ((_literal(key), _literal(value)) for key, value in zip(node.keys, node.values, strict=True) if key)
+        return {key: value for key, value in pairs if value is not None}
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None
