@@ -1,4 +1,4 @@
-"""The two scripts as a user runs them: real processes, real files, exit codes."""
+"""Training and evaluation as a user runs them: real files, exit codes, and processes where there have to be any."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from transformers import TrainingArguments, pipeline
 from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments
 from brain_mri.data.prepare import prepare_images
 from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import USER_ERROR_EXIT_CODE, ConfigError, DataError
+from brain_mri.evaluation.__main__ import main as evaluate
 from brain_mri.evaluation.predict import load_model, predict
 from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.labels import LABELS
@@ -26,6 +29,7 @@ from brain_mri.metrics.scores import score
 from brain_mri.model_folder import PREDICTIONS
 from brain_mri.models.build import build_config, build_model, build_processor
 from brain_mri.phantom.dataset import write_phantoms
+from brain_mri.training.__main__ import main as train
 from brain_mri.training.finalize import save_model
 from brain_mri.utils.argument_parser import parse
 
@@ -71,8 +75,7 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(trained: Path, phantoms: Path) -> Path:
-    done = _run("evaluate_model.py", str(trained), "--data_dir", str(phantoms))
-    assert done.returncode == 0, done.stdout
+    evaluate([str(trained), "--data_dir", str(phantoms)])
     return trained
 
 
@@ -124,22 +127,19 @@ def test_other_data_gets_figures_of_its_own_beside_the_test_split_s(
     folds = {"folds_by": "grouped", "n_folds": 5, "finished": [1], "n": 9, "guided": False, "label_names": list(LABELS)}
     folds["metrics"] = {"accuracy": {"mean": 0.8765, "values": [0.8765]}}
     (tmp_path / "patient_wise.json").write_text(json.dumps(folds))
-    words = ("--data_dir", str(other), "--patient_wise", str(tmp_path))
-    done = _run("evaluate_model.py", str(judged), *words)
-    assert done.returncode == 0, done.stdout
+    evaluate([str(judged), "--data_dir", str(other), "--patient_wise", str(tmp_path)])
     assert (judged / "evaluation" / "results.json").read_bytes() == own
     external = json.loads((judged / "evaluation" / "external_elsewhere.json").read_text())
     assert external["scores"]["n"] == 16 and "leak_free" not in external and "shortcut" not in external
     assert (judged / "evaluation" / "external_elsewhere" / "confusion_matrix.png").is_file()
     card = (judged / "README.md").read_text()
     assert "External: elsewhere" in card and "0.8765" in card
-    wrong = _run("evaluate_model.py", str(judged), "--data_dir", str(other), "--patient_wise", str(other))
-    assert wrong.returncode == 2 and "let brain_mri.crossval finish a fold" in wrong.stdout
+    with pytest.raises(ConfigError, match=r"let brain_mri\.crossval finish a fold"):
+        evaluate([str(judged), "--data_dir", str(other), "--patient_wise", str(other)])
 
 
 def test_results_have_every_protocol_that_one_folder_allows(guided_model: Path, phantoms: Path, tmp_path: Path) -> None:
-    done = _run("evaluate_model.py", str(guided_model), "--data_dir", str(phantoms), "--output_dir", str(tmp_path))
-    assert done.returncode == 0, done.stdout
+    evaluate([str(guided_model), "--data_dir", str(phantoms), "--output_dir", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
     assert {"scores", "shortcut", "guard", "evidence", "prediction_sets", "referral"} <= set(results)
     assert results["shortcut"]["n_test"] == 24 and results["shortcut"]["n_train"] == 48
@@ -193,8 +193,8 @@ def test_a_killed_run_goes_on_and_ends_at_the_same_weights(trained: Path, phanto
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(trained: Path, phantoms: Path) -> None:
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    done = _run("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(trained))
-    assert done.returncode == 2 and "already holds a run: add --resume_from_checkpoint" in done.stdout
+    with pytest.raises(ConfigError, match="already holds a run: add --resume_from_checkpoint"):
+        train(["quickstart", "--data_dir", str(phantoms), "--output_dir", str(trained)])
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -205,9 +205,34 @@ def test_a_broken_folder_ends_with_code_2_and_nothing_written(tmp_path: Path) ->
     out = tmp_path / "out"
     words = ("train.py", "configs/quickstart.yaml", "--data_dir", str(tmp_path / "data"), "--output_dir", str(out))
     done = _run(*words)
-    assert done.returncode == 2
+    assert done.returncode == USER_ERROR_EXIT_CODE
     assert "text.jpg" in done.stdout and "train/notumor/" in done.stdout and "Traceback" not in done.stdout
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", [train, evaluate])
+def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
+    command: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for steps in ("brain_mri.training.train", "brain_mri.evaluation.evaluate"):
+        monkeypatch.setitem(sys.modules, steps, None)  # its import would be an ImportError
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a_file").write_text("")
+    for words, said in (
+        (["--data_dir", str(tmp_path / "nowhere")], "no such folder"),
+        (["--data_dir", "typo"], "no such folder"),
+        (["--data_dir", str(tmp_path / "a_file")], "no such folder"),
+        (["--data_dir", "x" * 5000], "no such folder"),
+        (["--data_dir", str(tmp_path / "empty")], "no image in it"),
+        ([], "no data: give --data_dir"),
+    ):
+        with pytest.raises(DataError, match=said):
+            command(["quickstart", *words])
+
+
+def test_a_model_has_to_be_named(phantoms: Path) -> None:
+    with pytest.raises(ConfigError, match="which model?"):
+        evaluate(["--data_dir", str(phantoms)])
 
 
 def test_accelerate_on_several_cpu_processes_names_the_line_that_works(phantoms: Path) -> None:

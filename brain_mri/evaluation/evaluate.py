@@ -1,4 +1,4 @@
-"""An evaluation from its options to its files: load, choose the images, predict, judge, draw, write, rewrite the card."""
+"""An evaluation from its options to its files: load, choose images, predict, judge, draw, write, rewrite the card."""
 
 from __future__ import annotations
 

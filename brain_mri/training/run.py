@@ -163,4 +163,4 @@ def finish(trainer: MRITrainer, folder: Path) -> None:
     """Print the result, where the model is, and the next command."""
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
-    logger.info("%smodel in %s; next: python evaluate_model.py %s --data_dir ...", reached, folder, folder)
+    logger.info("%smodel in %s; next: brain-mri evaluate %s --data_dir ...", reached, folder, folder)
