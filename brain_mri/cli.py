@@ -10,10 +10,14 @@ from importlib import import_module
 from brain_mri.errors import ConfigError, run_command
 
 _COMMANDS = {  # the module whose `main` it is, words that go before the others, what it does
-    "quickstart": ("quickstart", [], "train, judge and ask a small model on synthetic pictures: two minutes, offline"),
+    "quickstart": (
+        "quickstart",
+        [],
+        "train, evaluate and use a model on synthetic pictures: two minutes, offline",
+    ),
     "train": ("training.__main__", [], "fine-tune a model on a folder of images, by a recipe"),
-    "evaluate": ("evaluation.__main__", [], "judge a model on the test images of a folder"),
-    "crossval": ("crossval.__main__", [], "train and judge once per fold of patients"),
+    "evaluate": ("evaluation.__main__", [], "evaluate a model on the test images of a folder"),
+    "crossval": ("crossval.__main__", [], "train and evaluate once per fold of patients"),
     "audit": ("leakage.__main__", [], "find copies, twins and shared patients between the splits of a folder"),
     "predict": ("inference.__main__", [], "classify pictures, DICOM, NIfTI or zips with a model folder or Hub id"),
     "card": ("reporting.model_card", [], "write the model card of a folder from its records"),

@@ -23,7 +23,7 @@ from brain_mri.utils.options import TrainingOptions
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what the command line says; what is wrong with it is said before torch is imported."""
+    """Train what the command line says; wrong options are reported before torch is imported."""
     started = time.time()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingOptions]
     data_args, model_args, recipe, options = parse(kinds, argv, description=__doc__, prog="brain-mri train")

@@ -99,7 +99,7 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
         logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
 
 
-def judge_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
+def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
     """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`."""
     if predictions.evidence is None or not PartialState().is_main_process:
         return
