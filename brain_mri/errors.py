@@ -45,7 +45,7 @@ def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 
     So does a full disk, a path that can't be read or written, and, with exit code 1, the loss of another process of the
-    same run, whose output has the cause. When nobody reads the output any more (`... | head`), the command ends silently.
+    same run, whose output has the cause. When nobody reads its output any more (`... | head`), a command ends silently.
     """
     try:
         main()
