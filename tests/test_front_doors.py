@@ -231,7 +231,7 @@ def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
 
 
 def test_a_model_has_to_be_named(phantoms: Path) -> None:
-    with pytest.raises(ConfigError, match="which model?"):
+    with pytest.raises(ConfigError, match="which model"):
         evaluate(["--data_dir", str(phantoms)])
 
 
