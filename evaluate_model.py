@@ -1,4 +1,4 @@
-"""Judge a trained model on the test split of a folder of images; every image is counted once.
+"""Evaluate a trained model on the test split of a folder of images; every image is counted once.
 
     python evaluate_model.py outputs/efficientnet --data_dir <folder>
     torchrun --nproc_per_node 2 evaluate_model.py outputs/efficientnet --data_dir <folder>    the same figures

@@ -6,9 +6,9 @@
 The plain recipe: the same network and starting weights, torchvision's ImageFolder and transforms, float32, NCHW, eager
 Adam at 1e-4, batches of 32, one process with all threads, `--epochs` epochs. Its validation accuracy after the last one
 is the target. train.py runs once per seed on the same images with `--processes` processes, each with the batch of its
-own recipe, judged at the end of each epoch on the same validation images: patients and near-duplicates of training are
-not among them. The test split is never judged. Seconds count from the start of the command to the moment the accuracy
-is known: imports, reading, compilation and the judging included; nothing is cached from before. Prints Markdown: each
+own recipe, evaluated after each epoch on the same validation images: patients and near-duplicates of training are not
+among them. The test split is not used. Seconds count from the start of the command to the moment the accuracy
+is known: imports, reading, compilation and evaluation included; nothing is cached from before. Prints Markdown: each
 seed, and the means over the seeds epoch by epoch, as one seed's last accuracy is partly luck.
 """
 
@@ -33,7 +33,7 @@ _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluation:
     """What is known `seconds` after the command was given."""
 
     seconds: float
@@ -105,23 +105,23 @@ def plain(words: Sequence[str], data: Path, epochs: int, seed: int) -> None:
         print(f"'eval_accuracy': {right / len(held)}", flush=True)
 
 
-def _watch(command: Sequence[str], environment: dict[str, str]) -> list[Judged]:
+def _watch(command: Sequence[str], environment: dict[str, str]) -> list[Evaluation]:
     """Run it to its end; what it says its validation accuracy is, and when."""
-    started, judged, said = time.perf_counter(), [], []
+    started, evaluations, lines = time.perf_counter(), [], []
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(command, cwd=_ROOT, env=environment, **pipes) as process:
         for line in process.stdout:
-            said.append(line)
+            lines.append(line)
             if found := _ACCURACY.search(line):
-                judged.append(Judged(time.perf_counter() - started, float(found.group(1))))
+                evaluations.append(Evaluation(time.perf_counter() - started, float(found.group(1))))
     if process.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{''.join(said[-20:])}")
-    return judged
+        raise SystemExit(f"{' '.join(command)} failed:\n{''.join(lines[-20:])}")
+    return evaluations
 
 
 def one_seed(
     words: Sequence[str], options: argparse.Namespace, seed: int, folder: Path, data: Path
-) -> tuple[list[Judged], list[Judged]]:
+) -> tuple[list[Evaluation], list[Evaluation]]:
     """Both recipes with one seed, one after the other."""
     # nothing that an earlier seed has cached or compiled helps a later one
     cached = {"HF_DATASETS_CACHE": f"{folder}/{seed}/cache", "TORCHINDUCTOR_CACHE_DIR": f"{folder}/{seed}/compiled"}
@@ -130,12 +130,12 @@ def one_seed(
     ours = [sys.executable, "-u", *(launch if options.processes > 1 else []), "train.py", *words]
     ours += ["--data_dir", str(data), "--output_dir", f"{folder}/{seed}/run", "--seed", str(seed)]
     ours += ["--eval_strategy", "epoch", "--save_strategy", "no", "--load_best_model_at_end", "false"]
-    ours += ["--disable_tqdm", "true", "--export", "false"]  # the export comes after the last judgement
+    ours += ["--disable_tqdm", "true", "--export", "false"]  # the export comes after the last evaluation
     threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // options.processes))}
     return _watch(plainly, os.environ | cached), _watch(ours, os.environ | cached | threads)
 
 
-def _rows(found: dict[int, tuple[list[Judged], list[Judged]]]) -> list[str]:
+def _rows(found: dict[int, tuple[list[Evaluation], list[Evaluation]]]) -> list[str]:
     lines = [
         "| seed | plain recipe: last accuracy | after | train.py: as good | accuracy then | its last | times as fast |",
         "|---:|---:|---:|---:|---:|---:|---:|",
@@ -155,7 +155,7 @@ def _rows(found: dict[int, tuple[list[Judged], list[Judged]]]) -> list[str]:
     return lines
 
 
-def _means(found: dict[int, tuple[list[Judged], list[Judged]]]) -> list[str]:
+def _means(found: dict[int, tuple[list[Evaluation], list[Evaluation]]]) -> list[str]:
     """Epoch by epoch, the mean over the seeds of both recipes."""
     lines = ["| epoch | plain recipe | after | train.py | after |", "|---:|---:|---:|---:|---:|"]
     sides = [list(zip(*courses, strict=True)) for courses in zip(*found.values(), strict=True)]
@@ -165,7 +165,7 @@ def _means(found: dict[int, tuple[list[Judged], list[Judged]]]) -> list[str]:
     return lines
 
 
-def _mean_of(moments: Sequence[Judged]) -> str:
+def _mean_of(moments: Sequence[Evaluation]) -> str:
     if not moments:
         return " | "
     accuracies, seconds = [moment.accuracy for moment in moments], [moment.seconds for moment in moments]
@@ -191,8 +191,8 @@ def main() -> None:
         data = write_split([*words, "--data_dir", options.data_dir], Path(folder))
         for seed in options.seeds:
             found[seed] = one_seed(words, options, seed, Path(folder), data)
-            for name, judged in zip(("plain", "train.py"), found[seed], strict=True):
-                course = ", ".join(f"{moment.accuracy:.2%} at {moment.seconds:.0f} s" for moment in judged)
+            for name, evaluations in zip(("plain", "train.py"), found[seed], strict=True):
+                course = ", ".join(f"{moment.accuracy:.2%} at {moment.seconds:.0f} s" for moment in evaluations)
                 print(f"seed {seed}, {name}: {course}", file=sys.stderr, flush=True)
     print("\n".join([*_rows(found), "", *_means(found)]))
 

@@ -161,7 +161,7 @@ class RecipeArguments:
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
     )
-    export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only to be judged.")
+    export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only evaluated.")
 
     def __post_init__(self) -> None:
         for name in (
@@ -199,7 +199,7 @@ class EvaluationArguments:
         None, "What the records and the card call images of another source; default: the name of their folder."
     )
     part: str | None = _option(
-        None, "Judge only the images whose row of patients.csv has this value in its column `part`; default: all."
+        None, "Evaluate only the images whose row of patients.csv has this value in its column `part`; default: all."
     )
     patient_wise: str | None = _option(
         None, "Folder that brain_mri.crossval filled: its figures go into the evaluation and the card."

@@ -10,13 +10,18 @@ from importlib import import_module
 from brain_mri.errors import ConfigError, run_command
 
 _COMMANDS = {  # the module whose `main` it is, words that go before the others, what it does
-    "quickstart": ("quickstart", [], "train, judge and ask a small model on synthetic pictures: two minutes, offline"),
+    "quickstart": (
+        "quickstart",
+        [],
+        "train, evaluate and use a model on synthetic pictures: two minutes, offline",
+    ),
     "train": ("training.__main__", [], "fine-tune a model on a folder of images, by a recipe"),
-    "evaluate": ("evaluation.__main__", [], "judge a model on the test images of a folder"),
-    "crossval": ("crossval.__main__", [], "train and judge once per fold of patients"),
+    "evaluate": ("evaluation.__main__", [], "evaluate a model on the test images of a folder"),
+    "crossval": ("crossval.__main__", [], "train and evaluate once per fold of patients"),
     "audit": ("leakage.__main__", [], "find copies, twins and shared patients between the splits of a folder"),
     "predict": ("inference.__main__", [], "classify pictures, DICOM, NIfTI or zips with a model folder or Hub id"),
     "card": ("reporting.model_card", [], "write the model card of a folder from its records"),
+    "refit_guard": ("training.refit_guard", [], "fit the guard of a trained model again, after an upgrade or a review"),
     "all_clear": ("evaluation.all_clear", [], "choose how sure a model must be to say that it finds no tumour"),
     "publish": ("hub.__main__", ["publish"], "upload a model folder to the Hub, and the page that serves it"),
     "push_data": ("hub.dataset", [], "upload a folder of images to the Hub as Parquet shards, its audit in the card"),

@@ -13,6 +13,11 @@ USER_ERROR_EXIT_CODE = 2
 LOST_PROCESS_EXIT_CODE = 1
 CUT_OFF_EXIT_CODE = 141  # what a shell shows of a command that SIGPIPE ended
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OF_A_PATH = (  # what the user named is not there, or can't be made, read or written (/proc says: not there)
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
+    errno.ENAMETOOLONG, errno.ELOOP,
+)  # fmt: skip
+_LONGEST = 200  # letters of a path that a message shows
 
 _LOST_PROCESS = (
     "another process of this run is gone or can't be reached ({reason}): the output of that process, or its machine, "
@@ -39,8 +44,8 @@ class ImageError(BrainMRIError):
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 
-    So does a full disk, and, with exit code 1, the loss of another process of the same run, whose output has the cause.
-    When nobody reads the output any more (`... | head`), the command ends silently.
+    So does a full disk, a path that can't be read or written, and, with exit code 1, the loss of another process of the
+    same run, whose output has the cause. When nobody reads its output any more (`... | head`), a command ends silently.
     """
     try:
         main()
@@ -58,11 +63,21 @@ def run_command(main: Callable[[], None]) -> None:
         print(f"error: {_LOST_PROCESS.format(reason=_reason(error))}", file=sys.stderr)
         sys.exit(LOST_PROCESS_EXIT_CODE)
     except Exception as error:
-        if getattr(error, "errno", None) not in DISK_FULL and "No space left" not in str(error):  # safetensors' words
+        if (sentence := _about_a_file(error)) is None:
             raise
-        where = f" at {name}" if (name := getattr(error, "filename", None)) else ""
-        print(f"error: the disk is full{where}: make room, then give the command again.", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(USER_ERROR_EXIT_CODE)
+
+
+def _about_a_file(error: Exception) -> str | None:
+    """What to say of an error that the disk or a path is the cause of; None for any other."""
+    name = getattr(error, "filename", None)
+    if getattr(error, "errno", None) in DISK_FULL or "No space left" in str(error):  # safetensors' words
+        return f"the disk is full{f' at {name}' if name else ''}: make room, then give the command again."
+    if isinstance(error, OSError) and error.errno in _OF_A_PATH and name:
+        shown = str(name) if len(str(name)) <= _LONGEST else f"{str(name)[:_LONGEST]}..."
+        return f"{shown}: {error.strerror}; name another file or folder, or change what stands in the way."
+    return None
 
 
 def _output_is_cut_off() -> bool:

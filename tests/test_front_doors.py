@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transformers import TrainingArguments, pipeline
 from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments
 from brain_mri.data.prepare import prepare_images
 from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import ConfigError, DataError
 from brain_mri.evaluation.__main__ import main as evaluation
 from brain_mri.evaluation.predict import load_model, predict
 from brain_mri.evaluation.prediction_table import PredictionTable
@@ -203,6 +205,31 @@ def test_a_broken_folder_ends_with_code_2_and_nothing_written(tmp_path: Path) ->
     assert done.code == 2
     assert "text.jpg" in done.said and "train/notumor/" in done.said and "Traceback" not in done.said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("command", [training, evaluation])
+def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
+    command: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for steps in ("brain_mri.training.train", "brain_mri.evaluation.evaluate"):
+        monkeypatch.setitem(sys.modules, steps, None)  # its import would be an ImportError
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a_file").write_text("")
+    for words, said in (
+        (["--data_dir", str(tmp_path / "nowhere")], "no such folder"),
+        (["--data_dir", "typo"], "no such folder"),
+        (["--data_dir", str(tmp_path / "a_file")], "no such folder"),
+        (["--data_dir", "x" * 5000], "no such folder"),
+        (["--data_dir", str(tmp_path / "empty")], "no image in it"),
+        ([], "no data: give --data_dir"),
+    ):
+        with pytest.raises(DataError, match=said):
+            command(["quickstart", *words])
+
+
+def test_a_model_has_to_be_named(phantoms: Path) -> None:
+    with pytest.raises(ConfigError, match="which model"):
+        evaluation(["--data_dir", str(phantoms)])
 
 
 @pytest.mark.slow

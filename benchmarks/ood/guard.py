@@ -4,7 +4,7 @@
 
 The embeddings are those of the ONNX file that is served, where the model folder has one. Every score is fitted on
 training images, and its threshold accepts 99% of the validation images; all but the guard read the last layer only.
-Impostors come by source (one file with its crops and grey copies, all slices of one volume): half of the sources,
+Pictures come by source (one file with its crops and grey copies, all slices of one volume): half of the sources,
 drawn by seed, were there to choose by, the other half is what is reported. Intervals are of 95% (Wilson) and count
 sources, not pictures. Writes MODEL/evaluation/guard.json.
 
@@ -36,7 +36,7 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.ood.pictures import Impostor, brains_elsewhere, drawn_impostors, found_impostors, with_variants
+from benchmarks.ood.pictures import OodPicture, brains_elsewhere, drawn_pictures, found_pictures, with_variants
 from benchmarks.ood.scores import METHODS, Floats, Score
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.prepare import batches, prepare_images, split_images
@@ -97,8 +97,8 @@ def evenly(n: int, most: int) -> npt.NDArray[np.int64]:
     return np.unique(np.linspace(0, n - 1, min(n, most or n)).round().astype(int))
 
 
-def embed_all(options: argparse.Namespace, embedder: Embedder, impostors: Sequence[Impostor]) -> dict[str, Any]:
-    """Embeddings of the three splits, of the impostors and of brains elsewhere; kept in `--cache`."""
+def embed_all(options: argparse.Namespace, embedder: Embedder, pictures: Sequence[OodPicture]) -> dict[str, Any]:
+    """Embeddings of the three splits, of the pictures and of brains elsewhere; kept in `--cache`."""
     if options.cache and Path(options.cache).is_file():
         return load_file(options.cache)
     data = trained_split_options(DataArguments(data_dir=options.data_dir), run_record(options.model))
@@ -106,7 +106,7 @@ def embed_all(options: argparse.Namespace, embedder: Embedder, impostors: Sequen
     table = {name: embedder.rows(splits[name], options.images) for name in ("train", "validation", "test")}
     train = splits["train"]
     table["labels"] = np.asarray(train.select(evenly(len(train), options.images))["label"])
-    table["impostors"] = embedder.pictures(impostor.image for impostor in impostors)
+    table["impostors"] = embedder.pictures(picture.image for picture in pictures)
     table["widths"] = np.array(embedder.widths)
     table["elsewhere"] = embedder.pictures(brains_elsewhere(options.archives) if options.archives else [])
     if options.cache:
@@ -132,22 +132,22 @@ def wilson(share: float, n: int) -> list[float]:
 
 
 def figures(brains: Floats, scores: Floats, threshold: float, sources: Sequence[str]) -> dict[str, Any]:
-    """What a score does to some impostors, against the brains of the test split."""
+    """What a score does to some pictures, against the brains of the test split."""
     n, accepted = len(set(sources)), float((scores <= threshold).mean())
     truth = np.repeat([0, 1], [len(brains), len(scores)])
     auroc = float(roc_auc_score(truth, np.concatenate([brains, scores])))
     return {"n": len(scores), "sources": n, "accepted": accepted, "interval": wilson(accepted, n), "auroc": auroc}
 
 
-def judge(score: Score, table: dict[str, Any], impostors: Sequence[Impostor]) -> dict[str, Any]:
-    """All figures of one score: overall on both halves of the impostors, by kind on the reported one."""
+def measure(score: Score, table: dict[str, Any], pictures: Sequence[OodPicture]) -> dict[str, Any]:
+    """All figures of one score: overall on both halves of the pictures, by kind on the reported one."""
     validation, test, strange, elsewhere = (
         score(table[name].astype(np.float64)) if len(table[name]) else np.zeros(0)
         for name in ("validation", "test", "impostors", "elsewhere")
     )
     threshold = np.sort(validation)[int(np.ceil(_ACCEPTANCE * len(validation) - 1e-9)) - 1]
-    sources, kinds = [i.source for i in impostors], np.array([i.kind for i in impostors])
-    drawn, reported = np.array([i.drawn for i in impostors]), reported_half(sources, list(kinds))
+    sources, kinds = [i.source for i in pictures], np.array([i.kind for i in pictures])
+    drawn, reported = np.array([i.drawn for i in pictures]), reported_half(sources, list(kinds))
     names = np.where(drawn, np.char.add(kinds, "_drawn"), kinds)
 
     def of(which: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def fit_guard(table: dict[str, Any], parts: slice = slice(None)) -> Guard:
 
 
 def compare(
-    table: dict[str, Any], impostors: Sequence[Impostor], weight: Floats, bias: Floats
+    table: dict[str, Any], pictures: Sequence[OodPicture], weight: Floats, bias: Floats
 ) -> dict[str, dict[str, Any]]:
     """Figures of the guard, of the guard on each part alone, and of all other scores, which read the last layer."""
     width = int(table["widths"][0])
@@ -180,11 +180,11 @@ def compare(
         last, earlier = fit_guard(table, slice(0, 1)), fit_guard(table, slice(1, 2))
         scores["the guard, last layer"] = lambda z: last.score(z[:, :width])
         scores["the guard, earlier layer"] = lambda z: earlier.score(z[:, width:])
-    results = {name: judge(score, table, impostors) for name, score in scores.items()}
+    results = {name: measure(score, table, pictures) for name, score in scores.items()}
     x = table["train"][:, :width].astype(np.float64)
     for name, fit in METHODS.items():
         other = fit(x, table["labels"], weight, bias)
-        results[name] = judge(lambda z, other=other: other(z[:, :width]), table, impostors)
+        results[name] = measure(lambda z, other=other: other(z[:, :width]), table, pictures)
     return results
 
 
@@ -205,16 +205,16 @@ def main() -> None:
     parser.add_argument("--data_dir", required=True, help="the data that the model was trained on")
     parser.add_argument("--archives", help="folder of downloaded packages (see above; default: none)")
     parser.add_argument("--images", type=int, default=0, help="of each split at most; 0: all (default: 0)")
-    parser.add_argument("--drawn", type=int, default=20, help="synthetic impostors of each kind (default: 20)")
+    parser.add_argument("--drawn", type=int, default=20, help="synthetic pictures of each kind (default: 20)")
     parser.add_argument("--cache", help="safetensors file to keep the embeddings in, for a second run")
     options = parser.parse_args()
-    found = [*found_impostors(options.archives), *drawn_impostors(options.drawn)]
-    impostors = [variant for impostor in found for variant in with_variants(impostor)]
+    found = [*found_pictures(options.archives), *drawn_pictures(options.drawn)]
+    pictures = [variant for picture in found for variant in with_variants(picture)]
     embedder = Embedder(options.model)
-    table = embed_all(options, embedder, impostors)
-    results = compare(table, impostors, *embedder.head)
+    table = embed_all(options, embedder, pictures)
+    results = compare(table, pictures, *embedder.head)
     shipped = Guard.load(options.model) if (Path(options.model) / GUARD).is_file() else None
-    guard = judge(shipped.score, table, impostors) if shipped else results["the guard"]
+    guard = measure(shipped.score, table, pictures) if shipped else results["the guard"]
     score = shipped.score if shipped else fit_guard(table).score
     guard["milliseconds"] = milliseconds(score, table["test"][:1])
     _print(results, guard)

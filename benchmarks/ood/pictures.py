@@ -104,12 +104,12 @@ _SLICES_PER_PLANE = 6
 
 
 @dataclass(frozen=True)
-class Impostor:
+class OodPicture:
     """A picture that is no brain MRI.
 
     Attributes:
         image: mode RGB.
-        kind: a key of `CATALOGUE` or of `impostor_drawing.GENERATORS`; `photograph_grey` for the grey copies.
+        kind: a key of `CATALOGUE` or of `drawing.GENERATORS`; `photograph_grey` for the grey copies.
         source: what it was made from; pictures of one source are not independent.
         drawn: whether it is synthetic.
         variant: how it was made from its source.
@@ -122,7 +122,7 @@ class Impostor:
     variant: str = "as is"
 
 
-def drawn_impostors(per_kind: int, seed: int = 0) -> Iterator[Impostor]:
+def drawn_pictures(per_kind: int, seed: int = 0) -> Iterator[OodPicture]:
     """Draw `per_kind` synthetic pictures of each kind of `GENERATORS`, each a source of its own.
 
     Raises:
@@ -134,10 +134,10 @@ def drawn_impostors(per_kind: int, seed: int = 0) -> Iterator[Impostor]:
         for index in range(per_kind):
             draw = generators[index % len(generators)]
             image = draw(np.random.default_rng([seed, number, index]))
-            yield Impostor(image, kind, f"drawn/{draw.__name__}/{seed}/{index}", drawn=True)
+            yield OodPicture(image, kind, f"drawn/{draw.__name__}/{seed}/{index}", drawn=True)
 
 
-def found_impostors(folder: str | Path | None = None) -> Iterator[Impostor]:
+def found_pictures(folder: str | Path | None = None) -> Iterator[OodPicture]:
     """Give the real pictures of `CATALOGUE` in the installed packages, and in the archives of `folder`.
 
     Raises:
@@ -157,22 +157,22 @@ def brains_elsewhere(folder: str | Path) -> list[Image.Image]:
     return [p.image for source, data in _members(BRAINS_ELSEWHERE, folder) for p in _pictures(source, data, "brain")]
 
 
-def with_variants(impostor: Impostor) -> list[Impostor]:
+def with_variants(picture: OodPicture) -> list[OodPicture]:
     """Give a picture and what is easily made of it, all of one source.
 
     A photograph also turned grey, its middle alone, and in a head-shaped hole in black; another real picture also
     inverted in its greys, where light and dark have a meaning.
     """
-    image, grey = impostor.image, ImageOps.grayscale(impostor.image).convert("RGB")
-    if impostor.drawn or impostor.kind in ("document", "drawing"):
-        return [impostor]
-    if impostor.kind != "photograph":
-        return [impostor, replace(impostor, image=ImageOps.invert(image), variant="inverted")]
+    image, grey = picture.image, ImageOps.grayscale(picture.image).convert("RGB")
+    if picture.drawn or picture.kind in ("document", "drawing"):
+        return [picture]
+    if picture.kind != "photograph":
+        return [picture, replace(picture, image=ImageOps.invert(image), variant="inverted")]
     width, height = image.size
     middle = (width // 4, height // 4, width - width // 4, height - height // 4)
     made = {"as is": grey, "middle": grey.crop(middle), "in a head-shaped hole": _in_a_hole(grey)}
-    copies = [replace(impostor, image=i, kind="photograph_grey", variant=name) for name, i in made.items()]
-    return [impostor, replace(impostor, image=image.crop(middle), variant="middle"), *copies]
+    copies = [replace(picture, image=i, kind="photograph_grey", variant=name) for name, i in made.items()]
+    return [picture, replace(picture, image=image.crop(middle), variant="middle"), *copies]
 
 
 def _in_a_hole(grey: Image.Image) -> Image.Image:
@@ -216,11 +216,11 @@ def _archived(archive: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, b
                     yield f"{archive.name}/{member.name}", content.read()
 
 
-def _pictures(source: str, content: bytes, kind: str) -> Iterator[Impostor]:
+def _pictures(source: str, content: bytes, kind: str) -> Iterator[OodPicture]:
     if source.endswith(".nii.gz"):
         yield from _volume(source, content, kind)
     else:
-        yield Impostor(read_image(content, source), kind, source)
+        yield OodPicture(read_image(content, source), kind, source)
 
 
 def _windowed(levels: Floats, low: float, high: float) -> Image.Image:
@@ -229,7 +229,7 @@ def _windowed(levels: Floats, low: float, high: float) -> Image.Image:
     )
 
 
-def _volume(source: str, content: bytes, kind: str) -> Iterator[Impostor]:
+def _volume(source: str, content: bytes, kind: str) -> Iterator[OodPicture]:
     """Slices of a NIfTI volume in its three planes and, of a CT, X-rays summed through it from two sides.
 
     A plane with fewer than 60 pixels along a side would be an empty shape, and is left out.
@@ -246,9 +246,9 @@ def _volume(source: str, content: bytes, kind: str) -> Iterator[Impostor]:
             plane = np.rot90(np.take(levels, int(index), axis))
             for centre, width in windows:
                 image = _windowed(plane, centre - width / 2, centre + width / 2)
-                yield Impostor(image, kind, source, variant=f"axis {axis}, slice {int(index)}, window {width:.0f}")
+                yield OodPicture(image, kind, source, variant=f"axis {axis}, slice {int(index)}, window {width:.0f}")
     if kind == "ct":
         for axis in (0, 1):
             depth = np.rot90(np.maximum(levels + 1000, 0).sum(axis))
             low, high = np.percentile(depth, (1, 99.5))
-            yield Impostor(_windowed(depth, low, high), "xray", source, variant=f"summed along axis {axis}")
+            yield OodPicture(_windowed(depth, low, high), "xray", source, variant=f"summed along axis {axis}")

@@ -1,7 +1,7 @@
-"""Finding the same slice twice: thumbnails of the head, and all pairs of them that correlate. No torch.
+"""Finding near-duplicates: thumbnails of the head, and all pairs of them that correlate. No torch.
 
-A thumbnail shows the head alone and hardly changes when a picture is resized, recompressed, padded or made brighter.
-Two images are near-duplicates (twins) where their thumbnails correlate in one of the eight orientations of a square.
+A thumbnail shows only the head and hardly changes when a picture is resized, recompressed, padded or made brighter.
+Two images are near-duplicates (twins) if their thumbnails correlate in one of the eight orientations of a square.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ ORIENTATIONS = (
     "rotated 180", "rotated 180 and mirrored", "rotated 270", "rotated 270 and mirrored",
 )  # fmt: skip
 
-_SURVEY_SIDE = 64  # the head is located at one blur, whatever the size of the picture: so a resized copy agrees
+_SURVEY_SIDE = 64  # the head is located at one blur for every picture size, so that resized copies agree
 _HEAD_SPREAD = 2.2  # half a head's width in standard deviations of its brightness along an axis, with a margin
-_AIR = 0.1  # of the typical brightness; what is darker does not count as head
+_AIR = 0.1  # of the typical brightness; darker pixels do not count as head
 
 _LOW_FREQUENCIES = 24
 _DIMENSIONS = 48
 _ROUNDING = 1e-5
-_HALF_ROUNDING = 1.1e-3  # signatures are kept in half precision: each, at most 1 long, moves by at most 2^-11 of that
+_HALF_ROUNDING = 1.1e-3  # of two signatures in half precision, each at most 1 long: 2^-11 each
 _CHUNK = 1024
 _COLUMNS = 8192
 
 
 class Thumbnails(Protocol):
-    """An array (n, S, S) of uint8, or what gives slices of one without holding it all in memory."""
+    """An array (n, S, S) of uint8, or an object that reads slices of one as needed."""
 
     def __len__(self) -> int:
         """Return n."""
@@ -77,15 +77,15 @@ class Pairs:
         return len(self.first)
 
     def select(self, kept: NDArray[Any]) -> Pairs:
-        """Those that a mask of shape (pairs,), or indices, name."""
+        """Those chosen by a mask of shape (pairs,) or by indices."""
         return Pairs(self.first[kept], self.second[kept], self.similarity[kept], self.orientation[kept])
 
     def among(self, chosen: Ints, n: int) -> Pairs:
-        """The pairs of which both images are chosen, numbered by their places there.
+        """The pairs with both images in `chosen`, numbered by their places there.
 
         Args:
             chosen: ascending indices of images, int64.
-            n: of how many images.
+            n: the number of all images.
         """
         place = np.full(n, -1, np.int64)
         place[chosen] = np.arange(len(chosen))
@@ -94,12 +94,11 @@ class Pairs:
 
 
 def thumbnail(image: Image.Image) -> Bytes:
-    """Shrink a picture to its head: uint8 of shape (SIDE, SIDE), grey.
+    """Shrink a picture to its head: uint8 of shape (SIDE, SIDE), grey; zeros for a picture of one colour.
 
-    The window is the centre of brightness plus and minus `_HEAD_SPREAD` standard deviations along each axis: unlike
-    the bounding box of a mask it moves by fractions of a pixel only when a picture is recompressed or resized. Where
-    it reaches over the picture's edge, the outside is black, so that a black margin changes nothing.
-    A picture of one colour gives zeros.
+    The window is the centre of brightness plus and minus `_HEAD_SPREAD` standard deviations along each axis. Unlike the
+    bounding box of a mask, it moves only by fractions of a pixel when a picture is recompressed or resized. Beyond the
+    picture's edge it is black, so that a black margin changes nothing.
     """
     grey = image if image.mode == "L" else image.convert("L")
     low, high = grey.getextrema()
@@ -109,7 +108,7 @@ def thumbnail(image: Image.Image) -> Bytes:
 
 
 def _head_window(grey: Image.Image) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of the head in pixels; they may lie outside the picture."""
+    """Left, top, right and bottom of the head in pixels, possibly outside the picture."""
     size = (_SURVEY_SIDE, _SURVEY_SIDE)
     survey = np.asarray(grey.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0), np.float32)
     typical = np.square(survey).sum() / max(float(survey.sum()), 1.0)
@@ -120,7 +119,7 @@ def _head_window(grey: Image.Image) -> tuple[float, float, float, float]:
 
 
 def _spread(profile: NDArray[Any]) -> tuple[float, float]:
-    """Return the ends of the head along an axis as fractions of the picture."""
+    """The ends of the head along an axis as fractions of the picture."""
     total = float(profile.sum())
     if total == 0.0:
         return 0.0, 1.0
@@ -155,16 +154,16 @@ def near_duplicate_pairs(thumbnails: Thumbnails, threshold: float = THRESHOLD) -
     """Find every pair of thumbnails that correlates by at least `threshold` in one of the eight orientations.
 
     Exact, although few pairs are compared in full: for unit vectors a and b, `corr >= t` means
-    `|a - b|^2 <= 2 (1 - t)`. Each thumbnail is mapped to numbers that no orientation changes and that never lie further
-    apart than the thumbnails do (`_signatures`); a radius search over their principal components misses no pair, and
-    what it returns is verified by the full correlation. The radius search itself compares all signatures, by matrix
-    products at about 4 ns a pair: at the dozens of dimensions that tell heads apart, the boxes of a k-d tree nearly all
-    touch. Up to 100,000 images it takes a small part of the time that reading them does (`benchmarks/leakage.py`).
-    Memory is linear in the images, about 2 KB for each besides the thumbnails, and in the pairs found.
+    `|a - b|^2 <= 2 (1 - t)`. Each thumbnail is mapped to numbers that no orientation changes and whose distances are
+    never larger than those of the thumbnails (`_signatures`). A radius search over their principal components so misses
+    no pair, and its pairs are checked by the full correlation. The search compares all signatures by matrix products,
+    at about 4 ns a pair, which in dozens of dimensions beats a k-d tree. Up to 100,000 images it takes a small part of
+    the time of reading them (`benchmarks/leakage.py`). Memory: about 2 KB an image besides the thumbnails, and the
+    pairs found.
 
     Args:
-        thumbnails: uint8 of shape (n, S, S), read a thousand at a time. Those of one colour are twins of each other and
-            of nothing else.
+        thumbnails: uint8 of shape (n, S, S), read a thousand at a time. Those of one colour are twins of each other
+            only.
         threshold: correlation in (0, 1].
 
     Raises:
@@ -191,7 +190,7 @@ def clusters(n: int, pairs: Pairs) -> Ints:
 def _units(thumbnails: Bytes) -> Floats:
     """Centre each thumbnail and scale it to length 1, so that a product is a correlation.
 
-    One of one colour becomes the constant vector of length 1: its product with all others is 0, with its like 1.
+    One of a single colour becomes the constant vector of length 1: its product with its like is 1, with all others 0.
     """
     centred = thumbnails.astype(np.float32)
     centred -= centred.mean(axis=(1, 2), keepdims=True)
@@ -201,7 +200,7 @@ def _units(thumbnails: Bytes) -> Floats:
 
 
 def _signatures(thumbnails: Thumbnails) -> Halves:
-    """Describe thumbnails by numbers that keep their value in all eight orientations and only shrink distances.
+    """Describe thumbnails by numbers that are the same in all eight orientations, with distances that only shrink.
 
     Mirroring a picture multiplies its DCT coefficient C[p, q] by (-1)^q, turning it upside down by (-1)^p, and
     transposing swaps C[p, q] with C[q, p]. So these do not change: C[p, q] + C[q, p] for p and q even, the magnitudes
@@ -233,7 +232,7 @@ def _signature_chunk(thumbnails: Bytes) -> Floats:
 
 
 def _principal_components(points: Halves) -> Floats:
-    """Rotate points so that the first axes carry the most variance, and keep these: distances can only shrink."""
+    """Project points on the axes of most variance; distances can only shrink."""
     mean = points.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = np.zeros((points.shape[1], points.shape[1]), np.float32)
     for part in _parts(len(points)):
@@ -247,12 +246,12 @@ def _principal_components(points: Halves) -> Floats:
 
 
 def _parts(n: int) -> Iterator[slice]:
-    """Slices that together cover `range(n)`: what lies in memory in single precision at a time."""
+    """Slices that together cover `range(n)`, each small enough for memory in single precision."""
     return (slice(start, min(start + _CHUNK, n)) for start in range(0, n, _CHUNK))
 
 
 def _candidates(thumbnails: Thumbnails, threshold: float) -> Iterator[tuple[Ints, Ints]]:
-    """Yield chunks of pairs (first, second) that hold every pair at `threshold`, and others."""
+    """Yield chunks of pairs (first, second): every pair at `threshold`, and others."""
     if len(thumbnails) < 2:
         return
     signatures = _signatures(thumbnails)
@@ -264,7 +263,7 @@ def _candidates(thumbnails: Thumbnails, threshold: float) -> Iterator[tuple[Ints
 def _radius_search(points: Floats, radius: float) -> Iterator[tuple[Ints, Ints]]:
     """Yield chunks of the pairs (first < second) of points at most `radius` apart.
 
-    Points are sorted along the first component, so that only a slab of them is compared, by one matrix product:
+    Points are sorted along the first component, so that each is compared only with a slab, by one matrix product:
     (a, -|a|^2/2, 1) (b, 1, -|b|^2/2) = -|a - b|^2 / 2.
     """
     order = np.argsort(points[:, 0], kind="stable")
@@ -292,7 +291,7 @@ def _within(points: Halves, first: Ints, second: Ints, radius: float) -> tuple[I
 
 
 def _verify(thumbnails: Thumbnails, candidates: tuple[Ints, Ints], threshold: float) -> Pairs:
-    """Keep of the candidates those whose correlation in the best orientation is at least `threshold`."""
+    """Keep the candidates whose correlation in the best orientation is at least `threshold`."""
     first, second = candidates
     similarity, orientation = np.zeros(len(first), np.float32), np.zeros(len(first), np.int64)
     for part in _parts(len(first)):

@@ -1,16 +1,14 @@
-"""Features of an image file that show no brain: sizes, borders, intensities, file format."""
+"""Features of an image file that do not show the brain: sizes, borders, intensities, file format."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, JpegImagePlugin
 
-from brain_mri.errors import ImageError
-from brain_mri.io.images import one_channel, read_image
+from brain_mri.io.images import one_channel
 
 Floats = NDArray[np.float64]
 
@@ -20,37 +18,19 @@ FEATURES = (
 )  # fmt: skip
 
 _BORDER = 0.02  # of the shorter side
-_BLACK = 10  # grey value below which a pixel is air
+_BLACK = 10  # grey value below which a pixel counts as air
 _LEVELS = np.arange(256.0)
 
 
-def trivial_features(source: str | Path | bytes) -> Floats:
-    """Describe a picture file by `FEATURES`, float64 of shape (14,).
+def features_of(image: Image.Image, content: bytes) -> Floats:
+    """Describe a picture, in mode RGB or L, and its file's bytes by `FEATURES`, float64 of shape (14,).
 
     Logarithms are natural. Border, mean, contrast (standard deviation) and saturation (largest difference of the
     colour channels, averaged) are in grey values of 0 to 255; entropy of the grey values is in bits; black share is
-    in [0, 1]; "jpeg quantisation" is 1 plus the sum of the luminance table, hence a logarithm of 0 for other formats.
-
-    Raises:
-        ImageError: no such file, or not a picture.
+    in [0, 1]; "jpeg quantisation" is 1 plus the sum of the luminance table, 1 for other formats.
     """
-    content = source if isinstance(source, bytes) else _content(Path(source))
-    return features_of(read_image(content, None if isinstance(source, bytes) else str(source)), content)
-
-
-def features_of(image: Image.Image, content: bytes) -> Floats:
-    """`trivial_features` of a picture that has been read already, in mode RGB or L, and its file's bytes."""
     pixels = image.width * image.height
     return np.concatenate([_geometry(image), _intensities(image), _file_features(content, pixels)])
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise ImageError(f"{path}: no such file.") from error
-    except OSError as error:
-        raise ImageError(f"{path}: can't be read ({error.strerror}).") from error
 
 
 def _geometry(image: Image.Image) -> Floats:

@@ -1,4 +1,4 @@
-"""Hub datasets and folders of Parquet shards: which splits, files and columns there are, before a picture is read."""
+"""Hub datasets and folders of Parquet shards: their splits, files and columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from brain_mri.labels import align_labels
 
 
 def load_splits(args: DataArguments) -> DatasetDict:
-    """All splits, as `datasets` keeps them on disk; with `args.streaming` all but train, whose shards are not fetched.
+    """All splits, which `datasets` keeps on disk; with `args.streaming` all but train.
 
     Raises:
         DataError: there is no such dataset, or with `args.streaming` no validation split.
@@ -22,14 +22,14 @@ def load_splits(args: DataArguments) -> DatasetDict:
         held_out = {name: files for name, files in shard_files(args).items() if name != "train"}
         if "validation" not in held_out:
             raise DataError(
-                f"{args.data_dir} has no validation split, and what is streamed can't be split here: write the shards "
+                f"{args.data_dir} has no validation split, and a stream can't be split here: write the shards "
                 "with `python -m brain_mri.shards FOLDER TARGET --validation_fraction 0.2`."
             )
         return load_dataset("parquet", data_files=held_out)
     try:
         return load_dataset(args.data_dir, revision=args.data_revision)
-    except Exception as error:  # every library below raises its own; all mean: not to be had under that name
-        raise _not_to_be_had(args, error) from error
+    except Exception as error:  # each library below raises its own; all mean that it can't be loaded
+        raise _not_loadable(args, error) from error
 
 
 def shard_files(args: DataArguments) -> dict[str, list[str]]:
@@ -41,7 +41,7 @@ def shard_files(args: DataArguments) -> dict[str, list[str]]:
     try:
         builder = load_dataset_builder(args.data_dir, revision=args.data_revision)
     except Exception as error:  # as in `load_splits`
-        raise _not_to_be_had(args, error) from error
+        raise _not_loadable(args, error) from error
     files = {split_of(str(split)) or str(split): list(map(str, f)) for split, f in builder.config.data_files.items()}
     if not all(path.endswith(".parquet") for paths in files.values() for path in paths):
         raise DataError(
@@ -53,7 +53,7 @@ def shard_files(args: DataArguments) -> dict[str, list[str]]:
     return files
 
 
-def _not_to_be_had(args: DataArguments, error: Exception) -> DataError:
+def _not_loadable(args: DataArguments, error: Exception) -> DataError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     revision = f" at revision {args.data_revision!r}" if args.data_revision else ""
     return DataError(
@@ -63,10 +63,10 @@ def _not_to_be_had(args: DataArguments, error: Exception) -> DataError:
 
 
 def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str, ...], list[int]]:
-    """The one image column, the one label column, our names of the labels, and our number of each of theirs.
+    """The image column, the label column, the model's label names, and the model's number of each of the column's.
 
     Raises:
-        DataError: there is not exactly one column of a kind.
+        DataError: there is not exactly one column of each kind.
     """
     image_column, label_column = (_only(features, kind, source) for kind in (Image, ClassLabel))
     mapping = align_labels(features[label_column].names)
@@ -76,7 +76,7 @@ def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str,
 
 
 def side_column(rows: Dataset, name: str) -> list[Any]:
-    """A column that a dataset may lack: `brain_mri.shards` writes it, others do not."""
+    """A column that `brain_mri.shards` writes and other datasets lack, as None."""
     return rows[name][:] if name in rows.column_names else [None] * len(rows)
 
 

@@ -1,8 +1,7 @@
 """Finding splits, classes and side tables in a folder of images. No torch, nothing decoded.
 
-`load_dataset("imagefolder", data_dir=...)` does not know `Training/` and `Testing/` and puts every image in one train
-split without a word; and a class folder without images vanishes. So the folder is read here first, and what is
-wrong with it is said before anything is loaded.
+`load_dataset("imagefolder", data_dir=...)` does not know `Training/` and `Testing/` and silently puts every image in
+one train split; and it ignores an empty class folder. So the folder is read here first, and its problems are reported.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def split_of(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image of a folder; `file_name` is its path from the root with `/`, `split` is `all` where there is none."""
+    """One image of a folder; `file_name` is its path from the root with `/`, `split` is `all` if it has none."""
 
     path: Path
     file_name: str
@@ -51,14 +50,14 @@ class ImageFile:
 
 @dataclass
 class FolderLayout:
-    """What a folder of images holds.
+    """The contents of a folder of images.
 
     Attributes:
-        root: the folder whose children are the splits (or the classes, where there are no splits).
+        root: the folder whose children are the splits, or without splits the classes.
         images: every image, sorted by split and name, with its aligned label.
         label_names: the labels in the order of a model's outputs.
         split_folders: `{split: folder}`; empty for a folder of classes without splits.
-        problems: all that is wrong with it, a sentence each.
+        problems: what is wrong with it, a sentence each.
     """
 
     root: Path
@@ -156,7 +155,7 @@ class FolderLayout:
 
 
 def fingerprint_of(file_names: Iterable[str], digests: Iterable[str], labels: Iterable[int]) -> str:
-    """A hash of which images there are: names from the root, sha256 of the files, label numbers; in any order."""
+    """A hash of the images, in any order: names from the root, sha256 of the files, label numbers."""
     lines = sorted(f"{name} {digest} {label}" for name, digest, label in zip(file_names, digests, labels, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -175,8 +174,8 @@ def raise_problems(root: Path | str, problems: list[str]) -> None:
 def scan_folder(root: str | Path) -> FolderLayout:
     """Find the splits and classes of a folder, whatever the case and the usual names of its sub-folders.
 
-    Understood are `<split>/<class>/<image>` and `<class>/<image>`, also one folder further down (as archives unpack).
-    Nothing is raised for a folder that is there: what is wrong with it stands in `problems`.
+    Understood are `<split>/<class>/<image>` and `<class>/<image>`, also in a single outer folder, as archives unpack.
+    What is wrong with the folder goes into `problems`.
 
     Raises:
         DataError: there is no such folder.

@@ -1,4 +1,4 @@
-"""What the audit and the splits know of each image."""
+"""The facts about each image that audit and splits use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from brain_mri.data.duplicates import Thumbnails
 
 @dataclass
 class AuditTable:
-    """What the audit needs to know of each image, one element per image.
+    """The facts about each image, one element per image.
 
     Attributes:
         file_names: names, unique.

@@ -1,4 +1,4 @@
-"""A folder of images written again under other names, by links. No torch."""
+"""A copy of a folder of images under other names, made of links. No torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from brain_mri.utils.files import write_table, written_whole
 
 
 def lay_out(layout: FolderLayout, names: Mapping[str, str], folder: Path) -> Path:
-    """Write a folder's images as another folder, by links under other names, with its tables beside them.
+    """Write images as links under other names into another folder, with their side tables.
 
     Args:
-        layout: of the folder.
-        names: `{file_name: name in the new folder}`, of the images that it is to hold.
-        folder: which appears whole, or not at all.
+        layout: of the folder that has the images.
+        names: `{file_name: name in the new folder}` of the images to write.
+        folder: the new folder; it appears whole or not at all.
     """
     tables: dict[str, tuple[Sequence[str], Mapping[str, Sequence[object]]]] = {
         "patients.csv": (("patient_group",), {name: (group,) for name, group in layout.patient_groups().items()}),

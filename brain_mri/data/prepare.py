@@ -1,4 +1,4 @@
-"""Folders and Hub datasets into splits of ready pixels, with the evidence that an audit needs beside them."""
+"""Folders and Hub datasets as splits of prepared pixels, with the columns that audit and evaluation need."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from brain_mri.io.images import one_channel, read_image
 
 logger = logging.getLogger(__name__)
 
-_CACHE_VERSION = 2  # raise it when `_prepare` gives something else for the same image
+_CACHE_VERSION = 2  # to be raised when `_prepare` changes its result for the same image
 _NO_BOX = (float("nan"),) * 4
 _SPLITS = ("train", "validation", "test")
 
 
 class MappedThumbnails:
-    """The thumbnails of prepared rows as `duplicates.Thumbnails`: they stay on disk, and slices of them are read."""
+    """The thumbnails of prepared rows as `duplicates.Thumbnails`: slices are read from disk."""
 
     def __init__(self, rows: Dataset) -> None:
         self._rows = rows.select_columns("thumbnail").with_format("arrow")
@@ -75,13 +75,13 @@ class PreparedImages:
 
     @property
     def thumbnails(self) -> MappedThumbnails:
-        """All thumbnails, uint8 of shape (n, S, S), read as they are asked for."""
+        """All thumbnails, uint8 of shape (n, S, S), read when needed."""
         return MappedThumbnails(self.rows)
 
     def audit_table(self, splits: Sequence[str]) -> AuditTable:
         """What `leakage.audit` reads; `splits` names the split of each row."""
         return AuditTable(
-            file_names=self.rows["file_name"][:],  # a slice is read at once, an iteration row by row
+            file_names=self.rows["file_name"][:],  # a slice is read at once, but an iteration row by row
             splits=list(splits),
             labels=[self.label_names[label] for label in self.rows["label"][:]],
             digests=self.rows["digest"][:],
@@ -91,7 +91,7 @@ class PreparedImages:
         )
 
     def near_duplicates(self, threshold: float) -> Pairs:
-        """`duplicates.near_duplicate_pairs` of all rows, searched once for the splits and the audit alike."""
+        """`duplicates.near_duplicate_pairs` of all rows, searched once for splits and audit."""
         if threshold not in self._pairs:
             self._pairs[threshold] = near_duplicate_pairs(self.thumbnails, threshold)
         return self._pairs[threshold]
@@ -113,7 +113,7 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
 
 def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
-    # labels are the layout's; a metadata.csv that lies about is no table of ours
+    # labels come from the layout, and a metadata.csv is none of the side tables
     options = {"drop_labels": True, "drop_metadata": True}
     loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"}, **options)
     images = {str(image.path.resolve()): image for image in layout.images}
@@ -123,7 +123,7 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
         split = split.cast_column("image", Image(decode=False))
         rows = _map(split, args, preprocessing)
         known = [images.get(str(Path(path).resolve())) for path in rows["path"][:]]
-        keep = [i for i, image in enumerate(known) if image is not None]  # hidden files are no part of the layout
+        keep = [i for i, image in enumerate(known) if image is not None]  # the layout leaves out hidden files
         parts.append(rows.select(keep) if len(keep) < len(known) else rows)
         found += [image for image in known if image is not None]
     rows = concatenate_datasets(parts)
@@ -182,7 +182,7 @@ def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) ->
             desc="Reading images",
         )
     finally:
-        torch.set_num_threads(threads)  # without workers it was this process that `_prepare` left with one
+        torch.set_num_threads(threads)  # without workers `_prepare` ran in this process and left it with one
 
 
 def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any]:
@@ -191,9 +191,9 @@ def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any
     data = encoded["bytes"] if encoded["bytes"] is not None else Path(path).read_bytes()
     result = {"path": path, "digest": hashlib.sha256(data).hexdigest(), "pixels": b"", "thumbnail": b"", "problem": ""}
     result["shortcut"] = [0.0] * len(FEATURES)
-    torch.set_num_threads(1)  # a forked worker must not wait for the threads that its parent had
+    torch.set_num_threads(1)  # a forked worker must not wait for its parent's threads
     try:
-        image = one_channel(read_image(data, name=""))  # found out once for all that follows
+        image = one_channel(read_image(data, name=""))  # checked once for all that follows
     except ImageError as error:
         return result | {"problem": str(error).removeprefix(": ")}
     return result | {
@@ -270,7 +270,7 @@ def fingerprint(images: PreparedImages) -> str:
 
 
 def evenly_spread(rows: Dataset, most: int) -> Dataset:
-    """At most so many of the rows, evenly spread, the first and the last among them."""
+    """At most `most` rows, evenly spread, including the first and the last."""
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
 
 

@@ -1,4 +1,4 @@
-"""Holding images out so that what is held out is new: no patient and no near-duplicate on both sides. No torch."""
+"""Holding images out, with no patient and no near-duplicate on both sides. No torch."""
 
 from __future__ import annotations
 
@@ -28,12 +28,11 @@ def merge_groups(patient_groups: Sequence[str | None], first: npt.ArrayLike, sec
 
     Args:
         patient_groups: each image's patient, None where unknown.
-        first: indices of images whose near-duplicate is the image of the same place in `second`.
+        first: indices of images that are near-duplicates of those at the same places in `second`.
         second: see `first`.
 
     Returns:
-        A group number for each image: one for all that are joined, directly or through others, by a patient or a
-        near-duplicate.
+        A group number for each image, equal for those joined, directly or through others, by patient or near-duplicate.
     """
     n = len(patient_groups)
     first_of: dict[str, int] = {}
@@ -47,9 +46,7 @@ def merge_groups(patient_groups: Sequence[str | None], first: npt.ArrayLike, sec
 
 
 def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Split into what is kept and what is held out, stratified by label, no group on both sides.
-
-    The fraction is met as closely as whole groups allow (scikit-learn's StratifiedGroupKFold).
+    """Hold out about `fraction` of the images in whole groups, stratified by label (StratifiedGroupKFold).
 
     Returns:
         The indices kept and the indices held out, both sorted.

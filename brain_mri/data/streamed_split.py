@@ -1,4 +1,4 @@
-"""One process's part of a training set that is read as it is needed: which rows, in which order, in which worker."""
+"""One process's part of a streamed training set: which rows, in which order, in which worker."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from brain_mri.errors import DataError, ImageError
 from brain_mri.io.images import read_image
 
 NO_BOX = [float("nan")] * 4
-_KNOWN_IMAGES = 2000  # that stand for the training images where some have to be looked at again
+_KNOWN_IMAGES = 2000  # the sample that the guard is fitted on
 
 
 @dataclass(frozen=True)
 class Division:
-    """How a stream is dealt out: every field decides which images a step is trained on.
+    """How a stream is divided: every field affects which images a step is trained on.
 
     Attributes:
-        rank: this process, of `processes`.
-        processes: that train together.
+        rank: the number of this process.
+        processes: how many train together.
         workers: of each process's DataLoader; 0 reads in the process itself.
         batch_size: images per process and step of the DataLoader.
         seed: of the order.
-        buffer: images among which the next ones are drawn.
+        buffer: how many images the next one is drawn from.
     """
 
     rank: int
@@ -47,9 +47,9 @@ class Division:
 class StreamedSplit(torch.utils.data.IterableDataset[Any]):
     """The train split as one process reads it, with as many rows per epoch in every process.
 
-    Where the shards of a process hold fewer images than its share, it begins them again, in another order; where they
-    hold more, the epoch ends before they do. It answers to what a prepared `Dataset` is asked about columns, of all
-    images and not of this process's alone: `split["label"]`, `split["box"]`, `column_names`, `select_columns`.
+    If the shards of a process hold fewer images than its share, it reads them again in another order; if they hold
+    more, the epoch ends before they do. Like a prepared `Dataset` it has `split["label"]`, `split["box"]`,
+    `column_names` and `select_columns`, for all images and not only those of this process.
     """
 
     def __init__(
@@ -64,15 +64,15 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
 
         Args:
             source: rows with encoded images, unshuffled and undivided.
-            sides: of all images: `label`, our numbers, and `box`, and others that it has.
+            sides: of all images: `label`, as the model's class numbers, `box`, and others that it has.
             preprocessing: the model's.
-            division: how it is dealt out.
-            names: of the image column and of the label column, and our number of each of its labels.
+            division: how it is divided.
+            names: of the image column and of the label column, and the model's number of each of its labels.
         """
         self.sides, self.preprocessing, self.division = sides, preprocessing, division
         self._source, self._names = source, names
         self.column_names = ["pixels", "label", "box", "file_name"]
-        # In shared memory: workers that outlive an epoch have to learn of the next one.
+        # In shared memory, so that workers that outlive an epoch see the next one.
         self._epoch = torch.tensor(0).share_memory_()  # type: ignore[no-untyped-call]
 
     def __len__(self) -> int:
@@ -90,16 +90,16 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         return other
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle for another epoch, from its beginning."""
+        """Start another epoch, with another order."""
         self._epoch.fill_(epoch)
 
     @property
     def owns_shards(self) -> bool:
-        """Whether there are shards enough that each process reads its own; if not, each reads all of them."""
+        """Whether there are enough shards for each process to read its own; if not, each reads all of them."""
         return bool(self._source.num_shards >= self.division.processes)
 
     def _rows(self, attempt: int) -> IterableDataset:
-        """What this process reads of the stream in this epoch, in the order of the `attempt`-th pass over it."""
+        """This process's rows of the epoch, in the order of the `attempt`-th pass over its shards."""
         entropy = [self.division.seed, int(self._epoch), attempt]
         seed = int(np.random.SeedSequence(entropy).generate_state(1)[0])  # the same in every process
         shuffled = self._source.shuffle(seed=seed, buffer_size=self.division.buffer)
@@ -107,11 +107,11 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         return split_dataset_by_node(shuffled, self.division.rank, self.division.processes, strategy)
 
     def _share(self) -> int:
-        """Rows that this worker owes: whole batches in turn with the other workers, so that they add up to `len`."""
+        """This worker's number of rows: whole batches in turn with the other workers, `len` together."""
         worker = get_worker_info()
         if worker is None:
             return len(self)
-        readers = min(worker.num_workers, int(self._rows(0).num_shards))  # those beyond the shards have none to read
+        readers = min(worker.num_workers, int(self._rows(0).num_shards))  # further workers have no shard
         batches = -(-len(self) // self.division.batch_size)
         mine = range(worker.id, batches, readers) if worker.id < readers else range(0)
         missing = batches * self.division.batch_size - len(self) if batches - 1 in mine else 0
@@ -142,9 +142,7 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         try:
             pixels = self.preprocessing.pixels(read_image(data, name=name))
         except ImageError as error:
-            raise DataError(
-                f"{error} It is in the train split that is streamed: write the shards without it."
-            ) from error
+            raise DataError(f"{error} It is in the streamed train split: write the shards without it.") from error
         ready = {
             "pixels": pack(pixels),
             "label": ids[row[label_column]],
@@ -154,7 +152,7 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         return {column: ready[column] for column in self.column_names}
 
     def loader(self, args: Any, collator: Any, device: torch.device) -> DataLoaderShard:
-        """The DataLoader of `Trainer`'s arguments, for rows that are divided among the processes already."""
+        """A DataLoader by `Trainer`'s arguments, for rows that are already divided among the processes."""
         return DataLoaderShard(
             self,
             device=device,
@@ -169,7 +167,7 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         )
 
     def sample(self, most: int = _KNOWN_IMAGES) -> Dataset:
-        """The first images of the shuffled stream, prepared: `most` of them, and more until every class is seen."""
+        """The first `most` images of the shuffled stream, prepared, and more until every class has one."""
         waiting, kept = set(self.sides["label"]), list[Any]()
         _, label_column, ids = self._names
         for row in self._rows(0):

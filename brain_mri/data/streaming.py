@@ -1,9 +1,9 @@
 """Training images read from Parquet shards as they are needed, for sets larger than the disk (`--streaming`).
 
-Each process reads its own shards, and in it each worker. Labels, patients and boxes, a few bytes an image, are read
-whole before the first step; the pictures pass through a shuffling buffer as the files they are, and are decoded and
-resized when a batch takes them. Which images an epoch shows in which order depends on the seed, the epoch and the
-division of the shards, never on what was read before: that is what makes a resumed run exact.
+Each process reads its own shards, and so does each of its workers. Labels, patients and boxes, a few bytes an image,
+are read before the first step. The image files pass through a shuffling buffer, and are decoded and resized for their
+batch. The images of an epoch and their order depend on the seed, the epoch and the division of the shards only, so a
+resumed run is exact.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ from brain_mri.utils.files import read_json, write_json
 logger = logging.getLogger(__name__)
 
 _SIDE_COLUMNS = ("file_name", "patient_group", "finding", "box")  # what `brain_mri.shards` writes beside the image
-_READERS = 8  # threads that fetch the small columns: over the network a shard is some round trips
-_SORTED = 0.9  # of neighbours in a shard with the same label: shards that are sorted by class
+_READERS = 8  # threads that fetch the small columns; over the network each shard takes some round trips
+_SORTED = 0.9  # share of neighbours with the same label from which shards count as sorted by class
 
 
 def open_stream(
     data: DataArguments, training: Any, search_trials: int, preprocessing: Preprocessing, images: PreparedImages
 ) -> StreamedSplit:
-    """The train split of `--streaming`, and in a few sentences how it is read.
+    """The train split of `--streaming`; logs how it is read.
 
     Args:
         data: where the shards are.
         training: TrainingArguments.
         search_trials: of the recipe.
         preprocessing: the model's.
-        images: the validation and test images, which are held in memory as ever.
+        images: the validation and test images.
 
     Raises:
-        ConfigError: an option that a stream can't follow.
+        ConfigError: an option that does not work with a stream.
         DataError: no such shards, or shards of other classes.
     """
     if search_trials:
@@ -91,12 +91,12 @@ def open_stream(
 
 
 def _without(findings: list[str | None], column: list[Any]) -> list[Any]:
-    """What the column says of images without a finding."""
+    """The column's values for images without a finding."""
     return [value for value, finding in zip(column, findings, strict=True) if not finding]
 
 
 def _read_sides(files: list[str], label_column: str, ids: list[int], beside: list[str]) -> dict[str, list[Any]]:
-    """Labels and what else is small, of all images, and the `shards`: name, size and rows of each file."""
+    """The small columns of all images, and the `shards`: name, size and rows of each file."""
     columns: dict[str, list[Any]] = {name: [] for name in ("label", *beside, "shards")}
 
     def read(path: str) -> tuple[int, Any]:
@@ -115,34 +115,25 @@ def _read_sides(files: list[str], label_column: str, ids: list[int], beside: lis
 
 
 def _say_how(stream: StreamedSplit, shards: int, images: PreparedImages) -> None:
-    rows, division = len(stream["label"]), stream.division
+    processes, buffer = stream.division.processes, stream.division.buffer
     logger.info(
-        "streaming %s training images from %d shards through a buffer of %d; validation and test are held on disk",
-        f"{rows:,}",
-        shards,
-        division.buffer,
+        f"streaming {len(stream['label']):,} training images from {shards} shards through a buffer of {buffer}; "
+        "validation and test are kept on disk"
     )
     if not stream.owns_shards:
         logger.warning(
-            "%d shards are fewer than the %d processes: each process reads all of them and keeps one image in %d; "
-            "write at least %d shards (--shard_mb) so that each reads its own.",
-            shards,
-            division.processes,
-            division.processes,
-            division.processes,
+            f"{shards} shards are fewer than the {processes} processes: each process reads all of them and keeps one "
+            f"image in {processes}; write at least {processes} shards (--shard_mb) so that each reads its own."
         )
-    elif shards % division.processes:
+    elif shards % processes:
         logger.warning(
-            "%d shards can't be dealt out evenly to %d processes: in each epoch some images are seen twice and others "
-            "not at all, other ones in the next.",
-            shards,
-            division.processes,
+            f"{shards} shards can't be divided evenly among {processes} processes: in each epoch some images are seen "
+            "twice and others not at all, different ones each time."
         )
     if _share_of_equal_neighbours(stream) > _SORTED:
         logger.warning(
-            "the shards are sorted by class, which a buffer of %d images can't mix: write them with brain_mri.shards, "
-            "which shuffles, or raise --shuffle_buffer.",
-            division.buffer,
+            f"the shards are sorted by class, which a buffer of {buffer} images can't mix: write them with "
+            "brain_mri.shards, which shuffles, or raise --shuffle_buffer."
         )
     held_out = {group for group in images.rows["patient_group"][:] if group}
     if shared := held_out & set(stream.sides.get("patient_group", [])):
@@ -150,7 +141,7 @@ def _say_how(stream: StreamedSplit, shards: int, images: PreparedImages) -> None
 
 
 def _share_of_equal_neighbours(stream: StreamedSplit) -> float:
-    """The share of images whose neighbour in the shards has the same label; 0 where the buffer holds all of them."""
+    """The share of images whose neighbour in the shards has the same label; 0 if the buffer holds all of them."""
     labels = np.asarray(stream["label"])
     if len(labels) <= stream.division.buffer or len(np.unique(labels)) < 2:
         return 0.0
@@ -158,10 +149,10 @@ def _share_of_equal_neighbours(stream: StreamedSplit) -> float:
 
 
 def keep_record(stream: StreamedSplit, folder: Path, checkpoint: str | None) -> None:
-    """Write `stream.json` into the model folder; going on from a `checkpoint`, hold the stream against it.
+    """Write `stream.json` into the model folder; with a `checkpoint`, compare the stream with it first.
 
     Raises:
-        ConfigError: the stream is not the one that the checkpoint was trained on, so that what comes next can't be.
+        ConfigError: the checkpoint was trained on another stream.
     """
     division = stream.division
     record = {
@@ -181,14 +172,14 @@ def keep_record(stream: StreamedSplit, folder: Path, checkpoint: str | None) -> 
     if checkpoint and changed:
         raise ConfigError(
             f"--resume_from_checkpoint: this stream is not the one that {checkpoint} was trained on "
-            f"({'; '.join(changed)}): go on as it began, or start again in another --output_dir."
+            f"({'; '.join(changed)}): undo these changes, or start again in another --output_dir."
         )
     if PartialState().is_main_process:
         write_json(record, folder / STREAM)
 
 
 def known_images(train: Dataset | StreamedSplit) -> Dataset:
-    """Training images to look at again: all of a prepared split, some 2,000 of a streamed one (in the main process)."""
+    """Training images for the guard: all of a prepared split, some 2,000 of a streamed one (in the main process)."""
     if not isinstance(train, StreamedSplit):
         return train
     return train.sample() if PartialState().is_main_process else Dataset.from_dict({})

@@ -1,8 +1,7 @@
-"""From a picture to what a network sees: the processor's own preprocessing, split in two so that it is cached once.
+"""The image processor's own preprocessing in two halves, a cached one and one per batch, and the augmentation.
 
-`Preprocessing.pixels` is the slow half (decode is done, resize is here), kept as uint8 by `datasets`;
-`Preprocessing.normalize` is the fast half, done per batch on the training device. Together they give what the saved
-processor gives, which is what `pipeline` applies.
+`Preprocessing.pixels` resizes, to uint8 that `datasets` caches; `Preprocessing.normalize` does the rest for a batch on
+the training device. Together they give what the saved processor gives, and so `pipeline`.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ class Preprocessing:
 
     Attributes:
         processor: the transformers image processor saved with the model.
-        size: height and width of what it gives, in pixels.
+        size: height and width of its output, in pixels.
         mean: per channel, for pixels in [0, 1].
         std: per channel, for pixels in [0, 1].
-        plain: whether the processor resizes as Pillow does, to the bit: then nothing else need be computed.
+        plain: whether the processor resizes exactly as Pillow does, so that Pillow alone is enough.
     """
 
     processor: Any
@@ -47,7 +46,7 @@ class Preprocessing:
 
     @classmethod
     def of(cls, processor: Any) -> Preprocessing:
-        """Read mean, std and size off a processor, and check on a test picture that the two halves give its result.
+        """Read mean, std and size from a processor, and check on a test picture that the two halves give its result.
 
         Raises:
             ConfigError: the processor does something other than resize, rescale by 1/255 and normalise.
@@ -73,7 +72,7 @@ class Preprocessing:
 
     @property
     def key(self) -> str:
-        """A hash of everything that decides the pixels; equal keys may share a cache."""
+        """A hash of all that affects the pixels; equal keys may share a cache."""
         settings = json.dumps(self.processor.to_dict(), sort_keys=True, default=str)
         return hashlib.sha256(settings.encode()).hexdigest()
 
@@ -95,7 +94,7 @@ class Preprocessing:
         return levels
 
     def _resized(self, image: Image.Image) -> Pixels:
-        """By Pillow; one channel for all three where they are equal, as in nearly every slice: a third of the time."""
+        """Resize by Pillow, only one channel if all are equal, as in nearly every slice: a third of the time."""
         size = (self.size, self.size)
         if (image := one_channel(image)).mode == "L":
             return np.repeat(np.asarray(image.resize(size, self.resample))[None], 3, axis=0)
@@ -109,7 +108,7 @@ class Preprocessing:
 
 
 def pack(pixels: Pixels) -> bytes:
-    """Pixels (3, H, W) as bytes; one channel of them where all three are equal, as in nearly every MRI slice."""
+    """Pixels (3, H, W) as bytes; only one channel if all three are equal, as in nearly every MRI slice."""
     grey = bool((pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all())
     return (pixels[:1] if grey else pixels).tobytes()
 
@@ -121,10 +120,10 @@ def unpack(data: bytes, size: int) -> Pixels:
 
 
 class Collator:
-    """Rows of a prepared dataset into a batch.
+    """Stacks rows of a prepared dataset into a batch.
 
-    `pixel_values` (batch, 3, size, size) uint8, `labels` (batch,) and, where the rows have a `box`, `boxes` (batch, 4)
-    float32: center x, center y, width and height as fractions of the image, NaN where none is known.
+    `pixel_values` (batch, 3, size, size) uint8, `labels` (batch,) and, if the rows have a `box`, `boxes` (batch, 4)
+    float32: center x, center y, width and height as fractions of the image, NaN if unknown.
     """
 
     def __init__(self, size: int) -> None:
@@ -194,17 +193,17 @@ _SAMPLES = 4  # per side of a place of the map: a box covers it in sixteenths
 
 
 def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int) -> Tensor:
-    """How far each place of a map of an augmented image lies in the image's box.
+    """How much of each place of an augmented image's map the image's box covers.
 
     Args:
-        boxes: (batch, 4), fractions of the image before augmentation as `Collator` gives them; NaN for none.
+        boxes: (batch, 4), fractions of the image before augmentation, from `Collator`; NaN for none.
         theta: (batch, 2, 3), of `Augmentation`.
         height: of the map, in places.
         width: of the map, in places.
 
     Returns:
-        (batch, height, width) float32: the share of the place that the box covers, divided by the largest share of the
-        map, so that a box smaller than a place counts like any other. All 0 without a box, or with one out of sight.
+        (batch, height, width) float32: the covered share of each place, divided by the largest share of the map, so
+        that small boxes count like others. All 0 without a box, or with one outside the image.
     """
     shape = [len(boxes), 1, height * _SAMPLES, width * _SAMPLES]
     source = (functional.affine_grid(theta, shape, align_corners=False) + 1) / 2  # (batch, H, W, 2), x before y

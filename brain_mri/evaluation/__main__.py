@@ -1,4 +1,4 @@
-"""Judge a trained model on the test split of a folder of images; every image is counted once.
+"""Evaluate a trained model on the test split of a folder of images; every image is counted once.
 
     brain-mri evaluate outputs/efficientnet --data_dir <folder>
     torchrun --nproc_per_node 2 -m brain_mri.evaluation outputs/efficientnet --data_dir <folder>    the same figures
@@ -21,7 +21,7 @@ from brain_mri.utils.imports import importing
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Judge the model that the command line names; what is wrong with it is said before torch is imported."""
+    """Evaluate the model that the command line names; wrong options are reported before torch is imported."""
     started = time.time()
     kinds = [EvaluationArguments, DataArguments]
     args, data_args = parse(kinds, argv, description=__doc__, positional="model_dir", prog="brain-mri evaluate")
@@ -30,8 +30,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     find_images(data_args)
     with importing():
         from brain_mri.evaluation.evaluate import evaluate
-    if said := evaluate(args, data_args, started):
-        print(said)
+    if report := evaluate(args, data_args, started):
+        print(report)
 
 
 if __name__ == "__main__":

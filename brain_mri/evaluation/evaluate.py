@@ -1,4 +1,4 @@
-"""An evaluation from its options to its files: load, choose the images, predict, judge, draw, write, rewrite the card."""
+"""An evaluation from options to files: load, choose images, predict, measure, draw, write."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.prepare import prepare_images
 from brain_mri.evaluation import results
 from brain_mri.evaluation.figures import draw, draw_mistakes
-from brain_mri.evaluation.predict import answers, label_names_of, load_model, predict
+from brain_mri.evaluation.predict import label_names_of, load_model, predict, prediction_table
 from brain_mri.evaluation.results import adopt_patient_wise, write_model_card
 from brain_mri.evaluation.served import predict_served
 from brain_mri.evaluation.test_images import (
     data_record,
-    images_to_judge,
+    images_to_evaluate,
     only_part,
     output_files,
     run_record,
@@ -31,18 +31,18 @@ from brain_mri.utils.logging import set_up_console
 
 
 def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float) -> str:
-    """Judge a model on images, and write what was found beside it.
+    """Evaluate a model on images, and write the figures into its folder.
 
     Args:
         args: which model, where its figures go.
         data_args: which images.
-        started: when the command was given, as `time.time()` gave it.
+        started: the `time.time()` at which the command began.
 
     Returns:
-        The figures as a table, and where they are; nothing in all processes but the first.
+        The figures as a table, and where they are; nothing except in the main process.
 
     Raises:
-        BrainMRIError: anything wrong with the model, the images or the folder.
+        BrainMRIError: the model, the images or the folder can't be used.
     """
     join_launch()
     keep_freed_memory()
@@ -53,7 +53,7 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
 
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
-        rows, which = images_to_judge(images, data_args, record)
+        rows, which = images_to_evaluate(images, data_args, record)
         rows = only_part(rows, data_args.data_dir, args.part)
     rows = with_model_labels(rows, images.label_names, model)
     predictions = predict(model, rows, preprocessing, args.batch_size)
@@ -63,14 +63,14 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
     names = label_names_of(model)
     data = data_record(images, data_args.data_dir, args.part, args.data_name)
     is_own = not args.part and (not record or record["data_fingerprint"] == data["fingerprint"])
-    said = predict_served(args.model_dir, rows, preprocessing.size)
-    figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own, said=said)
+    served = predict_served(args.model_dir, rows, preprocessing.size)
+    figures = results.figures(predictions, rows, names, args.model_dir, audited=is_own, served=served)
     if is_own and (control := results.shortcut(images, rows, names)):
         figures["shortcut"] = control
     folder, results_file = output_files(args, None if is_own else data["name"])
     draw(predictions, figures["scores"], folder, read_json(Path(args.model_dir) / CALIBRATION))
     draw_mistakes(predictions, rows, names, preprocessing.size, folder)
-    answers(predictions, rows, names).save(folder / PREDICTIONS)
+    prediction_table(predictions, rows, names).save(folder / PREDICTIONS)
     about = {"model": Path(args.model_dir).name, "images": which, "data": data}
     effort = {"seconds": round(time.time() - started, 1), "processes": PartialState().num_processes}
     write_json(about | effort | figures, results_file)

@@ -63,7 +63,7 @@ def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessin
         ConfigError: there is no model of that name.
     """
     if not args.model_dir:
-        raise ConfigError("which model? Use: evaluate_model.py <model folder or Hub id> --data_dir <folder>")
+        raise ConfigError("which model? Use: brain-mri evaluate <model folder or Hub id> --data_dir <folder>")
     try:
         model = AutoModelForImageClassification.from_pretrained(args.model_dir, dtype=torch.float32)
         processor = AutoImageProcessor.from_pretrained(args.model_dir)
@@ -73,7 +73,7 @@ def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessin
     return model.eval(), Preprocessing.of(processor)
 
 
-def answers(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> PredictionTable:
+def prediction_table(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> PredictionTable:
     """The probabilities with the names and patients of their images, for storing."""
     names, groups = tuple(rows["file_name"][:]), tuple(rows["patient_group"][:])
     return PredictionTable(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))

@@ -30,20 +30,20 @@ from brain_mri.utils.files import read_json, write_json
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _Evaluated:
     """Images and all that is known of them, in one order."""
 
     predictions: Predictions
     rows: Dataset
-    said: ServedPredictions | None
+    served: ServedPredictions | None
 
-    def without(self, dropped: Sequence[bool]) -> _Judged | None:
+    def without(self, dropped: Sequence[bool]) -> _Evaluated | None:
         """Those that are not `dropped`; None if that is all of them, or none."""
         kept = [i for i, drop in enumerate(dropped) if not drop]
         if not 0 < len(kept) < len(self.rows):
             return None
-        said = self.said and self.said.select(kept)
-        return _Judged(self.predictions.select(kept), self.rows.select(kept), said)
+        served = self.served and self.served.select(kept)
+        return _Evaluated(self.predictions.select(kept), self.rows.select(kept), served)
 
 
 def figures(
@@ -52,7 +52,7 @@ def figures(
     label_names: Sequence[str],
     model_dir: str,
     audited: bool,
-    said: ServedPredictions | None = None,
+    served: ServedPredictions | None = None,
 ) -> dict[str, Any]:
     """The figures of `results.json`.
 
@@ -62,7 +62,7 @@ def figures(
         label_names: the model's labels.
         model_dir: the model's folder.
         audited: whether the folder's `audit.json` is of these very images; another folder may use the same names.
-        said: what the served file says of them; None of a model that was not exported.
+        served: the predictions of the served file; None if the model was not exported.
 
     Returns:
         `scores` of all rows, and if it applies: `safety` (see `metrics.safety`) and `guard`, the share that its served
@@ -73,48 +73,50 @@ def figures(
         and every figure of the others.
     """
     twins = set(read_json(Path(model_dir) / AUDIT).get("test_with_twin", ())) if audited else set()
-    judged = _Judged(predictions, rows, said)
-    result = _measured(judged, label_names, model_dir, twins)
+    evaluated = _Evaluated(predictions, rows, served)
+    result = _measured(evaluated, label_names, model_dir, twins)
     findings = side_column(rows, "finding")
-    if judged.said and any(findings):
+    if evaluated.served and any(findings):
         result["reviewed"] = {
-            name: _counts(judged.said.select([i for i, finding in enumerate(findings) if finding == name]), label_names)
+            name: _counts(
+                evaluated.served.select([i for i, finding in enumerate(findings) if finding == name]), label_names
+            )
             for name in sorted(set(filter(None, findings)))
         }
-    if others := judged.without([bool(finding) for finding in findings]):
+    if others := evaluated.without([bool(finding) for finding in findings]):
         removed = {"removed": len(rows) - len(others.rows)}
         result["without_review"] = removed | _measured(others, label_names, model_dir, twins)
     return result
 
 
-def _measured(judged: _Judged, label_names: Sequence[str], model_dir: str, twins: set[str]) -> dict[str, Any]:
-    predictions, rows = judged.predictions, judged.rows
-    result = _scored(judged, label_names)
-    if new := judged.without([name in twins for name in rows["file_name"][:]]):
+def _measured(evaluated: _Evaluated, label_names: Sequence[str], model_dir: str, twins: set[str]) -> dict[str, Any]:
+    predictions, rows = evaluated.predictions, evaluated.rows
+    result = _scored(evaluated, label_names)
+    if new := evaluated.without([name in twins for name in rows["file_name"][:]]):
         result["leak_free"] = {"removed": len(rows) - len(new.rows), **_scored(new, label_names)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)
-    if judged.said is not None:
-        result["guard"] = {"accepted": float(judged.said.accepted.mean()), "file": judged.said.file}
+    if evaluated.served is not None:
+        result["guard"] = {"accepted": float(evaluated.served.accepted.mean()), "file": evaluated.served.file}
     if evidence := evidence_figures(predictions, rows, label_names):
         result["evidence"] = evidence
     return result
 
 
-def _scored(judged: _Judged, label_names: Sequence[str]) -> dict[str, Any]:
-    """`scores`, and `safety` where it is known what is said."""
-    labels, groups, said = judged.predictions.labels, judged.rows["patient_group"][:], judged.said
-    result = {"scores": score(judged.predictions.probabilities, labels, label_names, groups=groups)}
-    found = said and safety(said.probabilities, labels, label_names, said.accepted, said.answered, groups)
+def _scored(evaluated: _Evaluated, label_names: Sequence[str]) -> dict[str, Any]:
+    """`scores`, and with a served file `safety`."""
+    labels, groups, served = evaluated.predictions.labels, evaluated.rows["patient_group"][:], evaluated.served
+    result = {"scores": score(evaluated.predictions.probabilities, labels, label_names, groups=groups)}
+    found = served and safety(served.probabilities, labels, label_names, served.accepted, served.answered, groups)
     return result | {"safety": found} if found else result
 
 
-def _counts(said: ServedPredictions, label_names: Sequence[str]) -> dict[str, Any]:
-    named = np.bincount(said.probabilities[said.answered].argmax(axis=1), minlength=len(label_names))
+def _counts(served: ServedPredictions, label_names: Sequence[str]) -> dict[str, Any]:
+    named = np.bincount(served.probabilities[served.answered].argmax(axis=1), minlength=len(label_names))
     return {
-        "n": len(said.answered),
-        "refused": int((~said.accepted).sum()),
-        "unsure": int((said.accepted & ~said.answered).sum()),
+        "n": len(served.answered),
+        "refused": int((~served.accepted).sum()),
+        "unsure": int((served.accepted & ~served.answered).sum()),
         "answered": dict(zip(label_names, named.tolist(), strict=True)),
     }
 

@@ -1,7 +1,7 @@
-"""What the served file says of prepared images: the ONNX file, the guard and the thresholds, as every door has them.
+"""The predictions of the served file for prepared images: ONNX file, guard and thresholds, as users get them.
 
-`evaluation.predict` measures the float32 weights that `pipeline` loads. Whether a class is named is another question:
-the guard and the thresholds belong to the file that is served, int8 where there is one, whose embeddings differ.
+`evaluation.predict` measures the float32 weights that `pipeline` loads. Guard and thresholds belong to the file that is
+served, int8 if there is one, whose embeddings differ.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ServedPredictions:
 
 
 def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPredictions | None:
-    """Ask a model folder's served file about prepared rows; None of a folder without an ONNX file, guard or thresholds.
+    """Predictions of a model folder's served file; None without ONNX file, guard or thresholds.
 
     Args:
         model_dir: the model folder.
@@ -71,7 +71,7 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     if path is None:
         return None
     classifier = BrainMRIClassifier.from_pretrained(model_dir)
-    if classifier.rule.missing:  # it refuses everything: no false all-clear among no answers says nothing
+    if classifier.rule.missing:  # it refuses everything, so no figure of its answers exists
         return None
     probabilities: list[list[float]] = []
     verdicts: list[str] = []

@@ -36,7 +36,7 @@ def trained_split_options(data_args: DataArguments, record: dict[str, Any]) -> D
     return replace(data_args, **{name: before[name] for name in names if name in before})
 
 
-def images_to_judge(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
+def images_to_evaluate(images: PreparedImages, data_args: DataArguments, record: dict[str, Any]) -> tuple[Dataset, str]:
     """The test split; if the data has none, the images that training held out, or all images of other data.
 
     Returns:
@@ -73,7 +73,7 @@ def only_part(rows: Dataset, data_dir: str | None, part: str | None) -> Dataset:
     chosen = [i for i, name in enumerate(rows["file_name"][:]) if part_of.get(name) == part]
     if not chosen:
         known = ", ".join(sorted({value for value in part_of.values() if value})) or "none: there is no such table"
-        raise DataError(f"--part {part}: no image to judge is of this part; those of patients.csv are {known}.")
+        raise DataError(f"--part {part}: no image to evaluate is of this part; those of patients.csv are {known}.")
     return rows.select(chosen)
 
 

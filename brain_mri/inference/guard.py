@@ -167,15 +167,19 @@ class Guard:
             if settings["method"] != METHOD:
                 raise ConfigError(
                     f"{path} holds a guard of the method {settings['method']!r}, this version knows {METHOD!r}: "
-                    "use the version of brain_mri that wrote it, or fit the guard again."
+                    "use the version of brain_mri that wrote it, or fit it again (brain-mri refit_guard)."
                 )
             tensors = load_file(path.with_name(GUARD_TENSORS))
             clouds = tuple(_cloud(tensors, number, part) for number, part in enumerate(settings["parts"]))
             guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
         except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
-            raise ConfigError(f"{path} or its {GUARD_TENSORS} is broken ({error}): fit the guard again.") from error
+            raise ConfigError(
+                f"{path} or its {GUARD_TENSORS} is broken ({error}): fit it again (brain-mri refit_guard)."
+            ) from error
         if not clouds or len(clouds) % 2 or not _PLAUSIBLE[0] <= guard.threshold <= _PLAUSIBLE[1]:
-            raise ConfigError(f"{path}: a threshold of {guard.threshold} is implausible: fit the guard again.")
+            raise ConfigError(
+                f"{path}: a threshold of {guard.threshold} is implausible: fit it again (brain-mri refit_guard)."
+            )
         return guard
 
 

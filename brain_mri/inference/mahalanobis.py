@@ -1,9 +1,8 @@
-"""Where a network's embeddings of brain MRI lie, and how far a point is from there. No torch.
+"""The distance of an embedding from those of brain MRI. No torch.
 
-A Mahalanobis distance to the nearest class mean, with one covariance for all classes that is kept in two parts: the
-variance along the leading principal axes, and one mean variance for everything across them. This is probabilistic PCA
-(Tipping and Bishop 1999), and the second part is the residual that ViM scores (Wang 2022,
-https://arxiv.org/abs/2203.10807).
+A Mahalanobis distance to the nearest class mean, with one covariance for all classes in two parts: the variance along
+the leading principal axes, and one mean variance for all other directions. This is probabilistic PCA (Tipping and
+Bishop 1999); the second part is the residual that ViM scores (Wang 2022, https://arxiv.org/abs/2203.10807).
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def quantile(distances: Floats, acceptance: float) -> float:
     kept = math.ceil(acceptance * len(distances) - 1e-9)
     found = float(np.sort(distances)[kept - 1])
     if not found > 0:
-        raise DataError("the validation embeddings lie on the means of training: give validation images of their own.")
+        raise DataError("the validation embeddings are equal to training means: give other images for validation.")
     return found
 
 

@@ -1,4 +1,4 @@
-"""An evidence map drawn over its slice: a wash of colour, and the outline of where the evidence is strong. No torch."""
+"""An evidence map drawn over its slice: a wash of colour, and an outline of the strong evidence. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from PIL import Image, ImageFilter
 Floats = npt.NDArray[np.floating[Any]]
 
 _REGION = 0.5  # of the map's largest value
-_OUTLINE = (86, 180, 233)  # sky blue of Okabe and Ito (2008): told from the wash by the colour-blind, and light in grey
+_OUTLINE = (
+    86,
+    180,
+    233,
+)  # sky blue of Okabe and Ito (2008): the colour-blind see it on the wash, and it is light in grey
 # From transparent black over vermilion to yellow: lightness rises with the evidence, so that it reads in grey too.
 _WASH = np.array([[0, 0, 0], [120, 28, 20], [213, 94, 0], [240, 170, 40], [255, 240, 150]], dtype=np.float64)
 
@@ -20,9 +24,9 @@ _WASH = np.array([[0, 0, 0], [120, 28, 20], [213, 94, 0], [240, 170, 40], [255, 
 def enlarge(evidence: Floats, width: int, height: int) -> npt.NDArray[np.float32]:
     """A map (h, w) at the size of the picture it is of, (height, width) float32.
 
-    The places are taken as the coefficients of a uniform cubic B-spline (Unser 1999), repeated beyond the edges. Unlike
-    linear interpolation, whose peaks all stand in the midst of a place, the surface peaks between neighbouring places
-    that are both strong: measured on unseen tumours, that finds more of them.
+    The places are the coefficients of a uniform cubic B-spline (Unser 1999), repeated beyond the edges. Its surface can
+    peak between two strong places, where linear interpolation peaks in the middle of one; measured on unseen tumours,
+    that finds more of them.
     """
     rows, columns = _spline(evidence.shape[0], height), _spline(evidence.shape[1], width)
     return np.asarray(rows @ np.asarray(evidence, dtype=np.float64) @ columns.T, dtype=np.float32)
@@ -41,7 +45,7 @@ def _spline(places: int, pixels: int) -> npt.NDArray[np.float64]:
 
 
 def evidence_region(enlarged: Floats) -> npt.NDArray[np.bool_]:
-    """Where a map (H, W) speaks for its class at least half as strongly as at its peak; (H, W)."""
+    """Where a map (H, W) has at least half of its largest value; (H, W)."""
     positive = np.maximum(enlarged, 0)
     region: npt.NDArray[np.bool_] = (positive >= _REGION * positive.max()) & (positive > 0)
     return region
@@ -52,7 +56,7 @@ def draw_overlay(image: Image.Image, evidence: Floats, opacity: float = 0.45, ou
 
     Args:
         image: the slice, any size and mode.
-        evidence: (h, w), the map of one class; only its positive part, what speaks for the class, is drawn.
+        evidence: (h, w), the map of one class; only its positive part, the evidence for the class, is drawn.
         opacity: of the wash at the map's peak, 0 (the slice alone) to 1.
         outline: whether to draw the outline of `evidence_region`.
 
@@ -72,7 +76,7 @@ def draw_overlay(image: Image.Image, evidence: Floats, opacity: float = 0.45, ou
 
 
 def _border(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """The outermost pixels of a region, thicker on larger pictures so that the line stays visible."""
+    """The outermost pixels of a region, more of them on larger pictures so that the line stays visible."""
     width = 2 * max(1, round(min(region.shape) / 250)) + 1
     mask = Image.fromarray(region.astype(np.uint8) * 255)
     inner = np.asarray(mask.filter(ImageFilter.MinFilter(width))) > 0

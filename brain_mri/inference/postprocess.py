@@ -1,4 +1,4 @@
-"""From logits to what is said to people: probabilities and prediction sets. numpy only; the public page runs on it."""
+"""Probabilities and prediction sets from logits, with numpy only."""
 
 from __future__ import annotations
 
@@ -25,14 +25,13 @@ def softmax(logits: npt.ArrayLike) -> FloatArray:
 def prediction_sets(probabilities: npt.ArrayLike, threshold: float, allow_empty: bool = False) -> BoolArray:
     """Which classes are in each image's prediction set, `(n, k)`.
 
-    A model more accurate than the coverage asked for meets it with sets that are empty for its least certain images. A
-    user is owed an answer, so the most probable class is always in. That only ever raises the coverage: it is then at
-    least the accuracy.
+    A model more accurate than the coverage asked for has empty sets for its least certain images. So that users see no
+    empty set, the most probable class is always in; this can only raise the coverage, to at least the accuracy.
 
     Args:
         probabilities: `(n, k)`.
         threshold: from `calibration.conformal_threshold`.
-        allow_empty: keep the sets of the theorem, whose coverage is the one to compare with the one asked for.
+        allow_empty: keep empty sets, as the theorem on coverage has them.
     """
     values = np.asarray(probabilities, dtype=np.float64)
     sets = values >= threshold

@@ -1,1 +1,1 @@
-"""Reads whatever a stranger brings, within limits: pictures, DICOM, NIfTI, zips and folders. No torch."""
+"""Reads untrusted files within limits: pictures, DICOM, NIfTI, zips and folders. No torch."""

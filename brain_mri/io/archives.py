@@ -56,7 +56,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _chosen(members: list[Member], label: str) -> list[Member]:
-    """Sort by name and leave out what systems put beside the user's files.
+    """Sort by name and leave out hidden files and those that systems add.
 
     Raises:
         ImageError: more than `MAX_MEMBERS` files or `MAX_ARCHIVE_BYTES`.
@@ -82,7 +82,7 @@ def zip_members(file: BinaryIO, label: str) -> Iterator[list[Member]]:
     with parsing(label, "zip file"):
         archive = zipfile.ZipFile(file)
     with archive:
-        # not by `is_dir`, which fails on a name of no letters
+        # `is_dir` would fail on an empty name
         infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
         for info in infos:
             _check_member(info, label)
@@ -92,7 +92,7 @@ def zip_members(file: BinaryIO, label: str) -> Iterator[list[Member]]:
 
 
 def _check_directory(file: BinaryIO, label: str) -> None:
-    """Refuse a huge list of members before zipfile reads it: an entry costs it 46 bytes of file and 1 KB of memory."""
+    """Refuse a huge list of members before zipfile reads it: each entry of 46 bytes costs 1 KB of memory."""
     size = file.seek(0, os.SEEK_END)
     tail_start = max(0, size - _DIRECTORY_END.size - 2**16)
     file.seek(tail_start)
@@ -121,7 +121,7 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> 
     def read(limit: int) -> bytes:
         with parsing(label, "zip file"), archive.open(info) as member:
             content = io.BytesIO()
-            while len(part := member.read(min(_READ, limit - content.tell()))):  # zipfile stops at the size it lists
+            while len(part := member.read(min(_READ, limit - content.tell()))):  # zipfile stops at the listed size
                 content.write(part)
             return content.getvalue()
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 View = Callable[[Array], Array]  # from true values to 0..255
 
-_FRAMES_LOOKED_AT = 16  # for a window, where none is stored
+_FRAMES_LOOKED_AT = 16  # for a window, if none is stored
 _LINEAR = "LINEAR"
 
 
@@ -47,20 +47,20 @@ class Volume:
     """The slices of one or several DICOM files that are shown in one window.
 
     Attributes:
-        files: for each file, what errors call it, and a call that parses it; one file at a time is in memory.
-        order: for each slice, which file it is in and which frame of it it is; those of a file are neighbours.
+        files: for each file, its name in errors, and a function that parses it; one file at a time is in memory.
+        order: for each slice, its file and its frame in it; those of a file are neighbours.
     """
 
     def __init__(self, files: Sequence[tuple[str, Callable[[], Dataset]]], order: Sequence[tuple[int, int]]) -> None:
         self.files, self.order = files, order
 
     def slices(self) -> list[Bytes]:
-        """Decode all slices, uint8 of shape (rows, columns), or (rows, columns, 3) where they are in colour."""
+        """Decode all slices, uint8 of shape (rows, columns), or (rows, columns, 3) in colour."""
         view = self._stored_view() or self._percentile_view()
         return list(self._each(self.order, lambda stored, frame, dataset: _shown(stored, frame, dataset, view)))
 
     def _each(self, order: Sequence[tuple[int, int]], use: Callable[[Array, int, Dataset], Array]) -> Iterator[Array]:
-        """Decode slices and yield what `use` makes of each, given its stored values, its frame and its file."""
+        """Decode slices and yield the result of `use` for each, from its stored values, its frame and its file."""
         for file, places in groupby(order, key=lambda place: place[0]):
             label, opened = self.files[file]
             with parsing(label, "DICOM file"):
@@ -83,7 +83,7 @@ class Volume:
 
 
 def _some_values(stored: Array, frame: int, dataset: Dataset) -> Array:
-    """Return true values of a quarter of a million pixels of a slice at most, none of one in colour."""
+    """At most a quarter of a million true values of a slice, none if it is in colour."""
     from pydicom.pixels.processing import apply_modality_lut
 
     step = max(1, round(math.sqrt(stored.size / 2**18)))
@@ -120,7 +120,7 @@ def _eight_bit(colours: Array, dataset: Dataset) -> Bytes:
 
 
 def _rules(dataset: Dataset, frame: int) -> Dataset:
-    """Collect the elements that turn stored values into grey, an enhanced file's frame by frame."""
+    """The elements that turn the stored values of a frame into grey."""
     from pydicom import Dataset
 
     rules = Dataset()
@@ -138,13 +138,13 @@ def _rules(dataset: Dataset, frame: int) -> Dataset:
 
 
 def _stored_view(rules: Dataset) -> View | None:
-    """Return the stored lookup table, or the first stored window, as a function to 0..255; None if there is none."""
+    """The stored lookup table, or the first stored window, as a function to 0..255; None if there is none."""
     if rules.get("VOILUTSequence"):
         return _lookup_view(rules)
     centres, widths = (_numbers(rules.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     function = str(rules.get("VOILUTFunction") or _LINEAR).upper()
     function = function if function in ("LINEAR_EXACT", "SIGMOID") else _LINEAR
-    # The standard asks of a linear window that it is 1 wide or more, of the others that they have a width at all.
+    # By the standard a linear window is at least 1 wide, others are wider than 0.
     narrowest = 1.0 if function == _LINEAR else sys.float_info.min
     if not centres or not widths or not math.isfinite(centres[0]) or not narrowest <= widths[0] < math.inf:
         return None
@@ -153,7 +153,7 @@ def _stored_view(rules: Dataset) -> View | None:
 
     view = Dataset()  # of an 8-bit picture, so that pydicom's output runs from 0 to 255
     view.PhotometricInterpretation, view.BitsStored, view.PixelRepresentation = "MONOCHROME2", 8, 0
-    view.WindowCenter, view.WindowWidth = f"{centres[0]:.10g}", f"{widths[0]:.10g}"  # 16 characters, no more allowed
+    view.WindowCenter, view.WindowWidth = f"{centres[0]:.10g}", f"{widths[0]:.10g}"  # at most 16 characters
     view.VOILUTFunction = function
     return lambda values: apply_windowing(values, view)
 
@@ -169,7 +169,7 @@ def _lookup_view(rules: Dataset) -> View:
 
 
 def _numbers(value: Any) -> list[float]:
-    """Return an element's value or values as numbers."""
+    """An element's value or values as numbers."""
     if value is None or value == "":
         return []
     return [float(one) for one in (value if isinstance(value, Sequence) and not isinstance(value, str) else [value])]

@@ -1,6 +1,6 @@
-"""Parsing DICOM files of any origin, and what is checked before their pixels are decoded. No torch.
+"""Parsing untrusted DICOM files, with checks before their pixels are decoded. No torch.
 
-Of a file only the elements in `_TAGS` are kept: they describe the picture, none of them the patient.
+Only the elements in `_TAGS` are kept; they describe the picture, not the patient.
 pydicom is imported inside the functions, so that reading a JPEG costs none of its time.
 """
 
@@ -44,10 +44,10 @@ _FRAGMENT = b"\xfe\xff\x00\xe0"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a DICOM file belongs among others.
+    """The place of a DICOM file in its series.
 
     Attributes:
-        series: the series' identifier; for comparing, never for showing.
+        series: the series' identifier, for comparing only.
         position: millimetres along the normal of the slice, or None.
         number: the instance number, or None.
         frames: how many slices the file holds; 0 if it has no pixels.
@@ -62,7 +62,7 @@ class Place:
 
 
 class _Counted(io.BytesIO):
-    """Bytes that can be read from `_MAX_READS` times."""
+    """Bytes that allow `_MAX_READS` reads."""
 
     reads = 0
 
@@ -97,7 +97,7 @@ def parse(content: bytes, label: str, *, pixels: bool = True) -> Dataset:
 
 
 def _inflated(content: bytes, tags: list[Any], label: str) -> Dataset | None:
-    """Parse a deflated file, which pydicom would inflate without a limit; None where it isn't one."""
+    """Parse a deflated file, which pydicom would inflate without a limit; None for other files."""
     from pydicom.dataset import FileMetaDataset
     from pydicom.filereader import read_dataset
     from pydicom.tag import Tag
@@ -119,7 +119,7 @@ def _inflated(content: bytes, tags: list[Any], label: str) -> Dataset | None:
 
 
 def _check_sequences(dataset: Dataset) -> None:
-    """Refuse sequences that pydicom would take long to convert, before anybody looks into them."""
+    """Refuse sequences that pydicom would take long to convert."""
     for keyword in (*GROUP_TAGS, "ModalityLUTSequence", "VOILUTSequence"):
         stored = dataset.get_item(keyword)
         if stored is not None and isinstance(stored.value, bytes) and len(stored.value) > _MAX_SEQUENCE_BYTES:
@@ -127,7 +127,7 @@ def _check_sequences(dataset: Dataset) -> None:
 
 
 def place_of(dataset: Dataset, label: str) -> Place:
-    """Read where a dataset belongs, and whether it has pixels at all (Rows and Columns say so).
+    """Read a dataset's place, and whether it has pixels (Rows and Columns).
 
     Raises:
         ImageError: these elements are damaged, or claim more than the limits allow.
@@ -157,7 +157,7 @@ def _position(dataset: Dataset) -> float | None:
 
 
 def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
-    """Parse a DICOM file and check its pixel data: the dataset, and how many slices it holds.
+    """Parse a DICOM file and check its pixel data; returns the dataset and its number of slices.
 
     Raises:
         ImageError: as `middle_slice`.
@@ -171,7 +171,7 @@ def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
 
 
 def check_frames(dataset: Dataset, label: str) -> None:
-    """Compare every compressed frame with the file's header, before a decoder believes it.
+    """Compare every compressed frame with the file's header before it is decoded.
 
     Raises:
         ImageError: they differ, or the pixel data is damaged.

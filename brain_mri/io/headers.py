@@ -1,6 +1,6 @@
-"""What a compressed picture says about itself, read before a decoder is trusted with it. No torch.
+"""The headers of compressed pictures, checked before a decoder reads them. No torch.
 
-Decoders take the memory and the time that a file's header asks for; a few bytes can ask for minutes and gigabytes.
+A decoder allocates what a header asks for, so a few bytes can cost minutes and gigabytes.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from brain_mri.io.untrusted import MAX_PIXELS
 MAX_JPEG_SCANS = 100
 # A picture of MAX_PIXELS has as many tiles of 16 x 16, the smallest that TIFF allows.
 _MAX_TIFF_VALUES = MAX_PIXELS // 256
-_TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})  # stay bytes in Pillow, whatever their number
+_TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})  # Pillow keeps them as bytes, whatever their number
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
-_MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; those excluded are data, or have no segment
+_MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; the excluded ones are data, or have no segment
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0 to SOF15, and JPEG-LS
 
 
@@ -25,7 +25,7 @@ def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
     """Walk through the segments of a JPEG or JPEG-LS stream up to its end.
 
     Returns:
-        The largest width and height that a frame header gives, or None where there is none.
+        The largest width and height of a frame header, or None without one.
 
     Raises:
         ImageError: more than `MAX_JPEG_SCANS` scans.
@@ -48,9 +48,9 @@ def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
 
 
 def check_frame(codestream: bytes, rows: int, columns: int, label: str) -> None:
-    """Compare a compressed DICOM frame's own header with the size that the file claims for it.
+    """Compare a compressed DICOM frame's own header with the size that the DICOM file gives.
 
-    JPEG, JPEG-LS and JPEG 2000 are known; a stream of another kind passes.
+    JPEG, JPEG-LS and JPEG 2000 are checked; other kinds pass.
 
     Raises:
         ImageError: they differ, or the stream has more than 4 components or too many scans.
@@ -71,7 +71,7 @@ def _jpeg2000_start(codestream: bytes, label: str) -> int | None:
     if codestream.startswith(b"\0\0\0\x0cjP  "):
         while start < len(codestream) and codestream[start + 4 : start + 8] != b"jp2c":
             length = int.from_bytes(codestream[start : start + 4])
-            if length < 8:  # 0 holds up pydicom 3.0 for ever, in get_j2k_parameters
+            if length < 8:  # with 0, pydicom 3.0 never ends (get_j2k_parameters)
                 raise ImageError(f"{label}: damaged between the parts of its compressed pixels; export it again.")
             start += length
         start += 8
@@ -106,6 +106,6 @@ def check_tiff(content: bytes, label: str) -> None:
             if tag in tile and kind in (3, 4):
                 (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
     except struct.error:
-        return  # the directory ends before its end, which Pillow will say
+        return  # the directory is cut off, which Pillow reports
     if tile[_TILE_WIDTH] * tile[_TILE_LENGTH] > MAX_PIXELS:
         raise ImageError(f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.")

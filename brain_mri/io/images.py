@@ -1,4 +1,4 @@
-"""Reading one picture: what `pipeline("image-classification")` reads, as it reads it, and what it can't. No torch.
+"""Reading one picture, as `pipeline("image-classification")` does, and kinds that it can't read. No torch.
 
 JPEG, PNG, TIFF, WebP, BMP and GIF in every mode, and a slice of DICOM; volumes are read by `brain_mri.io.volumes`.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Imported by name so that Pillow finds them: asked for a format that it has not loaded, it loads all of its plugins.
+# Imported by name, because Pillow loads all its plugins when it misses one.
 from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from brain_mri.errors import ImageError
@@ -31,7 +31,7 @@ from brain_mri.io.windowing import picture_window, to_bytes
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
-# What people bring. Pillow would open forty formats more, among them EPS, for which it starts Ghostscript.
+# Pillow would open forty more, among them EPS, for which it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -39,12 +39,11 @@ _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 def read_image(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
     """Read a picture file (or its bytes) completely; of a multi-frame DICOM file the middle slice.
 
-    The EXIF orientation is applied and ordinary 8-bit modes are converted exactly as transformers' `load_image` does,
-    so that what a model is trained and evaluated on is what `pipeline` will show it. Three things differ, because
-    there `load_image` shows something else than the picture: modes with more than 8 bits are scaled as
-    `windowing.picture_window` says (there, what is above 255 turns white), what is transparent is black (there,
-    whatever colour hides under it), and of a film the first frame is read. A picture that is already open is converted
-    in the same way. `name` is what an error calls the picture.
+    EXIF orientation and ordinary 8-bit modes are handled exactly as by transformers' `load_image`, so that a model is
+    trained and evaluated on what `pipeline` shows it. Three things differ, where `load_image` distorts the picture:
+    modes with more than 8 bits are scaled by `windowing.picture_window` (there, values above 255 turn white),
+    transparent pixels are black (there, they show a hidden colour), and of a film the first frame is read. A picture
+    that is already open is converted in the same way. `name` is the picture's name in errors.
 
     Returns:
         The picture in mode RGB, without metadata.
@@ -66,7 +65,7 @@ def read_image(source: str | Path | bytes | Image.Image, name: str | None = None
             with parsing(label, "picture"):
                 return _read_picture(content, label)
         if kind == "dicom":
-            from brain_mri.io.dicom import middle_slice  # costs a quarter of a second, which a JPEG should not
+            from brain_mri.io.dicom import middle_slice  # a quarter of a second that a JPEG can do without
 
             return Image.fromarray(middle_slice(file, label)).convert("RGB")
     if kind:
@@ -95,9 +94,8 @@ def _read_picture(content: bytes, label: str) -> Image.Image:
     elif content.startswith((b"II", b"MM")):
         check_tiff(content, label)
     try:
-        # Pillow warns of a bomb from 89 million pixels on, and refuses twice as many before they are decoded. The
-        # limit here is lower, so that nothing above it is ever decoded, and Pillow's own, which belongs to the whole
-        # process as its warning filter does, stays as it is.
+        # The limit here is below that of Pillow, whose own limit and warnings belong to the whole process and are
+        # left alone.
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             check_size(*image.size, label)
             return _rgb(image)
@@ -112,7 +110,7 @@ def _read_picture(content: bytes, label: str) -> Image.Image:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture in place where that saves a copy: two are alive at most, of 4 bytes a pixel."""
+    """Convert a picture, in place where possible: at most two copies of 4 bytes a pixel exist at a time."""
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in _DEEP_MODES:
         values = np.asarray(image)
@@ -121,7 +119,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         image = _over_black(image)
     else:
         image = image.convert("RGB")
-    image.info = {}  # comments, EXIF, colour profiles: what is saved again must not carry them on
+    image.info = {}  # comments, EXIF, colour profiles must not be saved again
     return image
 
 

@@ -1,4 +1,4 @@
-"""Reading NIfTI: the first volume, in axial slices as a radiologist hangs them. No torch; nibabel is imported late."""
+"""Reading the first volume of a NIfTI file as axial slices in radiological orientation. No torch."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from brain_mri.io.untrusted import HEAD_BYTES, MAX_VOLUME_BYTES, check_size, par
 from brain_mri.io.windowing import Array, Bytes, percentile_window, sampled, to_bytes
 
 _CHUNK = 2**16
-_MAX_SKIPPED = 2**24  # between header and voxels lie extensions: notes of programs, kilobytes
-_MAX_MEMBERS = 2**13  # of a gzip file: bgzip makes one of every 64 KiB
+_MAX_SKIPPED = 2**24  # bytes of extensions between header and voxels, usually kilobytes
+_MAX_MEMBERS = 2**13  # of a gzip file; bgzip makes one for every 64 KiB
 _SQUARE = 0.05  # pixels whose sides differ by less are shown as they are
 _MAX_STRETCH = 16.0
 
@@ -26,11 +26,11 @@ def nifti_slices(file: BinaryIO, label: str) -> list[Bytes]:
 
     The axes are permuted and flipped (never interpolated) to the nearest anatomical ones: slices are axial and go from
     the feet to the head; in each the front is up and the patient's right on the viewer's left. Voxels that are not
-    square in this plane are stretched to their true proportions. Of a series in time or of several contrasts the first
-    volume is taken. All slices share one window, the 1st to the 99th percentile of the whole volume.
+    square in this plane are stretched to their true proportions. Only the first volume of a series in time or of
+    several contrasts is read. All slices share one window, the 1st to the 99th percentile of the volume.
 
     Returns:
-        uint8 of shape (rows, columns), a slice each.
+        The slices, uint8 of shape (rows, columns) each.
 
     Raises:
         ImageError: not NIfTI, damaged, cut off, in colour, or beyond the limits of `brain_mri.io.untrusted`.
@@ -49,9 +49,9 @@ def _plain(file: BinaryIO) -> Callable[[memoryview], int]:
 
 
 def _inflater(file: BinaryIO, label: str) -> Callable[[memoryview], int]:
-    """Return a function that fills a buffer with unpacked bytes and says how many: never more than it is asked for.
+    """A function that fills a buffer with unpacked bytes and returns how many.
 
-    Not `gzip.GzipFile`, which reads the file name in the header byte by byte, however long it is.
+    `gzip.GzipFile` would read the file name in the header byte by byte, however long it is.
     """
     decoder, members = zlib.decompressobj(16 + zlib.MAX_WBITS), 1
 
@@ -83,15 +83,15 @@ def _header(head: bytes, label: str) -> Any:
     if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
         raise ImageError(f"{label}: a NIfTI header without its voxels (.hdr); save both in one .nii file.")
     kind: Any = Nifti1Header if head[344:348] == b"n+1\0" else Nifti2Header
-    # Unchecked: nibabel's checks mend what they can and report to stderr; what is used is checked here.
+    # Unchecked, because nibabel repairs headers and prints to stderr; the values in use are checked here.
     return kind(head[: kind.template_dtype.itemsize], check=False)
 
 
 def _axes(header: Any) -> Array:
-    """Return for each axis of the file which anatomical one it is (right, front, top) and its sign: shape (3, 2)."""
+    """For each axis of the file its anatomical axis (right, front, top) and its sign: shape (3, 2)."""
     from nibabel import orientations
 
-    untyped: Any = orientations  # nibabel has types for a part of itself only
+    untyped: Any = orientations  # nibabel is typed only in part
     axes: Array = untyped.io_orientation(header.get_best_affine())
     return axes
 
@@ -128,7 +128,7 @@ def _slices(voxels: Array, header: Any) -> list[Bytes]:
     from nibabel import orientations
 
     untyped: Any = orientations
-    # Slope and intercept of the header don't change what a window of percentiles shows, unless black becomes white.
+    # A window of percentiles makes slope and intercept irrelevant, unless the slope is negative.
     falling = (header.get_slope_inter()[0] or 1.0) < 0
     low, high = percentile_window([sampled(voxels)])
     axes = _axes(header)
@@ -145,7 +145,7 @@ def _slices(voxels: Array, header: Any) -> list[Bytes]:
 
 
 def _true_proportions(grey: Bytes, width: float, height: float) -> Bytes:
-    """Stretch the shorter way of voxels `width` x `height` mm; left alone where a header's sides make no sense."""
+    """Stretch the shorter side of voxels of `width` x `height` mm, unless the header's sides make no sense."""
     ratio = width / height if width > 0 and height > 0 else math.nan
     if not 1 / _MAX_STRETCH <= ratio <= _MAX_STRETCH or abs(ratio - 1) < _SQUARE:
         return grey

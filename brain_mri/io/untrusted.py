@@ -1,6 +1,6 @@
-"""What a user hands in: opened without surprises, recognised by its first bytes, and held to limits. No torch.
+"""Opening a user's files safely, recognising them by their first bytes, and limiting their size. No torch.
 
-A file's extension is never believed, and nothing is ever unpacked to the disk.
+A file's extension is never trusted, and nothing is ever unpacked to the disk.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import BinaryIO
 
 from brain_mri.errors import ImageError
 
-# The public Space answers on two cores and shares their memory: what is accepted must fit in 500 MB above what the
-# program takes anyway. Pillow holds 4 bytes a pixel in RGB, a progressive JPEG 6 more while it is decoded, and a
+# The public Space has two cores and little memory: an accepted file must need at most 500 MB more than the program
+# itself. Pillow holds 4 bytes a pixel in RGB, a progressive JPEG 6 more while it is decoded, and a
 # conversion holds two pictures: 2^25 pixels (5,792 x 5,792) come to about 400 MB. An MRI slice has 2^18.
 MAX_PIXELS = 2**25
 # 2^25 pixels of an uncompressed RGB picture are 96 MiB; a larger file holds something else as well.
@@ -52,14 +52,14 @@ _OTHERS = (
 
 
 def label_of(source: object, name: str | None) -> str:
-    """Return what messages call a source: `name` if given, else its path as the user wrote it; one printable line."""
+    """A source's name for messages, on one printable line: `name` if given, else its path as the user wrote it."""
     if name is None:
         name = str(source) if isinstance(source, (str, Path)) else "the given bytes"
     return printable(name, limit=300)
 
 
 def printable(text: str, limit: int = 80) -> str:
-    """Return a text of foreign origin on one line: control characters become `?`, the middle of a long one `...`."""
+    """Untrusted text on one line: control characters become `?`, the middle of a long text `...`."""
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= limit else f"{text[: limit // 2]}...{text[-limit // 2 :]}"
 
@@ -87,11 +87,11 @@ def _unpacked(head: bytes) -> bytes:
     try:
         return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, HEAD_BYTES)
     except zlib.error:
-        return b""  # hence of no kind
+        return b""  # which is of no known kind
 
 
 def unrecognised(head: bytes, label: str) -> ImageError:
-    """Return the error for a file of no kind that is read, saying what it is where that can be told."""
+    """The error for a file of an unknown kind, which says what the file is if it is recognised."""
     what = "the file is empty (0 bytes)" if not head else ""
     for pattern, description in _OTHERS:
         if not what and pattern.match(head):
@@ -123,7 +123,7 @@ def opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
 
 
 def peek(file: BinaryIO) -> bytes:
-    """Return the first `HEAD_BYTES` bytes and go back to the start."""
+    """The first `HEAD_BYTES` bytes; the file is then at its start again."""
     file.seek(0)
     head = file.read(HEAD_BYTES)
     file.seek(0)
@@ -143,7 +143,7 @@ def read_all(file: BinaryIO, limit: int, label: str) -> bytes:
 
 
 def check_size(width: int, height: int, label: str, slices: int = 1) -> None:
-    """Hold a picture or a volume to the limits before memory is taken for it.
+    """Check the size of a picture or a volume before memory is allocated for it.
 
     Raises:
         ImageError: empty, or more than `MAX_PIXELS` a slice, `MAX_SLICES` slices or `MAX_VOXELS` in all.
@@ -164,11 +164,11 @@ def check_size(width: int, height: int, label: str, slices: int = 1) -> None:
 
 @contextmanager
 def parsing(label: str, what: str) -> Iterator[None]:
-    """Turn whatever a parser of foreign bytes raises into one sentence.
+    """Turn whatever a parser of untrusted bytes raises into one sentence.
 
-    A damaged file makes the parsers raise nearly every class of exception (KeyError, struct.error, RecursionError,
-    MemoryError ...), so all of them are caught here; their messages may quote the file, a patient's name included,
-    and stay in the exception's cause.
+    Damaged files make the parsers raise nearly every class of exception (KeyError, struct.error, RecursionError,
+    MemoryError ...), so all are caught here. Their messages may quote the file, including a patient's name, and stay in
+    the exception's cause.
 
     Raises:
         ImageError: the block raised.
@@ -178,7 +178,7 @@ def parsing(label: str, what: str) -> Iterator[None]:
     except ImageError:
         raise
     except BaseException as error:
-        # A panic of a decoder in Rust (pylibjpeg-rle) arrives as an exception that is no Exception.
+        # A panic of a decoder in Rust (pylibjpeg-rle) is a BaseException, but no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ImageError(

@@ -1,4 +1,4 @@
-"""Reading whatever a user brings as slices: a picture, DICOM, NIfTI, or a zip or folder of slices. No torch."""
+"""Reading a picture, DICOM, NIfTI, or a zip or folder of slices as a sequence of slices. No torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from brain_mri.io.windowing import Bytes
 
 
 class SliceImages(Sequence[Image.Image]):
-    """Pictures kept with 1 byte a pixel (3 in colour) and given out in mode RGB, for which Pillow takes 4."""
+    """Pictures stored with 1 byte a pixel (3 in colour) and returned in mode RGB, where Pillow needs 4."""
 
     def __init__(self, pixels: Sequence[Bytes]) -> None:
         self._pixels = tuple(pixels)
@@ -51,14 +51,14 @@ class SliceImages(Sequence[Image.Image]):
 
 @dataclass(frozen=True)
 class Slices:
-    """The slices of what a user brought, in order.
+    """The slices of a user's file or folder, in order.
 
     Attributes:
-        images: a sequence of pictures in mode RGB, made anew at every access.
-        names: of each slice: the file's own name for pictures, "slice 12 of 24" for those of a volume. Nothing from a
-            header, which names patients.
-        is_volume: several slices, taken to be of one patient.
-        kind: what was brought: `picture`, `dicom`, `nifti` or `archive`.
+        images: a sequence of pictures in mode RGB, created at every access.
+        names: of each slice: the file's own name for pictures, "slice 12 of 24" in a volume. None comes from a header,
+            which may name patients.
+        is_volume: whether there are several slices, assumed to be of one patient.
+        kind: `picture`, `dicom`, `nifti` or `archive`.
     """
 
     images: SliceImages
@@ -68,19 +68,19 @@ class Slices:
 
 
 def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
-    """Read every slice of what a user brings, recognised by its content.
+    """Read every slice of a file or folder, recognised by its content.
 
     - A picture, or a DICOM file of one frame: one slice, as `read_image` reads it.
     - A DICOM file of several frames: in the order of the file.
     - NIfTI: axial slices (`nifti.nifti_slices`).
     - A zip or a folder (and the folders in it): of DICOM files the series with the most slices, in the order of their
       positions along the normal, else of their instance numbers, else of their names; or the one NIfTI file; or the
-      pictures, in the order of their names (2 before 10). DICOM comes first, and other files are passed over.
+      pictures, in the order of their names (2 before 10). DICOM comes first, and other files are ignored.
 
     The slices of a volume share one window: the one stored in the middle slice, else the 1st to the 99th percentile.
 
     Raises:
-        ImageError: nothing of all this, damaged, hostile, or beyond the limits of `brain_mri.io.untrusted`.
+        ImageError: none of these, damaged, hostile, or beyond the limits of `brain_mri.io.untrusted`.
     """
     label = label_of(source, name)
     if not isinstance(source, bytes) and _is_folder(source):
@@ -107,12 +107,12 @@ def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
 def _is_folder(source: str | Path) -> bool:
     try:
         return Path(source).is_dir()
-    except (OSError, ValueError):  # a path that no system allows; opening it says so
+    except (OSError, ValueError):  # an impossible path; opening it reports that
         return False
 
 
 def _slices(pixels: Sequence[Bytes], kind: str, label: str, names: Sequence[str] = ()) -> Slices:
-    """Name the slices of a volume by their number, a single one by its file."""
+    """Name the slices of a volume by number, a single slice by its file."""
     count = len(pixels)
     numbered = [f"slice {i} of {count}" for i in range(1, count + 1)] if count > 1 else [_base(label)]
     return Slices(SliceImages(pixels), tuple(names or numbered), count > 1, kind)
@@ -123,7 +123,7 @@ def _base(label: str) -> str:
 
 
 def _compact(image: Image.Image) -> Bytes:
-    """Keep one channel of a picture whose three are equal."""
+    """The picture's pixels, with one channel if all three are equal."""
     return np.asarray(one_channel(image))
 
 
@@ -133,7 +133,7 @@ def _archive(members: list[Member], label: str) -> Slices:
         found[kind_of(member.head())].append(member)
     if found["zip"]:
         raise ImageError(
-            f"{label}: holds a zip ({found['zip'][0].label}) itself; unpack that one and give what it holds."
+            f"{label}: holds another zip ({found['zip'][0].label}); unpack that one and give its contents."
         )
     if found["dicom"] and (series := _dicom_series(found["dicom"], label)) is not None:
         return series
@@ -166,7 +166,7 @@ def _pictures(members: list[Member], label: str) -> Slices:
 
 
 def _dicom_series(members: list[Member], label: str) -> Slices | None:
-    """Read the largest series among DICOM files; None where none of them has pixels."""
+    """Read the largest series among DICOM files; None if none of them has pixels."""
     from brain_mri.io.dicom import Volume
     from brain_mri.io.dicom_parsing import Place, parse, parse_with_pixels, place_of
 
@@ -199,7 +199,7 @@ def _content(member: Member, label: str) -> bytes:
 
 
 def _in_order(files: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Sort by position where all have one, else by number where all have one; equal ones stay in order of name."""
+    """Sort by position if all have one, else by number if all have one; ties stay in the order of their names."""
     if all(place.position is not None for _, place in files):
         return sorted(files, key=lambda file: (round(file[1].position, 3), file[1].number or 0))
     if all(place.number is not None for _, place in files):

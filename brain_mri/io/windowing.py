@@ -12,7 +12,7 @@ Array = NDArray[Any]
 Bytes = NDArray[np.uint8]
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.0
-_SAMPLES = 2**20  # values looked at for a window: the percentiles of a million differ from those of all by nothing
+_SAMPLES = 2**20  # values for a window: the percentiles of a million are those of all
 _BLOCK = 2**20  # values converted at a time, which keeps the 64-bit copies small
 _LARGEST = 1e30  # numbers beyond are no intensities; differences of these still fit in 64 bits
 
@@ -39,9 +39,9 @@ def percentile_window(samples: Iterable[Array]) -> tuple[float, float]:
 def picture_window(values: Array) -> tuple[float, float]:
     """Return the values of a picture with more than 8 bits that are to be shown black and white.
 
-    Values from 0 to 255 are grey levels already and left alone; fractions from 0 to 1 are shares of white. Anything
-    else runs from its smallest to its largest value, the way in which 8-bit sets are made of 12-bit slices,
-    and which takes 8-bit pictures stored as 16 bits back to what they were.
+    Values from 0 to 255 are grey levels already and are kept; fractions from 0 to 1 are shares of white. Anything else
+    is scaled from its smallest to its largest value, as 8-bit data sets are made of 12-bit slices; this also restores
+    8-bit pictures stored as 16 bits.
     """
     finite = values if values.dtype.kind in "ui" else values[np.isfinite(values)]
     if not finite.size:

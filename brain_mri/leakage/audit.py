@@ -97,7 +97,7 @@ def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None =
 
 
 def headline(report: dict[str, Any]) -> str:
-    """Say the worst of an `audit` in one or two sentences."""
+    """The most important finding of an `audit` in one or two sentences."""
     sentence = _test_sentence(report) if "test" in report["splits"] else _whole_sentence(report)
     different = len(report["different_labels"])
     return f"{sentence} Twins with different labels: {different:,}." if different else sentence

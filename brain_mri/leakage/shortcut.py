@@ -1,8 +1,7 @@
-"""The shortcut control: how well trivial features of a file tell the classes apart, without looking at the brain.
+"""The shortcut control: how well trivial features of a file predict its class, without looking at the brain.
 
-Where healthy and tumour images come from different sources, size, border and compression give the source away, and
-with it the label. What a logistic regression reaches on them is what no classifier's accuracy on such data may be
-credited with. No torch.
+If healthy and tumour images come from different sources, size, border and compression give the source away, and with it
+the label. The accuracy of a logistic regression on them is no merit of a classifier on such data. No torch.
 """
 
 from __future__ import annotations
@@ -16,10 +15,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_scor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from brain_mri.data.file_features import (
-    FEATURES,
-    Floats,
-)
+from brain_mri.data.file_features import FEATURES, Floats
 from brain_mri.errors import DataError
 
 _NAMED = 3  # features named for each class
@@ -31,7 +27,7 @@ def shortcut_accuracy(
     """Fit a standardised logistic regression on trivial features of train and score it on test.
 
     Args:
-        train_features: shape (n, len(FEATURES)), a `trivial_features` per row.
+        train_features: shape (n, len(FEATURES)), `file_features.features_of` each image.
         train_labels: the n class names.
         test_features: like `train_features`.
         test_labels: like `train_labels`.

@@ -28,7 +28,7 @@ def safety(
     answered: npt.ArrayLike,
     groups: Patients | None = None,
 ) -> dict[str, Any]:
-    """What is said of the slices that show a tumour (any class but the healthy one), and what is left unanswered.
+    """How slices that show a tumour (any class but the healthy one) are answered, and how many are not.
 
     A figure is `{"value", "low", "high", "n", "count"}`: `count` of `n` slices, and the 95% interval of
     `scores.mean_score`, which resamples whole patients. Where that interval can have no width, because the count is 0
@@ -57,33 +57,33 @@ def safety(
             answered that is not accepted.
     """
     cases = Cases.of(probabilities, labels)
-    taken, said = (_mask(mask, len(cases.labels)) for mask in (accepted, answered))
+    taken, named = (_mask(mask, len(cases.labels)) for mask in (accepted, answered))
     if len(label_names) != cases.probabilities.shape[1]:
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
-    if (said & ~taken).any():
+    if (named & ~taken).any():
         raise ValueError("an image that the guard refuses can't be answered")
-    patients: Patients = [None] * len(said) if groups is None else groups
+    patients: Patients = [None] * len(named) if groups is None else groups
     healthy = np.array([is_healthy(name) for name in label_names])
     tumor = ~healthy[cases.labels]
     if not healthy.any() or not tumor.any():
         return {}
-    figures = _figures(tumor, taken, said, said & healthy[cases.predicted], said & (cases.correct == 1), patients)
+    figures = _figures(tumor, taken, named, named & healthy[cases.predicted], named & (cases.correct == 1), patients)
     known = {name: figure for name, figure in figures.items() if figure}
     return {"tumors": int(tumor.sum()), "n_groups": _groups(patients, tumor), **known}
 
 
 def _figures(
-    tumor: BoolArray, taken: BoolArray, said: BoolArray, cleared: BoolArray, right: BoolArray, patients: Patients
+    tumor: BoolArray, taken: BoolArray, named: BoolArray, cleared: BoolArray, right: BoolArray, patients: Patients
 ) -> dict[str, Figure]:
-    unanswered = {"refused": int((~taken).sum()), "unsure": int((taken & ~said).sum())}
+    unanswered = {"refused": int((~taken).sum()), "unsure": int((taken & ~named).sum())}
     return {
         "false_all_clear": _share(cleared, tumor, patients),
-        "false_all_clear_of_answered": _share(cleared, tumor & said, patients),
-        "tumors_answered": _share(said, tumor, patients),
-        "tumors_named": _share(said & ~cleared, tumor, patients),
+        "false_all_clear_of_answered": _share(cleared, tumor & named, patients),
+        "tumors_answered": _share(named, tumor, patients),
+        "tumors_named": _share(named & ~cleared, tumor, patients),
         "tumors_right": _share(right, tumor, patients),
-        "unanswered": _share(~said, np.ones_like(said), patients) | unanswered,
-        "false_alarm": _share(said & ~cleared, ~tumor, patients),
+        "unanswered": _share(~named, np.ones_like(named), patients) | unanswered,
+        "false_alarm": _share(named & ~cleared, ~tumor, patients),
     }
 
 

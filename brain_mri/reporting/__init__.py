@@ -1,1 +1,1 @@
-"""What is said of a model: card, plots, tables. No torch."""
+"""A model's records as card, plots and tables. No torch."""

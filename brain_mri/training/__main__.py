@@ -1,12 +1,12 @@
 """Fine-tune a classifier of brain-MRI slices on a folder of images. Research and teaching only, never diagnosis.
 
-    brain-mri train quickstart --data_dir <folder>                           a minute on a laptop's CPU
+    brain-mri train quickstart --data_dir <folder>                              a minute on a laptop's CPU
     accelerate launch -m brain_mri.training efficientnet --data_dir <folder>    one GPU or several
     torchrun --nproc_per_node 2 -m brain_mri.training efficientnet --data_dir <folder>    several CPU processes
 
 The first word is a recipe's name or a YAML file; any option wins over what that says. The model goes to
 outputs/<recipe>, or to --output_dir. Stopped at any moment, the same command with --resume_from_checkpoint goes on and
-ends at the same weights. In a clone, `train.py` is the same code: `accelerate launch train.py configs/efficientnet.yaml`.
+ends at the same weights. In a clone, train.py is the same code: accelerate launch train.py configs/efficientnet.yaml.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from brain_mri.utils.options import TrainingOptions
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Train what the command line says; what is wrong with it is said before torch is imported."""
+    """Train what the command line says; wrong options are reported before torch is imported."""
     started = time.time()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingOptions]
     data_args, model_args, recipe, options = parse(kinds, argv, description=__doc__, prog="brain-mri train")

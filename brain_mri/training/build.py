@@ -1,4 +1,4 @@
-"""A trainer made of the arguments: what contradicts itself is refused first, in the words of the options."""
+"""Building the trainer from the arguments; contradictory options are refused first."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def build_trainer(
     args: TrainingArguments,
     model_init: Callable[..., PreTrainedModel] | None = None,
 ) -> MRITrainer:
-    """A trainer on `splits["train"]`, judged on `splits["validation"]`; the test split stays out of its sight."""
-    args.remove_unused_columns = False  # the columns are chosen here, and the model's forward knows none of them
+    """A trainer on `splits["train"]`, evaluated on `splits["validation"]`; it never gets the test split."""
+    args.remove_unused_columns = False  # the columns are chosen here; the model's forward has other names
     _check(recipe, args, len(splits["train"]))
     callbacks = []
     if recipe.early_stopping_patience:
@@ -59,10 +59,10 @@ def build_trainer(
 
 
 def _check(recipe: RecipeArguments, args: TrainingArguments, images: int) -> None:
-    """What transformers would fail on, or do otherwise than asked, without naming the option.
+    """Refuse what transformers would fail on, or silently do differently, without naming the option.
 
     Raises:
-        ConfigError: two options contradict each other, or the machine or the data one of them.
+        ConfigError: options that contradict each other, the machine or the data.
     """
     if args.n_gpu > 1:
         raise ConfigError(
@@ -74,8 +74,8 @@ def _check(recipe: RecipeArguments, args: TrainingArguments, images: int) -> Non
     batch = args.train_batch_size * args.world_size
     if args.dataloader_drop_last and images < batch:
         raise ConfigError(
-            f"{images} training images are less than one batch of {batch}, and --dataloader_drop_last leaves out what "
-            "is no whole batch: lower --per_device_train_batch_size."
+            f"{images} training images are fewer than one batch of {batch}, and --dataloader_drop_last drops the "
+            "incomplete batch: lower --per_device_train_batch_size."
         )
 
 

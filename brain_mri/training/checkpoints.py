@@ -1,4 +1,4 @@
-"""Checkpoints that a run can be trusted to go on from: written whole or taken away, and sealed with checksums."""
+"""Checkpoints that a run can safely resume from: written whole or removed, and sealed with checksums."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 CHECKSUMS = "checksums.json"
 _STATE = "trainer_state.json"  # what the trainer writes last
-_NO_SPACE = 2**20  # bytes; torch's writer fails without saying why
+_NO_SPACE = 2**20  # bytes; torch's writer does not give the reason
 
 
 @contextmanager
 def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Iterator[None]:
-    """Around what writes a checkpoint: seals it afterwards; of a full disk, takes away the half that was written.
+    """Write a checkpoint in this block: it is sealed afterwards, or removed if the disk is full.
 
     Args:
-        checkpoint: its folder; what a killed run left of it goes first.
-        is_writer: whether this process, of several, is the one that tidies and seals.
+        checkpoint: its folder; the remains of a killed run are removed first.
+        is_writer: whether this is the process that removes and seals.
         wait: returns once every process of the launch has called it.
 
     Raises:
@@ -46,22 +46,22 @@ def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Itera
             raise
         shutil.rmtree(checkpoint, ignore_errors=True)
         raise ConfigError(
-            f"the disk that holds {checkpoint.parent} is full: {checkpoint.name} could not be written and was taken "
-            "away, those before it are whole; make room, then give the same command with --resume_from_checkpoint."
+            f"the disk of {checkpoint.parent} is full: {checkpoint.name} could not be written and was removed, earlier "
+            "ones are whole. Free some space, then give the same command with --resume_from_checkpoint."
         ) from error
 
 
 def seal(checkpoint: Path) -> None:
-    """Write the SHA-256 of each file of a finished checkpoint beside them."""
+    """Write the SHA-256 of each file of a finished checkpoint into `checksums.json`."""
     files = sorted(p for p in checkpoint.rglob("*") if p.is_file() and p.name != CHECKSUMS)
     write_json({str(p.relative_to(checkpoint)): sha256(p) for p in files}, checkpoint / CHECKSUMS)
 
 
 def damaged_file(checkpoint: Path) -> str | None:
-    """The name of a file that is gone or not as it was sealed; None where all are, or where there is no seal."""
+    """The name of a file that is missing or changed since the seal; None if there is none, or no seal."""
     try:
         sealed = read_json(checkpoint / CHECKSUMS)
-    except ValueError:  # neither JSON nor UTF-8 any more
+    except ValueError:  # no longer JSON or UTF-8
         return CHECKSUMS
     for name, digest in sealed.items():
         path = checkpoint / name
@@ -71,7 +71,7 @@ def damaged_file(checkpoint: Path) -> str | None:
 
 
 def is_complete(checkpoint: Path) -> bool:
-    """Whether the trainer finished it; a run killed while it saved leaves no state, or half of it."""
+    """Whether the trainer finished it; a run killed while saving leaves no state file, or half of one."""
     if (checkpoint / CHECKSUMS).is_file():
         return True
     try:
@@ -82,7 +82,7 @@ def is_complete(checkpoint: Path) -> bool:
 
 
 def newest_whole(folder: Path) -> Path | None:
-    """The last complete checkpoint whose files are as they were saved; a warning names each that is damaged."""
+    """The newest complete checkpoint with unchanged files; a warning names each damaged one."""
     found = {int(p.name.split("-")[1]): p for p in folder.glob("checkpoint-*") if is_complete(p)}
     for step in sorted(found, reverse=True):
         if (name := damaged_file(found[step])) is None:
@@ -92,7 +92,7 @@ def newest_whole(folder: Path) -> Path | None:
 
 
 def check_whole(checkpoint: Path) -> None:
-    """Refuse a checkpoint that was asked for by name.
+    """Refuse an incomplete or damaged checkpoint.
 
     Raises:
         ConfigError: it was not finished, or one of its files has changed since.

@@ -1,4 +1,4 @@
-"""What a trained network is given before its folder is whole: calibration, evidence figures, ONNX files, guard."""
+"""The steps that complete a trained model: calibration, evidence figures, ONNX files, guard."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ from brain_mri.utils.files import sha256, write_json
 
 logger = logging.getLogger(__name__)
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
-_GUARD_HELD_OUT = 4000  # of validation at most: the threshold leaves 40 of them beyond, so that memory has an end
+_GUARD_HELD_OUT = 4000  # of validation at most, to limit memory; 40 of them then lie beyond the threshold
 _COVERAGE = 0.95  # of the prediction sets
 _KEPT_ACCURACY = 0.99  # of what is not referred to a human
 
 
 def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
-    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 suffers."""
+    """The trained model at a finer output stride (`--final_output_stride`), unless validation macro-F1 gets worse."""
     if not stride:
         return model
     finer = at_output_stride(model, stride)
@@ -70,10 +70,9 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
 
 
 def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) -> None:
-    """Fit a temperature on the validation split and fold it into the classifier; write `calibration.json`.
+    """Fit a temperature on the model's `predictions` of the validation split, and divide the classifier by it.
 
-    `predictions` are the model's on the validation split. The thresholds of prediction sets and of referral are chosen
-    there too, on the calibrated probabilities.
+    Writes `calibration.json`, with the thresholds of prediction sets and of referral for the calibrated probabilities.
     """
     temperature = calibration.fit_temperature(predictions.logits, predictions.labels)
     fold_temperature(model, temperature)
@@ -100,8 +99,8 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
         logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
 
 
-def judge_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
-    """Measure on the validation images that have a box whether the evidence lies there; write `evidence.json`."""
+def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
+    """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`."""
     if predictions.evidence is None or not PartialState().is_main_process:
         return
     if found := evidence_figures(predictions, validation, label_names):
@@ -114,10 +113,9 @@ def judge_evidence(predictions: Predictions, validation: Dataset, label_names: S
 
 
 def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    """Describe the embeddings of training images, and set the guard's threshold on those of validation images.
+    """Fit the guard to embeddings of training images, and set its threshold on those of validation images.
 
-    They are those of the file that will be served, int8 where there is one: its rounding is then part of what a brain
-    MRI may look like, and the float32 embeddings lie within.
+    The embeddings come from the file that will be served, int8 if there is one: int8 and float32 embeddings differ.
     """
     if not PartialState().is_main_process:
         return
@@ -133,7 +131,7 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
 def _embeddings(
     served: OnnxModel, rows: Dataset, preprocessing: Preprocessing
 ) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
-    """What the guard reads of each row, (n, d), and how many of the d values each of its parts has."""
+    """What the guard reads of each row, (n, d), and how many of the d values belong to each part."""
     found: list[npt.NDArray[np.float32]] = []
     widths: tuple[int, ...] = ()
     for batch in batches(rows, preprocessing):
@@ -144,14 +142,14 @@ def _embeddings(
 
 
 def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
-    """Write the ONNX files and `export.json`, what int8 does to the answers."""
+    """Write the ONNX files and `export.json`, which says how int8 changes the predictions."""
     if PartialState().is_main_process:
         export_onnx(model, preprocessing, folder)
         write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / EXPORT)
 
 
 def discard_products(folder: Path) -> None:
-    """Remove what an earlier training left in the folder to be served or read, before it is made anew or left out."""
+    """Remove the products of an earlier training from the folder, so that none is taken for this one's."""
     if PartialState().is_main_process:
         shutil.rmtree(folder / ONNX, ignore_errors=True)
         for name in (RUN, CALIBRATION, EVIDENCE, EXPORT, GUARD, GUARD_TENSORS):
@@ -161,7 +159,7 @@ def discard_products(folder: Path) -> None:
 def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> None:
     """Write `config.json`, `model.safetensors` and, for a transformers-native model, its processor's settings.
 
-    The figures in `evaluation/` go if they are of other weights than these.
+    `evaluation/` is removed if it belongs to other weights.
     """
     if not PartialState().is_main_process:
         return
@@ -171,4 +169,4 @@ def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pat
     preprocessing.processor.save_pretrained(folder)
     if before and evaluation.is_dir() and sha256(weights) != before:
         shutil.rmtree(evaluation)
-        logger.info("%s was of the weights before: removed; evaluate again.", evaluation)
+        logger.info("%s belonged to earlier weights and was removed: evaluate again.", evaluation)

@@ -1,4 +1,4 @@
-"""A model that goes on from a model folder of ours: what of the stages before it belongs into its own records."""
+"""Training in stages: the records of the stages before a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from brain_mri.utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
-_FITTED = (CALIBRATION, EVIDENCE)  # what only images that were not trained on can tell
+_FITTED = (CALIBRATION, EVIDENCE)  # these need images that were not trained on
 
 
 def earlier_stages(model: str) -> list[dict[str, Any]]:
-    """The trainings that led to `model`, the first first; none for published weights or a folder of someone else's.
+    """The training stages that led to `model`, in order; none unless it is a folder that train.py left.
 
     Args:
         model: `--model`, a model folder or an id.
@@ -50,10 +50,10 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
 
 
 def carry_over(model: str, folder: Path) -> None:
-    """Take calibration, thresholds and evidence figures over from the stage before, marked as that stage's.
+    """Copy calibration, thresholds and evidence figures of the previous stage, marked as that stage's.
 
-    For a last stage with `--train_on_validation`: images that were trained on can tell neither how sure a model may be
-    nor where its evidence lies on patients it has not seen. The weights keep the temperature that was folded into them.
+    For a last stage with `--train_on_validation`: neither confidence nor evidence can be measured on images that were
+    trained on. The weights keep their temperature.
     """
     if not PartialState().is_main_process:
         return

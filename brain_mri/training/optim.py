@@ -1,4 +1,4 @@
-"""Parameter groups: weight decay where it belongs, and learning rates that differ by depth."""
+"""Parameter groups: no weight decay of biases and norms, and learning rates that differ by depth."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for the optimizer, each with its own `lr` and `weight_decay`; frozen parameters are left out.
 
-    Biases and norms do not decay. `layer_decay` multiplies the rate once more for each layer further from the head
-    (Clark 2020; timm's groups carry it as `lr_scale`); `backbone_lr_scale` slows all but the classifier alike.
+    `layer_decay` multiplies the rate once more for each layer further from the head (Clark 2020; `lr_scale` in timm's
+    groups); `backbone_lr_scale` multiplies that of everything except the classifier.
 
     Raises:
-        ConfigError: `layer_decay` for a model that does not say how its layers are ordered.
+        ConfigError: `layer_decay` for a model that is not one of timm's.
     """
     if recipe.layer_decay < 1:
         return _layer_groups(model, recipe, learning_rate, weight_decay)

@@ -1,4 +1,4 @@
-"""The steps of a run around the training itself: what is checked before it, what is left on disk after it."""
+"""The steps of a run before and after the training itself: checks, and the records that it leaves."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-le
 
 
 def begin(args: TrainingArguments) -> Path:
-    """Check that the run can be started and seed it; returns the model folder. Nothing is written yet but a lock.
+    """Check that the run can start, and seed it; returns the model folder. Only a lock is written.
 
-    The trainer's own checkpoints go to a sub-folder of it, so that what is published holds none of them.
+    The trainer's checkpoints go to a sub-folder, which is never published.
 
     Raises:
-        ConfigError: the folder already holds a run that `--resume_from_checkpoint` was not asked to go on with, or
-            another process is writing to it.
+        ConfigError: the folder already holds a run and `--resume_from_checkpoint` is not given, or another process is
+            writing to it.
     """
     hardware.check_compiler(args.torch_compile)
     set_up_console()
@@ -51,8 +51,7 @@ def begin(args: TrainingArguments) -> Path:
     output = folder / CHECKPOINTS
     if not args.resume_from_checkpoint and ((folder / CONFIG).exists() or output.exists()):
         raise ConfigError(
-            f"{folder} already holds a run: add --resume_from_checkpoint to go on with it, or choose another "
-            "--output_dir, or remove it."
+            f"{folder} already holds a run: add --resume_from_checkpoint, or choose another --output_dir."
         )
     args.output_dir = str(output)
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
@@ -61,10 +60,10 @@ def begin(args: TrainingArguments) -> Path:
 
 
 def checkpoint_to_resume(args: TrainingArguments) -> str | None:
-    """The checkpoint asked for by `--resume_from_checkpoint`; bare, the newest whole one, or None before the first.
+    """The checkpoint that `--resume_from_checkpoint` names, or without a name the newest whole one, if there is any.
 
     Raises:
-        ConfigError: the folder named holds no complete checkpoint, or a damaged one.
+        ConfigError: the named folder holds no complete checkpoint, or a damaged one.
     """
     wanted = args.resume_from_checkpoint
     if not wanted:
@@ -77,7 +76,7 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | None:
 
 
 def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder: Path) -> None:
-    """Print the split sizes and the audit's headline, and write `audit.json`: known before a step is trained."""
+    """Print the split sizes and the audit's headline, and write `audit.json`, before training starts."""
     if not PartialState().is_main_process:
         return
     split_of = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
@@ -90,20 +89,20 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
 
 
 class Clock(TrainerCallback):
-    """Counts a run's seconds, those of the processes that it was resumed from included, up to their last checkpoint."""
+    """Counts a run's seconds, including those of the processes it was resumed from, up to their last checkpoint."""
 
     def __init__(self, folder: Path, started: float) -> None:
-        """Start to count at `started`, as `time.time()` gave it; what went before stands in the checkpoints' folder."""
+        """Count from `started`, a `time.time()`; earlier seconds are read from the checkpoints' folder."""
         self._path, self._started = folder / SECONDS, started
         self._earlier = float(read_json(self._path).get("seconds", 0.0))
 
     @property
     def seconds(self) -> float:
-        """Of this process and those before it."""
+        """Of this process and those it was resumed from."""
         return round(self._earlier + time.time() - self._started, 1)
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write them down with every checkpoint."""
+        """Store them with every checkpoint."""
         if PartialState().is_main_process:
             write_json({"seconds": self.seconds}, self._path)
 
@@ -161,7 +160,7 @@ def save_run(
 
 
 def finish(trainer: MRITrainer, folder: Path) -> None:
-    """Say what was reached, where it is, and what to do next."""
+    """Print the result, where the model is, and the next command."""
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
-    logger.info("%smodel in %s; next: python evaluate_model.py %s --data_dir ...", reached, folder, folder)
+    logger.info("%smodel in %s; next: brain-mri evaluate %s --data_dir ...", reached, folder, folder)

@@ -1,4 +1,4 @@
-"""Hyper-parameter search with Optuna, judged on the validation split."""
+"""Hyper-parameter search with Optuna, scored on the validation split."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BATCH_SIZES = (16, 32, 64)
 
 
 def _space(trial: optuna.Trial) -> dict[str, Any]:
-    """What is searched; `drop_rate` is drawn here too, and read back by `model_init`."""
+    """The search space; `model_init` reads `drop_rate` from the trial."""
     trial.suggest_float("drop_rate", 0.0, 0.5)
     return {
         "learning_rate": trial.suggest_float("learning_rate", 1e-5, 3e-3, log=True),
@@ -43,7 +43,7 @@ def search(
     recipe: RecipeArguments,
     args: TrainingArguments,
 ) -> tuple[ModelArguments, TrainingArguments]:
-    """Try `recipe.search_trials` settings; return the arguments with the best of them filled in.
+    """Try `recipe.search_trials` settings; returns the arguments with the best one.
 
     Each trial is a whole training with the run's own schedule, without checkpoints. The objective is
     `args.metric_for_best_model` (default: macro-F1) on the validation split, after the last epoch.
@@ -64,9 +64,9 @@ def search(
         n_trials=recipe.search_trials,
         direction="minimize" if key.endswith(("loss", "nll")) else "maximize",
         compute_objective=lambda scores: scores[key],
-        sampler=TPESampler(seed=args.seed),  # a run that is resumed searches again, and has to find the same
+        sampler=TPESampler(seed=args.seed),  # a resumed run searches again and must find the same
     )
-    # optuna runs in the first process only; the others are told
+    # optuna runs in the first process only
     (found,) = broadcast_object_list([dict(best.hyperparameters) if best else None])
     if best:
         logger.info("best of %d trials: %s %.4f with %s", recipe.search_trials, key, best.objective, found)

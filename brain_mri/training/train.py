@@ -105,7 +105,7 @@ def _finalize(
     else:
         predictions = predict(model, validation, preprocessing)
         finalize.calibrate(model, predictions, folder)
-        finalize.judge_evidence(predictions, validation, label_names, folder)
+        finalize.measure_evidence(predictions, validation, label_names, folder)
     finalize.save_model(model, preprocessing, folder)
     if recipe.export:
         finalize.export(model, validation, preprocessing, folder)

@@ -38,9 +38,9 @@ _EMA_FILE = "ema.safetensors"
 class MRITrainer(Trainer):
     """`transformers.Trainer` on uint8 pixels.
 
-    Batches arrive as the collator stacked them, (batch, 3, H, W) uint8; how a training batch is changed is drawn from
-    (seed, step, process), so that a resumed run draws the same. Dropout draws from torch's global state, which Trainer
-    keeps in its checkpoints.
+    Batches come from the collator as (batch, 3, H, W) uint8. The augmentation of a training batch is drawn from (seed,
+    step, process), so that a resumed run draws the same. Dropout draws from torch's global state, which Trainer keeps
+    in its checkpoints.
     """
 
     loss_is_scaled_for_ga = False  # the loss here is the mean of a micro-batch
@@ -73,7 +73,7 @@ class MRITrainer(Trainer):
         self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
-        channels_last = recipe.channels_last and not self.is_fsdp_enabled  # which deals out contiguous weights only
+        channels_last = recipe.channels_last and not self.is_fsdp_enabled  # FSDP shards contiguous weights only
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = self.model.config.num_labels
         self.augmentation = Augmentation(recipe)
@@ -110,7 +110,7 @@ class MRITrainer(Trainer):
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 with _numpy_seeded(generator):
                     pixels, targets = self.mix(pixels, targets)
-                smoothing = 0.0  # it is in the mixed targets
+                smoothing = 0.0  # the mixed targets include it
         pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
@@ -124,7 +124,7 @@ class MRITrainer(Trainer):
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
 
     def _training_size(self) -> int | None:
-        """The side of this step's images: small ones first (progressive resizing; Howard 2018), None for full size."""
+        """The side of this step's images: small at first (progressive resizing; Howard 2018), None for full size."""
         small = self.state.global_step < self.recipe.progressive_share * self.state.max_steps
         return self.recipe.progressive_size if small and self.recipe.progressive_size else None
 
@@ -136,7 +136,7 @@ class MRITrainer(Trainer):
         return torch.Generator().manual_seed(seed)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """The optimizer asked for, over `optim.parameter_groups`."""
+        """The optimizer of TrainingArguments, over `optim.parameter_groups`."""
         if self.optimizer is None:
             network = self.model if model is None else model
             groups = parameter_groups(network, self.recipe, self.args.learning_rate, self.args.weight_decay)
@@ -146,7 +146,7 @@ class MRITrainer(Trainer):
         return optimizer
 
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
-        """Train; at the end the model holds the best (or last) weights, averaged if the recipe averages."""
+        """Train; the model then has the best (or last) weights, averaged if the recipe averages."""
         try:
             result = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         finally:
@@ -189,12 +189,12 @@ class MRITrainer(Trainer):
         return FeatureTap(self.model)
 
     def update_average(self) -> None:
-        """Move the averaged weights towards the current ones; after every optimizer step."""
+        """Move the averaged weights towards the current ones; call it after every optimizer step."""
         if self.ema is not None:
             self.ema.update(self.model, step=self.state.global_step)
 
     def get_train_dataloader(self) -> Any:
-        """Trainer's; that of a stream, which is divided among the processes already, is the stream's own."""
+        """Trainer's, or the stream's own, which is already divided among the processes."""
         if isinstance(self.train_dataset, StreamedSplit):
             return self.train_dataset.loader(self.args, self.data_collator, self.args.device)
         return super().get_train_dataloader()
@@ -205,7 +205,7 @@ class MRITrainer(Trainer):
     def _get_dataloader(
         self, dataset: Any, description: str, batch_size: int, sampler_fn: Any = None, **kwargs: Any
     ) -> Any:
-        """Trainer's, but `dataloader_drop_last` holds for training only: an evaluation counts every image."""
+        """Trainer's, but `dataloader_drop_last` only applies to training: an evaluation counts every image."""
         kept = self.args.dataloader_drop_last
         self.args.dataloader_drop_last = kept and bool(kwargs.get("is_training"))
         try:
@@ -214,7 +214,7 @@ class MRITrainer(Trainer):
             self.args.dataloader_drop_last = kept
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate; while training with averaged weights, the average is what is judged."""
+        """Evaluate the model, or during training its averaged weights, if there are any."""
         with self._averaged_weights():
             scores: dict[str, float] = super().evaluate(*args, **kwargs)
         return scores
@@ -251,7 +251,7 @@ class MRITrainer(Trainer):
 
 @contextmanager
 def _numpy_seeded(generator: torch.Generator) -> Iterator[None]:
-    """Numpy's global state, which timm's mixup draws from, seeded from `generator` for a while."""
+    """Seed numpy's global state, which timm's mixup draws from, from `generator` for the length of the block."""
     kept = np.random.get_state()
     np.random.seed(int(torch.randint(2**31, (), generator=generator)))
     try:

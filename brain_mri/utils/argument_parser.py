@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
@@ -25,13 +26,16 @@ _ALSO = {  # what other tools call an option
 }
 _MANY = 8  # choices, at most, that help lists in the place of a value
 _METAVARS = {bool: "true|false", int: "N", float: "NUMBER", str: "TEXT"}
-_TRUTH = dict.fromkeys(("true", "t", "yes", "y", "1"), True) | dict.fromkeys(("false", "f", "no", "n", "0"), False)
+_TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True)
+_TRUTH |= dict.fromkeys(("false", "f", "no", "n", "off", "0"), False)
+_LONG_WORD = re.compile(r"(\S{100})\S+")
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise a `ConfigError`; argparse would print its usage, hundreds of lines here."""
-        raise ConfigError(f"{message.removeprefix('argument ')} (--help lists the options).")
+        shown = _LONG_WORD.sub(r"\1...", message.removeprefix("argument "))
+        raise ConfigError(f"{shown} (--help lists the options).")
 
 
 def parse(
@@ -181,6 +185,7 @@ def _as_word(value: Any) -> str:
 
 
 def _unknown(key: str, known: Mapping[str, Option], where: str) -> str:
-    nearest = difflib.get_close_matches(key.replace("-", "_"), sorted([*known, *_ALSO]), n=1, cutoff=0.5)
+    names = sorted([*known, *(name for name, target in _ALSO.items() if target in known)])
+    nearest = difflib.get_close_matches(key.replace("-", "_"), names, n=1, cutoff=0.5)
     hint = f": did you mean {_meant(nearest[0], known)!r}?" if nearest else " (see --help)."
     return f"unknown option {key!r} {where}{hint}"

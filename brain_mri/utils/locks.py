@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 LOCK = "run.lock"
 _TURN = ".turn.lock"
+_ATTEMPTS = 100  # to lock a file that others remove as they end
 _TAKEN = (errno.EACCES, errno.EAGAIN)
 
 _held: dict[Path, IO[str]] = {}
@@ -31,13 +32,15 @@ def hold(folder: str | Path) -> None:
     takes, would live on in the data loader's workers after a kill and block the resumed run. Windows gets no lock.
 
     Raises:
-        ConfigError: another process holds it.
+        ConfigError: another process holds it, or nothing can be written there.
     """
-    folder = Path(folder).resolve()
-    if sys.platform == "win32" or folder in _held:
-        return
-    while (file := _opened(folder)) is None:
-        pass
+    try:
+        folder = Path(folder).resolve()
+        if sys.platform == "win32" or folder in _held:
+            return
+        file = _opened(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} can't be written to ({error.strerror}): choose another --output_dir.") from error
     _held[folder] = file
     file.truncate(0)
     file.write(f"{os.getpid()} on {platform.node()}")
@@ -61,18 +64,25 @@ def waiting(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def _opened(folder: Path) -> IO[str] | None:
-    """The lock file, locked; None where its last holder removed it in the meantime."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        file = (folder / LOCK).open("a+", encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    _lock(file, folder)
-    if _is_at(file, folder / LOCK):
-        return file
-    file.close()
-    return None
+def _opened(folder: Path) -> IO[str]:
+    """The lock file, locked: anew where its last holder removed it, or its folder, in the meantime.
+
+    Raises:
+        OSError: it can't be written, however often it is tried.
+    """
+    for attempt in range(_ATTEMPTS):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (folder / LOCK).open("a+", encoding="utf-8")
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS - 1:  # /proc/self is a folder, and takes no file
+                raise
+            continue
+        _lock(file, folder)
+        if _is_at(file, folder / LOCK):
+            return file
+        file.close()
+    raise OSError(errno.EAGAIN, "its lock file goes away again and again")
 
 
 def _lock(file: IO[str], folder: Path) -> None:

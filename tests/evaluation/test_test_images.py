@@ -13,7 +13,7 @@ from brain_mri.evaluation.predict import label_names_of, load_model, predict
 from brain_mri.evaluation.results import figures
 from brain_mri.evaluation.test_images import (
     data_record,
-    images_to_judge,
+    images_to_evaluate,
     only_part,
     output_files,
     with_model_labels,
@@ -39,7 +39,7 @@ def test_only_the_part_asked_for_is_judged_and_its_figures_get_a_file_of_their_o
     elsewhere: Path, preprocessing: Preprocessing, tmp_path: Path
 ) -> None:
     images = _images(elsewhere, preprocessing)
-    rows, _ = images_to_judge(images, DataArguments(str(elsewhere)), {"data_fingerprint": "another"})
+    rows, _ = images_to_evaluate(images, DataArguments(str(elsewhere)), {"data_fingerprint": "another"})
     parts = {part: only_part(rows, str(elsewhere), part) for part in (None, "choose", "report")}
     assert len(parts[None]) == len(rows) == 12
     assert set(parts["choose"]["file_name"]) | set(parts["report"]["file_name"]) == set(rows["file_name"])

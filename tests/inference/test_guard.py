@@ -245,7 +245,7 @@ _DAMAGES += [_damage_parts, _damage_threshold, _damage_scale, _damage_values]
 def test_a_damaged_guard_is_an_error_of_one_sentence(damage, guard: Guard, tmp_path: Path) -> None:
     guard.save(tmp_path)
     damage(tmp_path)
-    with pytest.raises(ConfigError, match="fit the guard again"):
+    with pytest.raises(ConfigError, match="refit_guard"):
         Guard.load(tmp_path)
 
 

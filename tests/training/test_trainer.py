@@ -127,7 +127,7 @@ def test_what_the_trainer_would_stumble_over_is_said_beforehand(
     with pytest.raises(ConfigError, match="needs --metric_for_best_model"):
         small_trainer(tmp_path, splits, preprocessing, RecipeArguments(early_stopping_patience=2))
     large = {"dataloader_drop_last": True, "per_device_train_batch_size": 1000}
-    with pytest.raises(ConfigError, match="less than one batch of 1000"):
+    with pytest.raises(ConfigError, match="fewer than one batch of 1000"):
         small_trainer(tmp_path, splits, preprocessing, **large)
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(ConfigError, match="2 GPUs and one process: start `accelerate launch"):
