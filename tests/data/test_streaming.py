@@ -14,7 +14,7 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from support.doors import run_train
-from support.small_training import StopAt, small_trainer, training_arguments
+from support.small_training import small_trainer, training_arguments
 from transformers import TrainingArguments
 
 from brain_mri.arguments import DataArguments, RecipeArguments
@@ -158,11 +158,9 @@ def test_a_resumed_stream_ends_at_the_same_weights_bit_for_bit(
     per_epoch = -(-len(whole.train_dataset) // 8)
     assert whole.state.global_step == whole.state.max_steps == 2 * per_epoch
     for stop in (per_epoch + 2,) if workers else (2, per_epoch, per_epoch + 2):
-        stopped = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
-        stopped.add_callback(StopAt(stop))
-        stopped.train()
         resumed = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
-        resumed.train(resume_from_checkpoint=str(tmp_path / str(stop) / f"checkpoint-{stop}"))
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop}"))
+        assert not (tmp_path / str(stop) / f"checkpoint-{stop}").exists(), "it did not begin anew"
         assert resumed.state.global_step == whole.state.global_step
         for name, value in whole.model.state_dict().items():
             assert torch.equal(value, resumed.model.state_dict()[name]), (stop, name)

@@ -24,9 +24,11 @@ from brain_mri.models.export import PARITY, export_onnx, quantize
 from brain_mri.training.finalize import save_model
 
 
-def _untrained(name: str, size: int, folder: Path) -> tuple[torch.nn.Module, Preprocessing]:
+def _untrained(
+    name: str, size: int, folder: Path, model_args: str | None = None
+) -> tuple[torch.nn.Module, Preprocessing]:
     torch.manual_seed(0)
-    args = ModelArguments(name, pretrained=False, image_size=size)
+    args = ModelArguments(name, pretrained=False, image_size=size, model_args=model_args)
     config = build_config(args)
     preprocessing = Preprocessing.of(build_processor(config, args))
     model = build_model(config, args, LABELS).eval()
@@ -48,7 +50,7 @@ def test_the_file_gives_the_network_s_own_outputs_for_any_batch(guided_model: Pa
 
 
 def test_a_model_without_exact_maps_says_so_in_its_file(tmp_path: Path) -> None:
-    model, preprocessing = _untrained("timm/convnext_atto.d2_in1k", 64, tmp_path)
+    model, preprocessing = _untrained("timm/convnext_atto.d2_in1k", 64, tmp_path, '{"depths": [1, 1, 1, 1]}')
     exported = OnnxModel(export_onnx(model, preprocessing, tmp_path))
     assert not exported.has_evidence
     assert exported._about["evidence"].startswith("none: the logits are no linear function")

@@ -36,13 +36,8 @@ _MODEL = '{"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 32], "norm_layer": "g
 _CALM = ("rotation", "horizontal_flip", "translation", "zoom", "brightness", "contrast", "guidance", "drop_rate")
 _WORDS = ["train.py", "configs/quickstart.yaml", "--image_size", "32", "--model_args", _MODEL, "--precision", "fp32"]
 _WORDS += ["--num_train_epochs", str(_EPOCHS), "--logging_steps", "1", "--disable_tqdm", "true"]
-_WORDS += [
-    "--preprocessing_workers",
-    "1",
-    "--export",
-    "false",
-    *(word for name in _CALM for word in (f"--{name}", "0")),
-]
+_WORDS += ["--preprocessing_workers", "1", "--export", "false"]
+_WORDS += [word for name in _CALM for word in (f"--{name}", "0")]
 
 
 def _environment() -> dict[str, str]:
