@@ -125,6 +125,7 @@ def test_pipeline_unpickles_nothing_of_a_model_folder(torch_model: Path, phantom
     assert done.returncode == 0 and "glioma" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_the_page_starts_and_answers_without_unpickling(tmp_path: Path) -> None:
     pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
     content = io.BytesIO()
