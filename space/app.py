@@ -81,7 +81,7 @@ def _classify_tab(service: Service, t: Texts) -> None:
             answer = html(render("waiting", t), elem_classes="bm-answer")
     uploads = gr.JSON(visible=False)  # filled by the browser when the button is pressed
 
-    def respond(given: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+    def show_answer(given: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         if isinstance(given, dict):  # the browser says why it could not send the files
             return message_html(str(given.get("problem")), t)
         try:
@@ -91,7 +91,7 @@ def _classify_tab(service: Service, t: Texts) -> None:
         return answer_html(service, found, t)
 
     button.click(
-        respond,
+        show_answer,
         uploads,
         answer,
         js="() => brainMRI.send()",
