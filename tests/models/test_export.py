@@ -15,7 +15,7 @@ from brain_mri.data.prepare import batches, prepare_images
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.inference.onnx_model import OnnxModel
+from brain_mri.inference.onnx_model import METADATA, OnnxModel
 from brain_mri.labels import LABELS
 from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE
 from brain_mri.models.build import build_config, build_model, build_processor
@@ -51,7 +51,8 @@ def test_a_model_without_exact_maps_says_so_in_its_file(tmp_path: Path) -> None:
     model, preprocessing = _untrained("timm/convnext_atto.d2_in1k", 64, tmp_path)
     exported = OnnxModel(export_onnx(model, preprocessing, tmp_path))
     assert not exported.has_evidence
-    assert exported._about["evidence"].startswith("none: the logits are no linear function")
+    metadata = json.loads(exported._session.get_modelmeta().custom_metadata_map[METADATA])
+    assert metadata["evidence"].startswith("none: the logits are no linear function")
     answer = BrainMRIClassifier.from_pretrained(tmp_path, unchecked=True).predict(Image.new("RGB", (50, 40)))
     assert answer.evidence is None and answer.guard_score is None and answer.is_answered
     with pytest.raises(ConfigError, match="has no evidence maps"):
