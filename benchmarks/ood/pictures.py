@@ -24,6 +24,8 @@ from PIL import Image, ImageOps
 
 from benchmarks.ood.drawing import GENERATORS
 from brain_mri.errors import ConfigError
+from brain_mri.io.dicom import Volume
+from brain_mri.io.dicom_parsing import parse, place_of
 from brain_mri.io.images import read_image
 
 Floats = npt.NDArray[np.float64]
@@ -219,8 +221,18 @@ def _archived(archive: Path, patterns: tuple[str, ...]) -> Iterator[tuple[str, b
 def _pictures(source: str, content: bytes, kind: str) -> Iterator[OodPicture]:
     if source.endswith(".nii.gz"):
         yield from _volume(source, content, kind)
+    elif source.endswith(".dcm"):
+        yield OodPicture(_middle_slice(source, content), kind, source)
     else:
         yield OodPicture(read_image(content, source), kind, source)
+
+
+def _middle_slice(source: str, content: bytes) -> Image.Image:
+    """The middle slice of a DICOM file, also where its header says that it is no MR: here the pixels have to tell."""
+    dataset = parse(content, source)
+    frames = place_of(dataset, source).frames
+    pixels = Volume([(source, lambda: dataset)], [(0, (frames - 1) // 2)]).slices()[0]
+    return Image.fromarray(pixels).convert("RGB")
 
 
 def _windowed(levels: Floats, low: float, high: float) -> Image.Image:

@@ -45,9 +45,10 @@ _STARTUP_SECONDS = 60.0
 _DICOMS = (
     "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm", "MR_small_jp2klossless.dcm",
     "MR_small_jpeg_ls_lossless.dcm", "SC_rgb_small_odd.dcm", "SC_rgb_small_odd_jpeg.dcm", "SC_rgb_jpeg_dcmtk.dcm",
-    "SC_rgb_rle_2frame.dcm", "JPEGLSNearLossless_16.dcm", "JPGExtended.dcm", "JPEG2000.dcm", "rtdose.dcm",
-    "image_dfl.dcm", "nested_priv_SQ.dcm", "SC_ybr_full_422_uncompressed.dcm", "GDCMJ2K_TextGBR.dcm",
+    "SC_rgb_rle_2frame.dcm", "JPEGLSNearLossless_16.dcm", "image_dfl.dcm", "nested_priv_SQ.dcm",
+    "SC_ybr_full_422_uncompressed.dcm", "GDCMJ2K_TextGBR.dcm",
 )  # fmt: skip
+_NOT_MR = ("JPGExtended.dcm", "JPEG2000.dcm", "rtdose.dcm")  # said to be MR here, else their pixels are never looked at
 _NIFTIS = ("functional.nii", "anatomical.nii", "example_nifti2.nii.gz", "standard.nii.gz")
 _AWKWARD = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 100_000, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -97,13 +98,24 @@ def seeds() -> dict[str, list[bytes]]:
     from pydicom.data import get_testdata_file
 
     found = _pictures()
-    found["DICOM"] = [Path(str(get_testdata_file(name, download=False))).read_bytes() for name in _DICOMS]
+    bundled = {name: Path(str(get_testdata_file(name, download=False))) for name in (*_DICOMS, *_NOT_MR)}
+    found["DICOM"] = [*(bundled[name].read_bytes() for name in _DICOMS), *(_as_mr(bundled[name]) for name in _NOT_MR)]
     niftis = [(Path(data_path) / name).read_bytes() for name in _NIFTIS]
     found["NIfTI"] = [gzip.decompress(one) if one.startswith(b"\x1f\x8b") else one for one in niftis]
     found["nii.gz"] = [gzip.compress(one, mtime=0) for one in found["NIfTI"]]
     found["zip"] = [_packed([one, two]) for one, two in zip(found["DICOM"][:4], found["PNG"], strict=False)]
     found["packed"] = [*found["DICOM"][:6], *found["PNG"][:2], *found["NIfTI"][:2]]
     return found
+
+
+def _as_mr(path: Path) -> bytes:
+    from pydicom import dcmread
+    from pydicom.uid import MRImageStorage
+
+    dataset, buffer = dcmread(path), io.BytesIO()
+    dataset.Modality, dataset.SOPClassUID = "MR", MRImageStorage
+    dataset.save_as(buffer)
+    return buffer.getvalue()
 
 
 def _packed(contents: list[bytes]) -> bytes:

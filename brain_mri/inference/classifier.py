@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from brain_mri.errors import BrainMRIError, ConfigError
+from brain_mri.inference.ct import ct_score
 from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
@@ -152,7 +153,7 @@ class BrainMRIClassifier:
         started = time.perf_counter() if started is None else started
         outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in images]))
         rows = softmax(outputs["logits"])
-        guard_scores = [None] * len(images) if self._guard is None else self._guard.score(joined(outputs)).tolist()
+        guard_scores = self._guard_scores(outputs, images)
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
         for i, (image, row) in enumerate(zip(images, rows, strict=True)):
@@ -172,6 +173,17 @@ class BrainMRIClassifier:
                 )
             )
         return found
+
+    def _guard_scores(self, outputs: dict[str, Float32], images: Sequence[Image.Image]) -> Sequence[float | None]:
+        """How unlike a brain MRI each picture is, by its embedding or as a head CT; 1 at the limit of either."""
+        if self._guard is None:
+            return [None] * len(images)
+        by_embedding = self._guard.score(joined(outputs)).tolist()
+        # a score that is not a number is kept, and refused
+        return [
+            score if not score <= (ct := ct_score(image)) else ct
+            for score, image in zip(by_embedding, images, strict=True)
+        ]
 
     def _likely(self, row: FloatArray) -> tuple[str, ...]:
         least = self.thresholds.prediction_set if self.thresholds else np.inf

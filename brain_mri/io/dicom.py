@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from brain_mri.io.dicom_header import read_header
 from brain_mri.io.dicom_parsing import GROUP_TAGS, MODALITY_TAGS, VIEW_TAGS, parse_with_pixels
 from brain_mri.io.untrusted import MAX_DICOM_BYTES, parsing, read_all
 from brain_mri.io.windowing import Array, Bytes, in_blocks, percentile_window, sampled
@@ -30,17 +31,19 @@ def middle_slice(file: BinaryIO, label: str) -> Bytes:
     """Read the (lower) middle slice of a DICOM file: uint8 of shape (rows, columns) or (rows, columns, 3).
 
     Raises:
-        ImageError: no pixel data, damaged, beyond the limits, or compressed in a way that no plugin decodes.
+        ImageError: no pixel data, no MR of a head by its header, damaged, beyond the limits, or compressed in a way
+            that no plugin decodes.
     """
     dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
     index = (frames - 1) // 2
     return Volume([(label, lambda: dataset)], [(0, index)]).slices()[0]
 
 
-def all_slices(file: BinaryIO, label: str) -> list[Bytes]:
-    """Read every slice of a DICOM file, in one window; shapes and errors as `middle_slice`."""
+def all_slices(file: BinaryIO, label: str) -> tuple[list[Bytes], tuple[str, ...]]:
+    """Read every slice of a DICOM file, in one window, and its `Header.notes`; shapes and errors as `middle_slice`."""
     dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
-    return Volume([(label, lambda: dataset)], [(0, index) for index in range(frames)]).slices()
+    slices = Volume([(label, lambda: dataset)], [(0, index) for index in range(frames)]).slices()
+    return slices, read_header(dataset, label).notes
 
 
 class Volume:

@@ -1,6 +1,7 @@
 """Parsing untrusted DICOM files, with checks before their pixels are decoded. No torch.
 
-Only the elements in `_TAGS` are kept; they describe the picture, not the patient.
+Only the elements in `_TAGS` are kept. They describe the picture, not the patient; people write names into some of them
+all the same, see `dicom_header`.
 pydicom is imported inside the functions, so that reading a JPEG costs none of its time.
 """
 
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brain_mri.errors import ImageError
+from brain_mri.io.dicom_header import HEADER_TAGS, read_header
 from brain_mri.io.headers import check_frame
 from brain_mri.io.untrusted import MAX_DICOM_BYTES, check_size, parsing
 
@@ -33,7 +35,7 @@ VIEW_TAGS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
 _PLACE_TAGS = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient")
 GROUP_TAGS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _PIXEL_TAGS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
-_TAGS = (*_FRAME_TAGS, *MODALITY_TAGS, *VIEW_TAGS, *_PLACE_TAGS, *GROUP_TAGS)
+_TAGS = (*_FRAME_TAGS, *MODALITY_TAGS, *VIEW_TAGS, *_PLACE_TAGS, *GROUP_TAGS, *HEADER_TAGS)
 # Each costs pydicom some microseconds, so that a file of empty ones would take minutes. A frame of an enhanced file
 # has about 100 elements, any other file some hundreds, and each takes two or three reads.
 _MAX_READS = 500_000
@@ -157,7 +159,7 @@ def _position(dataset: Dataset) -> float | None:
 
 
 def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
-    """Parse a DICOM file and check its pixel data; returns the dataset and its number of slices.
+    """Parse a DICOM file, check its header and pixel data; returns the dataset and its number of slices.
 
     Raises:
         ImageError: as `middle_slice`.
@@ -166,6 +168,8 @@ def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
     frames = place_of(dataset, label).frames
     if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
         raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
+    if (foreign := read_header(dataset, label).foreign) is not None:
+        raise ImageError(f"{label}: {foreign} by its header, but only MR of the head is read; give an MR file.")
     check_frames(dataset, label)
     return dataset, frames
 

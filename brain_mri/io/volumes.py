@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from PIL import Image
@@ -28,6 +28,10 @@ from brain_mri.io.untrusted import (
     unrecognised,
 )
 from brain_mri.io.windowing import Bytes
+
+if TYPE_CHECKING:
+    from brain_mri.io.dicom_header import Header
+    from brain_mri.io.dicom_parsing import Place
 
 
 class SliceImages(Sequence[Image.Image]):
@@ -59,12 +63,16 @@ class Slices:
             which may name patients.
         is_volume: whether there are several slices, assumed to be of one patient.
         kind: `picture`, `dicom`, `nifti` or `archive`.
+        notes: what a reader of the answer should know of the files, a sentence each without its full stop: a sequence
+            in which the model has seen no tumours, files that were left out. Nothing comes from a header but the fixed
+            words of `dicom_header`.
     """
 
     images: SliceImages
     names: tuple[str, ...]
     is_volume: bool
     kind: str
+    notes: tuple[str, ...] = ()
 
 
 def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
@@ -75,12 +83,14 @@ def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
     - NIfTI: axial slices (`nifti.nifti_slices`).
     - A zip or a folder (and the folders in it): of DICOM files the series with the most slices, in the order of their
       positions along the normal, else of their instance numbers, else of their names; or the one NIfTI file; or the
-      pictures, in the order of their names (2 before 10). DICOM comes first, and other files are ignored.
+      pictures, in the order of their names (2 before 10). DICOM comes first, and other files are ignored. DICOM files
+      that are no MR of a head by their headers are left out, and counted in the notes.
 
     The slices of a volume share one window: the one stored in the middle slice, else the 1st to the 99th percentile.
 
     Raises:
-        ImageError: none of these, damaged, hostile, or beyond the limits of `brain_mri.io.untrusted`.
+        ImageError: none of these, no MR of a head by its header, damaged, hostile, or beyond the limits of
+            `brain_mri.io.untrusted`.
     """
     label = label_of(source, name)
     if not isinstance(source, bytes) and _is_folder(source):
@@ -98,7 +108,8 @@ def read_slices(source: str | Path | bytes, name: str | None = None) -> Slices:
         if kind == "dicom":
             from brain_mri.io.dicom import all_slices
 
-            return _slices(all_slices(file, label), "dicom", label)
+            pixels, notes = all_slices(file, label)
+            return _slices(pixels, "dicom", label, notes=notes)
     if not kind:
         raise unrecognised(head, label)
     return _slices([_compact(read_image(source, label))], "picture", label)
@@ -111,11 +122,13 @@ def _is_folder(source: str | Path) -> bool:
         return False
 
 
-def _slices(pixels: Sequence[Bytes], kind: str, label: str, names: Sequence[str] = ()) -> Slices:
+def _slices(
+    pixels: Sequence[Bytes], kind: str, label: str, names: Sequence[str] = (), notes: Iterable[str] = ()
+) -> Slices:
     """Name the slices of a volume by number, a single slice by its file."""
     count = len(pixels)
     numbered = [f"slice {i} of {count}" for i in range(1, count + 1)] if count > 1 else [_base(label)]
-    return Slices(SliceImages(pixels), tuple(names or numbered), count > 1, kind)
+    return Slices(SliceImages(pixels), tuple(names or numbered), count > 1, kind, tuple(notes))
 
 
 def _base(label: str) -> str:
@@ -165,31 +178,68 @@ def _pictures(members: list[Member], label: str) -> Slices:
     return _slices(pixels, "archive", label, [member.label for member in members])
 
 
+@dataclass(frozen=True)
+class _DicomFile:
+    """A DICOM file of an archive, with what was read of it before its pixels."""
+
+    member: Member
+    place: Place
+    header: Header
+
+
 def _dicom_series(members: list[Member], label: str) -> Slices | None:
-    """Read the largest series among DICOM files; None if none of them has pixels."""
+    """Read the largest series among the DICOM files that may be MR of a head; None if no file has pixels."""
     from brain_mri.io.dicom import Volume
-    from brain_mri.io.dicom_parsing import Place, parse, parse_with_pixels, place_of
+    from brain_mri.io.dicom_parsing import parse_with_pixels
 
-    series: dict[str, list[tuple[Member, Place]]] = defaultdict(list)
-    for member in members:
-        known = f"{label}: {member.label}"
-        place = place_of(parse(_content(member, known), known, pixels=False), known)
-        if place.frames:
-            series[place.series].append((member, place))
+    series, foreign = _by_series(members, label)
     if not series:
+        if foreign:
+            raise ImageError(f"{label}: holds {_counted(foreign)}, but no MR of a head by the headers; give that.")
         return None
-    largest = _in_order(max(series.values(), key=lambda files: sum(place.frames for _, place in files)))
-    total = sum(place.frames for _, place in largest)
-    for _, place in largest:
-        check_size(place.size[0], place.size[1], label, total)
-    order = [(i, frame) for i, (_, place) in enumerate(largest) for frame in range(place.frames)]
+    largest = _in_order(max(series, key=lambda files: sum(file.place.frames for file in files)))
+    total = sum(file.place.frames for file in largest)
+    for file in largest:
+        check_size(file.place.size[0], file.place.size[1], label, total)
+    order = [(i, frame) for i, file in enumerate(largest) for frame in range(file.place.frames)]
 
-    def file(member: Member) -> tuple[str, Callable[[], Any]]:
+    def opened_later(member: Member) -> tuple[str, Callable[[], Any]]:
         known = f"{label}: {member.label}"
         return known, lambda: parse_with_pixels(_content(member, known), known)[0]
 
-    files = [file(member) for member, _ in largest]
-    return _slices(Volume(files, order).slices(), "archive", label)
+    notes = [note for file in largest for note in file.header.notes]
+    if len(series) > 1:
+        notes.append(f"of {len(series)} series the one with the most slices is read")
+    if foreign:
+        notes.append(f"left out, since by the headers it is no MR of a head: {_counted(foreign)}")
+    pixels = Volume([opened_later(file.member) for file in largest], order).slices()
+    return _slices(pixels, "archive", label, notes=dict.fromkeys(notes))
+
+
+def _by_series(members: list[Member], label: str) -> tuple[list[list[_DicomFile]], Counter[str]]:
+    """Sort the DICOM files with pixels: the series of those that may be MR of a head, and what the others are."""
+    from brain_mri.io.dicom_header import read_header
+    from brain_mri.io.dicom_parsing import parse, place_of
+
+    series: dict[str, list[_DicomFile]] = defaultdict(list)
+    foreign: Counter[str] = Counter()
+    for member in members:
+        known = f"{label}: {member.label}"
+        dataset = parse(_content(member, known), known, pixels=False)
+        place = place_of(dataset, known)
+        if not place.frames:
+            continue
+        header = read_header(dataset, known)
+        if header.foreign is None:
+            series[place.series].append(_DicomFile(member, place, header))
+        else:
+            foreign[header.foreign] += 1
+    return list(series.values()), foreign
+
+
+def _counted(foreign: Counter[str]) -> str:
+    """`{"a CT picture (Modality CT)": 3}` as "a CT picture (Modality CT) in 3 files", the most frequent first."""
+    return ", ".join(f"{what} in {n} file{'s' if n > 1 else ''}" for what, n in foreign.most_common())
 
 
 def _content(member: Member, label: str) -> bytes:
@@ -198,10 +248,9 @@ def _content(member: Member, label: str) -> bytes:
     return member.read(MAX_DICOM_BYTES)
 
 
-def _in_order(files: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """Sort by position if all have one, else by number if all have one; ties stay in the order of their names."""
-    if all(place.position is not None for _, place in files):
-        return sorted(files, key=lambda file: (round(file[1].position, 3), file[1].number or 0))
-    if all(place.number is not None for _, place in files):
-        return sorted(files, key=lambda file: file[1].number)
-    return files
+def _in_order(files: list[_DicomFile]) -> list[_DicomFile]:
+    """Sort by position where all have one, else by number where all have one; equal ones stay in order of name."""
+    positions, numbers = [file.place.position for file in files], [file.place.number for file in files]
+    if None not in positions:
+        return sorted(files, key=lambda file: (round(file.place.position or 0.0, 3), file.place.number or 0))
+    return sorted(files, key=lambda file: file.place.number or 0) if None not in numbers else files

@@ -18,6 +18,7 @@ from transformers import pipeline
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import NOTICE, BrainMRIClassifier
+from brain_mri.inference.ct import ct_score
 from brain_mri.labels import LABELS
 
 _BLOCKED = ("torch", "torchvision", "transformers", "timm", "datasets", "evaluate", "sklearn", "scipy", "matplotlib")
@@ -189,3 +190,19 @@ def test_a_16_bit_picture_is_judged_as_its_8_bit_self(classifier: BrainMRIClassi
     Image.fromarray(grey * 257).save(stored, "PNG")
     plain = classifier.predict(slices[0])
     assert classifier.predict(stored.getvalue()).probabilities == pytest.approx(plain.probabilities, abs=0.1)
+
+
+def test_a_head_ct_is_refused_though_its_embedding_is_near(guided_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(guided_model, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    settings = json.loads((folder / "guard.json").read_text())
+    (folder / "guard.json").write_text(json.dumps(settings | {"threshold": 10.0}))
+    classifier = BrainMRIClassifier.from_pretrained(folder)
+    head = np.hypot(*np.mgrid[-1:1:128j, -1:1:128j])
+    without_bone, tomogram = (
+        Image.fromarray(np.select([head < 0.7, head < 0.85], [90, bone], 0).astype(np.uint8)) for bone in (90, 255)
+    )
+    assert classifier.predict(without_bone).verdict != "refused"
+    found = classifier.predict(tomogram)
+    assert (found.verdict, found.reason, found.label) == ("refused", "not_brain_mri", None)
+    assert found.guard_score == ct_score(tomogram) > 1

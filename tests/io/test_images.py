@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from support.dicom_files import as_mr
 from transformers.image_utils import load_image
 
 from brain_mri.errors import ImageError
@@ -148,9 +149,9 @@ def test_the_kind_is_told_by_content_and_not_by_the_extension(tmp_path: Path) ->
 
 
 def test_of_a_dicom_film_the_middle_slice_is_read() -> None:
-    path = get_testdata_file("rtdose.dcm", download=False)  # 15 frames
-    slices = read_slices(path)
-    middle = np.asarray(read_image(path)).astype(int)
+    film = as_mr("rtdose.dcm")  # 15 frames
+    slices = read_slices(film)
+    middle = np.asarray(read_image(film)).astype(int)
     assert len(slices.images) == 15
     # its window is its own, that of the volume looks at all slices: the same order of greys, not the same greys
     assert np.corrcoef(middle.ravel(), np.asarray(slices.images[7]).ravel())[0, 1] > 0.99

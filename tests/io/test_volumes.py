@@ -16,6 +16,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from support.dicom_files import as_mr
 
 from brain_mri.errors import ImageError
 from brain_mri.io.images import read_image
@@ -100,7 +101,7 @@ def test_the_stored_window_is_the_one_that_is_shown() -> None:
 
 @pytest.mark.parametrize("name", ["JPEG2000.dcm", "JPGExtended.dcm", "JPEGLSNearLossless_16.dcm", "693_J2KI.dcm"])
 def test_lossy_encodings_of_real_slices_are_read(name: str) -> None:
-    image = read_image(_bundled(name))
+    image = read_image(as_mr(name))
     dataset = pydicom.dcmread(_bundled(name))
     assert image.size == (dataset.Columns, dataset.Rows)
     correlation = np.corrcoef(_grey(image).ravel(), np.clip(dataset.pixel_array.ravel(), None, 4000))[0, 1]
@@ -115,7 +116,7 @@ def test_colour_of_every_kind_comes_out_as_rgb() -> None:
         assert np.abs(np.asarray(read_image(_bundled(name))) - bars).max() <= 1, name
     for name in ("SC_rgb_dcmtk_+eb+cy+np.dcm", "SC_ybr_full_422_uncompressed.dcm"):
         assert np.abs(np.asarray(read_image(_bundled(name))) - bars).mean() < 3, name
-    assert np.asarray(read_image(_bundled("examples_palette.dcm"))).std(axis=2).max() > 0
+    assert np.asarray(read_image(as_mr("examples_palette.dcm"))).std(axis=2).max() > 0
 
 
 def test_monochrome1_is_inverted() -> None:
@@ -346,3 +347,33 @@ def test_no_message_or_name_tells_who_the_patient_is() -> None:
         read_slices(broken, "upload.zip")
     assert "Doe" not in " ".join((*slices.names, str(error.value)))
     assert "IM1" in str(error.value) or "upload.zip" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["CT_small.dcm", "examples_overlay.dcm", "examples_palette.dcm", "liver_1frame.dcm"])
+def test_a_file_that_says_it_is_no_mr_of_a_head_is_refused_alone_and_in_a_zip(name: str) -> None:
+    content = _bundled(name).read_bytes()
+    for reading in (read_slices, read_image):
+        with pytest.raises(ImageError, match=r"only MR of the head is read"):
+            reading(content)
+    with pytest.raises(ImageError, match=r"in 2 files, but no MR of a head"):
+        read_slices(_zip({"a": content, "b": content, "preview.png": _png()}))
+
+
+def test_of_mixed_files_those_of_mr_are_read_and_the_others_counted() -> None:
+    tomograms = {f"CT{i}": _dicom(np.ones((8, 8)), Modality="CT", SeriesInstanceUID="9") for i in range(5)}
+    knee = {"K": _dicom(np.ones((8, 8)), Modality="MR", BodyPartExamined="KNEE")}
+    slices = read_slices(_zip(_series(3, lambda i: {"Modality": "MR"}) | tomograms | knee))
+    assert len(slices.images) == 3
+    (note,) = slices.notes
+    assert "a CT picture (Modality CT) in 5 files" in note and "in 1 file" in note
+
+
+def test_what_the_headers_say_is_said_once_for_all_slices_and_several_series_are_told() -> None:
+    assert read_slices(_bundled("MR_small.dcm")).notes == ()
+    flair = _series(3, lambda i: {"SeriesDescription": "t2_tirm_tra_dark-fluid Doe", "Modality": "MR"})
+    (note,) = read_slices(_zip(flair)).notes
+    assert "FLAIR" in note and "Doe" not in note
+    assert read_slices(flair["IM0"]).notes == (note,)
+    other = {"other": _dicom(np.ones((8, 8)), SeriesInstanceUID="7")}
+    assert any("2 series" in note for note in read_slices(_zip(flair | other)).notes)
+    assert read_slices(_png()).notes == ()

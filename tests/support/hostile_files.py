@@ -18,6 +18,7 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 
 from brain_mri.io.images import FORMATS
+from support.dicom_files import as_mr
 
 
 def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -210,7 +211,7 @@ UPLOADS: dict[str, Callable[[], bytes]] = {
     "npy": lambda: b"\x93NUMPY\x01\0v\0{'descr': '|O', 'fortran_order': False, 'shape': (9, 9), }",
     **{f"{kind} cut off": lambda kind=kind: _cut(noise(kind)) for kind in FORMATS},
     "DICOM cut off": lambda: _cut(bundled("MR_small.dcm")),
-    "compressed DICOM cut off": lambda: _cut(bundled("JPEG2000.dcm")),
+    "compressed DICOM cut off": lambda: _cut(as_mr("JPEG2000.dcm")),
     "RLE DICOM cut off": lambda: _cut(bundled("MR_small_RLE.dcm")),
     "NIfTI cut off": lambda: _cut((Path(data_path) / "anatomical.nii").read_bytes()),
     "nii.gz cut off": lambda: _cut((Path(data_path) / "example4d.nii.gz").read_bytes())[:100_000],
