@@ -116,19 +116,9 @@ class Results(TypedDict):
 class ModelRecords:
     """The JSON files of a model folder, parsed.
 
-    Attributes:
-        config: `config.json`.
-        run: `run.json`.
-        audit: `audit.json`; like every one below, None where it was not written.
-        calibration: `calibration.json`.
-        evidence: `evidence.json`, measured on validation images that have a box.
-        guard: `guard.json`.
-        guard_test: `evaluation/guard.json`, of `benchmarks/ood/guard.py`.
-        export: `export.json`.
-        results: `evaluation/results.json`.
-        patient_wise: `evaluation/patient_wise.json`, if a fold of it is finished.
-        external: `evaluation/external_<name>.json`, by name.
-        pictures: which of the plots are there, as paths relative to the folder.
+    Each is the file of that name, None if it was not written; besides, `guard_test` is `evaluation/guard.json`,
+    `patient_wise` has at least one finished fold, `external` are `evaluation/external_<name>.json` by name, and
+    `pictures` the plots that exist, as paths within the folder.
     """
 
     config: Record

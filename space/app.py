@@ -85,8 +85,7 @@ def _classify_tab(service: Service, t: Texts) -> None:
         if isinstance(given, dict):  # the browser says why it could not send the files
             return message_html(str(given.get("problem")), t)
         try:
-            slices = service.read(given)
-            found = service.classify(slices, lambda n, of: progress((n, of), t("progress", done=n, all=of)))
+            found = service.classify(given, lambda n, of: progress((n, of), t("progress", done=n, all=of)))
         except BrainMRIError as error:
             return error_html(service, error, t)
         return answer_html(service, found, t)

@@ -116,9 +116,7 @@ class FolderLayout:
         """
         findings = {name: (row["finding"] or "").strip() for name, row in self.side_table("review.csv", ("finding",))}
         if missing := [name for name, finding in findings.items() if not finding]:
-            raise DataError(
-                f"review.csv: the row of {missing[0]!r} has no finding: write one, in a word, or remove it."
-            )
+            raise DataError(f"review.csv: the row of {missing[0]!r} has no finding: write one, or remove it.")
         return findings
 
     def fingerprint(self) -> str:

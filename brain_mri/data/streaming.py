@@ -72,11 +72,8 @@ def open_stream(
     if any(findings := sides.pop("finding", [])):
         source = source.filter(lambda finding: not finding, input_columns=["finding"])
         sides = {name: column if name == "shards" else _without(findings, column) for name, column in sides.items()}
-        logger.info(
-            "%d train images are left out, for their findings: %s",
-            len(findings) - len(sides["label"]),
-            in_words(findings),
-        )
+        removed = len(findings) - len(sides["label"])
+        logger.info(f"{removed} train images are left out, for their findings: {in_words(findings)}")
     division = Division(
         rank=training.process_index,
         processes=training.world_size,

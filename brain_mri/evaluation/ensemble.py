@@ -32,9 +32,7 @@ def mean_of(members: Sequence[PredictionTable]) -> PredictionTable:
     first = members[0]
     for other in members[1:]:
         if (other.file_names, other.label_names) != (first.file_names, first.label_names):
-            raise ConfigError(
-                "the models were evaluated on different images or have different classes: evaluate them alike."
-            )
+            raise ConfigError("the models have different images or classes: evaluate them on the same data.")
     mean = np.mean([member.probabilities for member in members], axis=0)
     return PredictionTable(first.file_names, first.groups, first.labels, mean, first.label_names)
 

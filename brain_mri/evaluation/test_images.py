@@ -86,7 +86,7 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     known = model.config.label2id
     if unknown := [name for name in label_names if name not in known]:
         raise DataError(
-            f"the model's classes are {', '.join(known)}, but the data has {', '.join(unknown)}: rename the folders."
+            f"the model has the classes {', '.join(known)}, the data {', '.join(unknown)}: rename the folders."
         )
     ids = [int(known[name]) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])

@@ -1,13 +1,12 @@
-"""Telling from a network's embedding that a picture does not look like the brain MRI it was trained on. No torch.
+"""Recognising from a network's embedding a picture unlike the brain MRI it was trained on. No torch.
 
 The score is a Mahalanobis distance (Lee 2018, https://arxiv.org/abs/1807.03888) to the nearest class, in each part of
-the embedding; `brain_mri.inference.mahalanobis` says of which kind.
+the embedding; see `brain_mri.inference.mahalanobis`.
 
-A network trained on brains alone forgets in its last layer much of what tells them from other pictures. So an embedding
-may carry features of an earlier layer behind those of the last, as Lee's ensemble does. Each layer is described twice,
-as it is and by its direction alone (Müller and Hein 2025, https://arxiv.org/abs/2505.18032), since each of the two
-overlooks what the other finds; the score is the mean of all distances. `benchmarks/ood/guard.py` measures it beside
-other scores.
+The last layer of a network trained on brains alone keeps little of what distinguishes them from other pictures. So an
+embedding may contain features of an earlier layer after those of the last, as in Lee's ensemble. Each layer is used
+twice, as it is and by its direction alone (Müller and Hein 2025, https://arxiv.org/abs/2505.18032), as each finds what
+the other misses; the score is the mean of all distances. `benchmarks/ood/guard.py` compares it with other scores.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.inference.mahalanobis import Cloud, describe, quantile
+from brain_mri.inference.mahalanobis import Gaussians, fit_gaussians, quantile
 from brain_mri.model_folder import GUARD, GUARD_TENSORS, read_record
 from brain_mri.utils.files import write_json, written_whole
 
@@ -42,15 +41,15 @@ _PLAUSIBLE = (0.1, 10.0)  # the threshold is a mean of distances that are each a
 
 @dataclass(frozen=True)
 class Guard:
-    """What is known of the embeddings of brain MRI, and how far from them is too far.
+    """The distribution of the embeddings of brain MRI, and the distance from which an embedding is refused.
 
     Attributes:
-        clouds: two for each part of the embedding, in their order: of its directions, and of its values.
-        threshold: the mean distance that the share `acceptance` of the validation embeddings keeps.
+        gaussians: two for each part of the embedding, in order: of its directions, and of its values.
+        threshold: the mean distance within which the share `acceptance` of the validation embeddings lies.
         acceptance: that share, in (0, 1).
     """
 
-    clouds: tuple[Cloud, ...]
+    gaussians: tuple[Gaussians, ...]
     threshold: float
     acceptance: float
 
@@ -91,17 +90,17 @@ class Guard:
         widths = tuple(widths or train.shape[1:])
         if sum(widths) != train.shape[1] or min(widths) < 1:
             raise ConfigError(f"the guard's widths {list(widths)} must be 1 or more and add up to {train.shape[1]}.")
-        clouds = tuple(
-            describe(*views, labels, acceptance, unit=number % 2 == 0, bytes_each=_BYTES // (2 * sum(widths)))
+        gaussians = tuple(
+            fit_gaussians(*views, labels, acceptance, unit=number % 2 == 0, bytes_each=_BYTES // (2 * sum(widths)))
             for number, views in enumerate(zip(_views(train, widths), _views(validation, widths), strict=True))
         )
-        threshold = quantile(cls(clouds, 1.0, acceptance).score(validation), acceptance)
-        return cls(clouds, threshold, acceptance)
+        threshold = quantile(cls(gaussians, 1.0, acceptance).score(validation), acceptance)
+        return cls(gaussians, threshold, acceptance)
 
     @property
     def widths(self) -> tuple[int, ...]:
         """How many values each part of the embedding has."""
-        return tuple(cloud.means.shape[1] for cloud in self.clouds[::2])
+        return tuple(one.means.shape[1] for one in self.gaussians[::2])
 
     def score(self, embeddings: npt.ArrayLike) -> Floats:
         """How unlike a brain MRI each embedding is: (k,), 1 at the threshold, 2 at twice its distance, never below 0.
@@ -121,7 +120,7 @@ class Guard:
         scores = np.empty(len(points))
         for start in range(0, len(points), _CHUNK):
             views = _views(points[start : start + _CHUNK], self.widths)
-            distances = [cloud.distances(view) for cloud, view in zip(self.clouds, views, strict=True)]
+            distances = [one.distances(view) for one, view in zip(self.gaussians, views, strict=True)]
             scores[start : start + _CHUNK] = np.mean(distances, axis=0) / self.threshold
         return scores
 
@@ -137,8 +136,8 @@ class Guard:
         folder = Path(folder)
         (folder / GUARD).unlink(missing_ok=True)
         tensors = {
-            f"{number}.{name}": getattr(cloud, name)
-            for number, cloud in enumerate(self.clouds)
+            f"{number}.{name}": getattr(one, name)
+            for number, one in enumerate(self.gaussians)
             for name in ("means", "axes", "variances")
         }
         with written_whole(folder / GUARD_TENSORS) as partial:
@@ -148,7 +147,7 @@ class Guard:
             "threshold": self.threshold,
             "acceptance": self.acceptance,
             "statistics": GUARD_TENSORS,
-            "parts": [{"rest": c.rest, "unit": c.unit, "scale": c.scale} for c in self.clouds],
+            "parts": [{"rest": c.rest, "unit": c.unit, "scale": c.scale} for c in self.gaussians],
         }
         write_json(settings, folder / GUARD)
 
@@ -170,13 +169,13 @@ class Guard:
                     "use the version of brain_mri that wrote it, or fit it again (brain-mri refit_guard)."
                 )
             tensors = load_file(path.with_name(GUARD_TENSORS))
-            clouds = tuple(_cloud(tensors, number, part) for number, part in enumerate(settings["parts"]))
-            guard = cls(clouds, float(settings["threshold"]), float(settings["acceptance"]))
+            gaussians = tuple(_gaussians(tensors, number, part) for number, part in enumerate(settings["parts"]))
+            guard = cls(gaussians, float(settings["threshold"]), float(settings["acceptance"]))
         except (DataError, OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             raise ConfigError(
                 f"{path} or its {GUARD_TENSORS} is broken ({error}): fit it again (brain-mri refit_guard)."
             ) from error
-        if not clouds or len(clouds) % 2 or not _PLAUSIBLE[0] <= guard.threshold <= _PLAUSIBLE[1]:
+        if not gaussians or len(gaussians) % 2 or not _PLAUSIBLE[0] <= guard.threshold <= _PLAUSIBLE[1]:
             raise ConfigError(
                 f"{path}: a threshold of {guard.threshold} is implausible: fit it again (brain-mri refit_guard)."
             )
@@ -193,7 +192,7 @@ def widths_of(outputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, ...]:
     return tuple(outputs[name].shape[1] for name in PARTS if name in outputs)
 
 
-def _cloud(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Cloud:
+def _gaussians(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Gaussians:
     means, axes, variances = (tensors[f"{number}.{name}"] for name in ("means", "axes", "variances"))
     rest, scale = float(part["rest"]), float(part["scale"])
     if means.ndim != 2 or axes.shape != (len(variances), means.shape[1]):
@@ -202,11 +201,11 @@ def _cloud(tensors: dict[str, Any], number: int, part: dict[str, Any]) -> Cloud:
     widest = 100 * math.sqrt(means.shape[1])  # a distance of training images is about the root of the width
     if not (tables_are_finite and (variances > 0).all() and 0 < rest < math.inf and 0 < scale < widest):
         raise ValueError(f"the numbers of part {number} are implausible")
-    return Cloud(means, axes, variances, rest, bool(part["unit"]), scale)
+    return Gaussians(means, axes, variances, rest, bool(part["unit"]), scale)
 
 
 def _views(points: Floats, widths: Sequence[int]) -> list[Floats]:
-    """Each part twice: what the clouds describe."""
+    """Each part twice, in the order of `Guard.gaussians`."""
     return [points[:, start:stop] for start, stop in pairwise([0, *accumulate(widths)]) for _ in range(2)]
 
 

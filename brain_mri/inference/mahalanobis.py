@@ -23,16 +23,16 @@ _MOST_AXES = 256
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """Where brain MRI lies in one part of the embedding.
+class Gaussians:
+    """One part of the embeddings of brain MRI as Gaussians, one for each class, with a common covariance.
 
     Attributes:
         means: float32 (classes, d), the mean of each class.
         axes: float32 (r, d), orthonormal: the principal axes about the class means.
         variances: float32 (r,), the variance along each axis.
         rest: the mean variance along the d - r directions across all axes.
-        unit: whether only the direction counts: everything is scaled to length 1 first.
-        scale: the distance that keeps the guard's `acceptance` of the validation images, by this part alone.
+        unit: whether vectors are scaled to length 1 first, so that only their direction counts.
+        scale: the distance within which the guard's `acceptance` of the validation images lies.
     """
 
     means: Float32
@@ -54,18 +54,18 @@ class Cloud:
         return np.asarray(np.sqrt(nearest) / self.scale)
 
 
-def describe(
+def fit_gaussians(
     train: Floats, validation: Floats, labels: npt.NDArray[Any], acceptance: float, *, unit: bool, bytes_each: int
-) -> Cloud:
-    """Describe one part of the embeddings.
+) -> Gaussians:
+    """Fit `Gaussians` to one part of the embeddings.
 
     Args:
-        train: (n, d), what the cloud is fitted to.
-        validation: (m, d), what its `scale` is taken from.
+        train: (n, d), to fit to.
+        validation: (m, d), for the `scale`.
         labels: (n,), class numbers of `train`.
         acceptance: the share of `validation` that lies within the scale.
         unit: whether only the direction counts.
-        bytes_each: what the axes may take for each value of the width.
+        bytes_each: the memory of the axes for each of the d values.
 
     Raises:
         DataError: the points do not differ.
@@ -75,12 +75,12 @@ def describe(
     means = np.stack([points[number == k].mean(axis=0) for k in range(len(classes))])
     most = min(_MOST_AXES, bytes_each // 4)
     axes, variances, rest = _principal_axes(points - means[number], len(points) - len(classes), most)
-    cloud = Cloud(_single(means), _single(axes), _single(variances), rest, unit)
-    return replace(cloud, scale=quantile(cloud.distances(validation), acceptance))
+    fitted = Gaussians(_single(means), _single(axes), _single(variances), rest, unit)
+    return replace(fitted, scale=quantile(fitted.distances(validation), acceptance))
 
 
 def quantile(distances: Floats, acceptance: float) -> float:
-    """The smallest distance seen that at least the share `acceptance` of the distances keeps."""
+    """The smallest of the distances that is not exceeded by at least the share `acceptance` of them."""
     kept = math.ceil(acceptance * len(distances) - 1e-9)
     found = float(np.sort(distances)[kept - 1])
     if not found > 0:

@@ -40,9 +40,7 @@ def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
             size = (width, height) if size is None else (max(width, size[0]), max(height, size[1]))
         scans += marker == 0xDA
         if scans > MAX_JPEG_SCANS:
-            raise ImageError(
-                f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again with an ordinary program."
-            )
+            raise ImageError(f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again.")
         position += max(2, int.from_bytes(content[position : position + 2]))
     return size
 
@@ -100,9 +98,7 @@ def check_tiff(content: bytes, label: str) -> None:
             position = start + i * struct.calcsize(order + entry)
             tag, kind, number, _ = struct.unpack_from(order + entry, content, position)
             if number > _MAX_TIFF_VALUES and kind not in _TIFF_BYTE_TYPES:
-                raise ImageError(
-                    f"{label}: a TIFF whose directory lists {number:,} values; it is damaged, save it again."
-                )
+                raise ImageError(f"{label}: a TIFF whose directory lists {number:,} values; save it again.")
             if tag in tile and kind in (3, 4):
                 (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
     except struct.error:

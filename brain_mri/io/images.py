@@ -69,9 +69,7 @@ def read_image(source: str | Path | bytes | Image.Image, name: str | None = None
 
             return Image.fromarray(middle_slice(file, label)).convert("RGB")
     if kind:
-        raise ImageError(
-            f"{label}: a volume or an archive, not a picture; give one slice of it, or read all its slices."
-        )
+        raise ImageError(f"{label}: a volume or an archive, not a picture; give one slice, or read all its slices.")
     raise unrecognised(head, label)
 
 
@@ -102,9 +100,7 @@ def _read_picture(content: bytes, label: str) -> Image.Image:
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that can be read; remove or replace it.") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(
-            f"{label}: says that it has more pixels than fit in memory; give a smaller picture."
-        ) from error
+        raise ImageError(f"{label}: has more pixels than fit in memory; give a smaller picture.") from error
     except OSError as error:
         raise ImageError(f"{label}: broken picture ({printable(str(error))}); remove or replace it.") from error
 

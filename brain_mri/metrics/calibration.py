@@ -1,6 +1,7 @@
 """Calibration: a temperature, prediction sets, and a confidence below which an image is referred to a human.
 
-All are fitted on the validation split and only measured on the test split. Nothing is random.
+All are fitted on the validation split, with `logits` or `probabilities` (n, k) and class numbers `labels` (n,), and
+only measured on the test split. Nothing is random. Wrong shapes or values raise a `ValueError`, see `Cases.of`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,6 @@ def fit_temperature(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     T above 1 softens an overconfident model; the predicted classes stay the same whatever T is. Searched on log T
     within `TEMPERATURE_BOUNDS`, where the likelihood has one optimum. The targets are smoothed by 1 / (n + 2), as Platt
     (1999) does: otherwise a split without a single error would drive T to zero and the model to certainty.
-
-    Args:
-        logits: `(n, k)` of the validation split.
-        labels: `(n,)` class numbers.
-
-    Raises:
-        ValueError: the shapes disagree, a label is no class number, or a logit is not finite.
     """
     from scipy.optimize import minimize_scalar
 
@@ -55,20 +49,12 @@ def conformal_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, cov
     """The probability from which a class belongs to the prediction set: split conformal, LAC (Sadinle et al. 2019).
 
     The sets `{class: probability >= threshold}` contain the true class of a new image with probability at least
-    `coverage` and, without ties, at most `coverage + 1 / (n + 1)`, on average over images exchangeable with these
-    (Vovk et al. 2005; the finite-sample quantile as in Angelopoulos and Bates 2021). LAC gives the smallest sets of
-    that coverage; APS (Romano et al. 2020) needs random numbers to be exact.
-
-    Args:
-        probabilities: `(n, k)` of the validation split.
-        labels: `(n,)` class numbers.
-        coverage: share of true classes that the sets contain, in (0, 1).
+    `coverage`, in (0, 1), and, without ties, at most `coverage + 1 / (n + 1)`, on average over images exchangeable with
+    these (Vovk et al. 2005; the finite-sample quantile as in Angelopoulos and Bates 2021). LAC gives the smallest sets
+    of that coverage; APS (Romano et al. 2020) needs random numbers to be exact.
 
     Returns:
         A probability in `[0, 1]`; 0, so that every set holds every class, if n is too small for the coverage.
-
-    Raises:
-        ValueError: `coverage` is not in (0, 1), or the inputs are not probabilities and class numbers.
     """
     if not 0 < coverage < 1:
         raise ValueError(f"coverage must lie strictly between 0 and 1, got {coverage}")
@@ -88,21 +74,13 @@ def empirical_coverage(sets: BoolArray, labels: npt.ArrayLike) -> float:
 
 
 def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accuracy: float = 0.99) -> float:
-    """The lowest confidence such that the images at or above it are classified with the accuracy asked for.
+    """The lowest confidence such that the images at or above it are classified with `accuracy`, in (0, 1].
 
     Images below it go to a human. The accuracy is that of the validation split; for new images it is not guaranteed
     (selective classification, Geifman and El-Yaniv 2017).
 
-    Args:
-        probabilities: `(n, k)` of the validation split.
-        labels: `(n,)` class numbers.
-        accuracy: asked of the images that are kept, in (0, 1].
-
     Returns:
         A confidence in `[0, 1]`, the lowest seen if all images may be kept; `REFER_EVERYTHING` if none may.
-
-    Raises:
-        ValueError: `accuracy` is not in (0, 1], or the inputs are not probabilities and class numbers.
     """
     if not 0 < accuracy <= 1:
         raise ValueError(f"accuracy must lie in (0, 1], got {accuracy}")
@@ -121,13 +99,12 @@ def all_clear_threshold(healthy_probabilities: npt.ArrayLike, tumours: int, rate
 
     Args:
         healthy_probabilities: `(m,)`, of the slices that show a tumour and that would be answered with the healthy
-            class if nothing but the other checks stood in the way.
+            class if only the other checks counted.
         tumours: how many slices show a tumour, at least m.
         rate: the largest share of these that may be answered with the healthy class, in [0, 1).
 
     Returns:
-        A probability to be reached; above 1, so that the healthy class is never named, where not even certainty is
-        right often enough.
+        A probability; above 1, so that the healthy class is never named, if not even certainty is right often enough.
 
     Raises:
         ValueError: `rate` is out of range, or there are fewer tumours than probabilities.

@@ -75,9 +75,7 @@ def _adapt_timm(config: TimmWrapperConfig, args: ModelArguments) -> None:
 
 def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
     if args.model_args:
-        raise ConfigError(
-            f"--model_args is for timm models; {args.model} is a transformers-native {config.model_type}."
-        )
+        raise ConfigError(f"--model_args is for timm models; {args.model} is a {config.model_type} of transformers.")
     if args.drop_rate is not None:
         _set_first(config, ("hidden_dropout_prob", "classifier_dropout", "dropout"), args.drop_rate, "drop_rate")
     if args.drop_path_rate is not None:

@@ -135,11 +135,8 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
                 break
     result = Quantized(kept, (accuracy, reached), float((predicted == expected).mean()), len(rows), share)
     logger.info(
-        "int8 except the first %.0f%% of the convolutions: validation accuracy %.4f, in float32 %.4f: %s",
-        100 * share,
-        reached,
-        accuracy,
-        "kept" if kept else "not kept",
+        f"int8 except the first {share:.0%} of the convolutions: validation accuracy {reached:.4f}, in float32 "
+        f"{accuracy:.4f}: {'kept' if kept else 'not kept'}"
     )
     return result
 

@@ -48,9 +48,7 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
     except (TypeError, NotImplementedError, AssertionError) as error:  # each of timm's families has its own
-        raise ConfigError(
-            f"--final_output_stride {stride}: {config.architecture} does not take it ({error})."
-        ) from error
+        raise ConfigError(f"--final_output_stride {stride}: {config.architecture} can't do it ({error}).") from error
     finer.load_state_dict(model.state_dict())
     return finer.to(model.device).eval()
 
@@ -63,9 +61,7 @@ def fold_temperature(model: PreTrainedModel, temperature: float) -> None:
     """
     head = classifier_of(model)
     if not isinstance(head, nn.Linear):
-        raise ConfigError(
-            f"the classifier of this model is a {type(head).__name__}, not Linear: it can't be calibrated."
-        )
+        raise ConfigError(f"the classifier is a {type(head).__name__}, not Linear: it can't be calibrated.")
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.div_(temperature)

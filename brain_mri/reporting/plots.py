@@ -1,7 +1,8 @@
 """Plots of a training and of a model's scores: each function takes data and a path, and writes one PNG.
 
-Colour is never the only difference: lines differ in style and marker too, and a matrix has a scale from light to dark
-and its numbers. Figures are drawn without pyplot, so any thread may draw.
+`probabilities` are (n, k), `labels` (n,) class numbers, `label_names` the k class names; `path` is the PNG to write,
+whose folder is made. Colour is never the only difference: lines differ in style and marker too, and a matrix has a
+scale from light to dark and its numbers. Figures are drawn without pyplot, so any thread may draw.
 """
 
 from __future__ import annotations
@@ -37,12 +38,7 @@ _NAME_HEIGHT = 0.09  # of a panel: the distance of two names
 
 
 def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draws losses, validation scores and learning rate over epochs.
-
-    Args:
-        log_history: `Trainer.state.log_history`; without validation scores their panel is left out.
-        path: the PNG to write; missing folders are made.
-    """
+    """Draws losses, validation scores, if there are any, and learning rate of a `Trainer.state.log_history`."""
     shown = {
         "loss": {"loss": "training", "eval_loss": "validation"},
         "validation score": {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"},
@@ -66,13 +62,7 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
 
 
 def confusion_matrix(matrix: npt.ArrayLike, label_names: Sequence[str], path: str | Path) -> Path:
-    """Draws counts and row percentages; rows are the true classes, columns the predicted ones.
-
-    Args:
-        matrix: `(k, k)` counts.
-        label_names: the `k` class names, in the order of the rows.
-        path: the PNG to write; missing folders are made.
-    """
+    """Draws counts `matrix` (k, k) and row percentages; rows are the true classes, columns the predicted ones."""
     counts = np.asarray(matrix, dtype=np.int64)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -99,11 +89,7 @@ def roc_curves(
 ) -> Path:
     """Draws each class' one-vs-rest ROC curve, whole, and its upper left corner enlarged.
 
-    Args:
-        probabilities: `(n, k)`.
-        labels: `(n,)` class numbers; a class without images, or without images of others, has no curve.
-        label_names: the `k` class names.
-        path: the PNG to write; missing folders are made.
+    A class without images, or without images of others, has no curve.
     """
     cases = Cases.of(probabilities, labels)
     areas = formulas.auroc(cases, cases.ones)[0]
@@ -129,11 +115,7 @@ def reliability_diagram(
 ) -> Path:
     """Draws accuracy against confidence over equal-mass bins, and a histogram of the confidences.
 
-    Args:
-        probabilities: `(n, k)`.
-        labels: `(n,)` class numbers.
-        path: the PNG to write; missing folders are made.
-        before: `(n, k)` the probabilities before calibration, for a second curve.
+    A second curve shows `before` (n, k), the probabilities before calibration.
     """
     shown = {"calibrated" if before is not None else "model": probabilities}
     if before is not None:
@@ -166,11 +148,7 @@ def referral_curve(
 ) -> Path:
     """Draws the accuracy of the images kept against the share referred, least certain first.
 
-    Args:
-        probabilities: `(n, k)`.
-        labels: `(n,)` class numbers.
-        path: the PNG to write; missing folders are made.
-        threshold: the confidence below which images are referred; its share is marked.
+    The share that a confidence below `threshold` refers is marked.
     """
     cases = Cases.of(probabilities, labels)
     n, ones = len(cases.labels), cases.ones
@@ -196,13 +174,7 @@ def referral_curve(
 
 
 def worst_mistakes(images: Sequence[Image.Image], captions: Sequence[str], path: str | Path) -> Path:
-    """Draws a contact sheet of the first twelve images, each under its caption.
-
-    Args:
-        images: the mistakes, the worst first (`brain_mri.metrics.scores.worst_mistakes`).
-        captions: a line or two for each.
-        path: the PNG to write; missing folders are made.
-    """
+    """Draws the first twelve images, the worst mistakes first, each under a caption of a line or two."""
     shown = list(zip(images, captions, strict=True))[:_MISTAKES_SHOWN]
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 0.6 + 3.4 * rows)

@@ -100,9 +100,7 @@ def fold_table(folds: Record) -> str:
         DataError: it holds no finished fold.
     """
     if not folds.get("folds"):
-        raise DataError(
-            "no finished fold is recorded there: run `python -m brain_mri.crossval` again, which writes them."
-        )
+        raise DataError("no finished fold is recorded there: run `python -m brain_mri.crossval` again.")
     labels = folds["label_names"]
     head = ["fold", "slices", "accuracy", *(f"{label} found" for label in labels)]
     boxed = all("pointing_game" in fold for fold in folds["folds"])
@@ -181,9 +179,7 @@ def page(shipped: Path, others: Sequence[Path]) -> str:
             trials=_trials(folders, folds) if folds else [],
         )
     except (KeyError, UndefinedError) as error:
-        raise DataError(
-            f"a record of {shipped} lacks a value that the page needs ({error}): evaluate again."
-        ) from error
+        raise DataError(f"a record of {shipped} lacks a value for the page ({error}): evaluate again.") from error
 
 
 def _weakest(folds: Record | None) -> Record | None:

@@ -59,13 +59,8 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
         predictions = predict(candidate, validation, preprocessing)
         scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
     kept = scores[1] >= scores[0]
-    logger.info(
-        "validation macro-F1 %.4f, at output stride %d %.4f: %s",
-        scores[0],
-        stride,
-        scores[1],
-        "kept" if kept else "not kept",
-    )
+    decision = "kept" if kept else "not kept"
+    logger.info(f"validation macro-F1 {scores[0]:.4f}, at output stride {stride} {scores[1]:.4f}: {decision}")
     return finer if kept else model
 
 
@@ -105,11 +100,8 @@ def measure_evidence(predictions: Predictions, validation: Dataset, label_names:
         return
     if found := evidence_figures(predictions, validation, label_names):
         write_json(found, folder / EVIDENCE)
-        logger.info(
-            "the peak of the evidence lies on the tumour in %.1f%% of %d validation images with a box",
-            100 * found["pointing_game"]["value"],
-            found["n"],
-        )
+        peak = f"{found['pointing_game']['value']:.1%} of {found['n']} validation images with a box"
+        logger.info(f"the peak of the evidence lies on the tumour in {peak}")
 
 
 def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

@@ -50,9 +50,7 @@ def begin(args: TrainingArguments) -> Path:
         hold(folder)
     output = folder / CHECKPOINTS
     if not args.resume_from_checkpoint and ((folder / CONFIG).exists() or output.exists()):
-        raise ConfigError(
-            f"{folder} already holds a run: add --resume_from_checkpoint, or choose another --output_dir."
-        )
+        raise ConfigError(f"{folder} already holds a run: add --resume_from_checkpoint or choose another --output_dir.")
     args.output_dir = str(output)
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
     set_seed(args.seed)

@@ -166,9 +166,7 @@ class MRITrainer(Trainer):
             torch._dynamo.config.automatic_dynamic_shapes = False
         if self.recipe.ema_decay:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-                raise ConfigError(
-                    "--ema_decay needs the whole model in each process: set it to 0 with FSDP or DeepSpeed."
-                )
+                raise ConfigError("--ema_decay needs the whole model in each process: set it to 0 with FSDP.")
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))

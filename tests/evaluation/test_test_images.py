@@ -11,6 +11,7 @@ from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import DataError
 from brain_mri.evaluation.predict import label_names_of, load_model, predict
 from brain_mri.evaluation.results import figures
+from brain_mri.evaluation.served import predict_served
 from brain_mri.evaluation.test_images import (
     data_record,
     images_to_evaluate,
@@ -74,7 +75,8 @@ def test_a_source_with_two_of_the_four_classes_is_judged_for_its_false_all_clear
     images = _images(elsewhere, preprocessing)
     rows = with_model_labels(only_part(images.rows, str(elsewhere), "choose"), images.label_names, model)
     predictions = predict(model, rows, preprocessing)
-    found = figures(predictions, rows, label_names_of(model), str(guided_model), audited=False)
+    served = predict_served(guided_model, rows, preprocessing.size)
+    found = figures(predictions, rows, label_names_of(model), str(guided_model), audited=False, served=served)
     tumors = sum(name.startswith("glioma") for name in rows["file_name"])
     assert found["safety"]["tumors"] == found["safety"]["false_all_clear"]["n"] == tumors > 0
     assert found["safety"]["unanswered"]["n"] == len(rows) and found["safety"]["n_groups"] == tumors

@@ -71,7 +71,7 @@ def test_the_distance_is_the_mahalanobis_distance_in_units_of_what_keeps_the_acc
 
     guard = Guard.fit(train, np.zeros(4000, int), validation, acceptance=0.9)
     reference = expected(given) / np.sort(expected(validation))[449]
-    assert guard.clouds[1].distances(given) == pytest.approx(reference, rel=0.03)
+    assert guard.gaussians[1].distances(given) == pytest.approx(reference, rel=0.03)
 
 
 def test_the_score_is_the_mean_of_the_distances_in_units_of_the_threshold() -> None:
@@ -79,14 +79,14 @@ def test_the_score_is_the_mean_of_the_distances_in_units_of_the_threshold() -> N
     guard = Guard.fit(points, labels, _embeddings(200, 2)[0], widths=(30, 10))
     given = _embeddings(50, 4)[0].astype(float)
     views = (given[:, :30], given[:, :30], given[:, 30:], given[:, 30:])
-    mean = sum(cloud.distances(view) for cloud, view in zip(guard.clouds, views, strict=True)) / 4
+    mean = sum(one.distances(view) for one, view in zip(guard.gaussians, views, strict=True)) / 4
     assert guard.score(given) * guard.threshold == pytest.approx(mean)
     assert guard.widths == (30, 10)
 
 
 def test_each_part_is_described_by_its_direction_and_by_its_size_too() -> None:
     points, labels = _embeddings(400, 1)
-    direction, value = Guard.fit(points, labels, _embeddings(200, 2)[0]).clouds
+    direction, value = Guard.fit(points, labels, _embeddings(200, 2)[0]).gaussians
     points = points.astype(float)
     assert direction.distances(3.0 * points) == pytest.approx(direction.distances(points), rel=1e-3)
     assert (value.distances(3.0 * points) > 2 * value.distances(points).max()).all()
@@ -147,7 +147,7 @@ def test_the_axes_are_the_same_from_either_side_of_the_covariance() -> None:
     points, labels = _embeddings(_WIDTH, 1)
     more = np.concatenate([points, points]), np.concatenate([labels, labels])
     few, many = Guard.fit(points, labels, points), Guard.fit(*more, points)
-    overlap = np.abs(few.clouds[1].axes[:6] @ many.clouds[1].axes[:6].T)
+    overlap = np.abs(few.gaussians[1].axes[:6] @ many.gaussians[1].axes[:6].T)
     np.testing.assert_allclose(overlap, np.eye(6), atol=1e-4)
 
 
