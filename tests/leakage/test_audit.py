@@ -190,16 +190,3 @@ def test_every_unreadable_image_is_named_in_one_error(leaky_folder: Path) -> Non
 def test_no_process_to_read_with_is_an_error(leaky_folder: Path) -> None:
     with pytest.raises(ConfigError, match="1 or more"):
         audit_folder(leaky_folder, processes=0)
-
-
-@pytest.mark.slow
-def test_the_kaggle_set_leaks_as_known_from_its_patients(real_data: Path) -> None:
-    report, table = audit_folder(real_data / "brain-tumor-mri")
-    assert {split: counts["images"] for split, counts in report["splits"].items()} == {"train": 5712, "test": 1311}
-    assert report["test_with_identical_file"] == 103
-    assert (report["test_with_seen_patient"], report["test_with_known_patient"]) == (716, 717)
-    assert 950 < len(report["test_with_twin"]) < 1050
-    assert report["clusters"]["largest"] < 100
-    patient = dict(zip(table.file_names, table.patient_groups, strict=True))
-    for pair in report["different_labels"]:
-        assert len({patient[name] for name in pair["images"]} - {None}) <= 1

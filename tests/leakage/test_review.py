@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from brain_mri.data.duplicates import clusters, near_duplicate_pairs, thumbnail
 from brain_mri.data.image_table import AuditTable
-from brain_mri.leakage.audit import audit, audit_folder
+from brain_mri.leakage.audit import audit
 from brain_mri.leakage.report import format_table
 from brain_mri.leakage.review import count_distinct, distinct_pictures, odd_greys, review_report
 from brain_mri.phantom.dataset import draw_phantom
@@ -71,19 +69,3 @@ def test_without_a_review_the_audit_says_that_there_is_none(table: AuditTable) -
     assert review_report(table, near_duplicate_pairs(table.thumbnails))["images"] == 0
     report = audit(table)
     assert "review" not in report and "no review.csv" in format_table(report)
-
-
-@pytest.mark.slow
-def test_of_the_healthy_images_of_the_kaggle_set_the_odd_greys_find_the_ct_and_not_the_lesions(real_data: Path) -> None:
-    report, table = audit_folder(real_data / "brain-tumor-mri")
-    assert report["review"]["counts"] == {
-        "test": {"no_tumor": {"ct": 29, "lesion": 13}},
-        "train": {"no_tumor": {"ct": 44, "lesion": 46}},
-    }
-    assert report["review"]["unlisted_twins"] == []
-    assert report["distinct"]["no_tumor"] == {"images": 2000, "pictures": 406, "largest": 58}
-    pictures = distinct_pictures(table, clusters(len(table), near_duplicate_pairs(table.thumbnails)))["no_tumor"]
-    ranked = sorted(pictures, key=lambda picture: picture.outlier_rank)
-    findings = [{table.findings[i] for i in picture.images} for picture in ranked]
-    first = {n: [sum(name in found for found in findings[:n]) for name in ("ct", "lesion")] for n in (25, 50, 100, 406)}
-    assert first == {25: [13, 0], 50: [16, 3], 100: [18, 5], 406: [19, 12]}
