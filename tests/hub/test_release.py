@@ -13,6 +13,7 @@ from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError
 from brain_mri.hub.release import copy_card, copy_published
 from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.inference.predictions import Prediction
 from brain_mri.labels import LABELS
 from brain_mri.model_folder import published_files
 from brain_mri.phantom.dataset import draw_phantom
@@ -70,13 +71,18 @@ def test_pipeline_and_the_torch_free_classifier_load_the_release() -> None:
     assert found.evidence is not None and found.evidence["glioma"].shape == (14, 14)
 
 
+def _most_likely(answer: Prediction) -> str:
+    """The class that the network holds for likeliest, whether it may be named or not: accuracy is of these."""
+    return max(answer.probabilities, key=answer.probabilities.__getitem__)
+
+
 @pytest.mark.slow
 def test_what_is_served_says_what_pipeline_says_of_real_slices(real_data: Path) -> None:
     files = sorted((real_data / "brain-tumor-mri" / "Testing").glob("*/*.jpg"))[::13]
     classify = pipeline("image-classification", model=str(_RELEASE), device="cpu")
     onnx = BrainMRIClassifier.from_pretrained(_RELEASE)
     said = [answers[0]["label"] for answers in classify([str(path) for path in files])]
-    same = sum(onnx.predict(path).label == label for path, label in zip(files, said, strict=True))
+    same = sum(_most_likely(onnx.predict(path)) == label for path, label in zip(files, said, strict=True))
     assert len(files) == 101 and same >= 99
 
 
@@ -88,7 +94,7 @@ def test_the_release_still_reaches_what_its_card_claims(real_data: Path) -> None
     assert len(test) == claimed["n"]
     classifier = BrainMRIClassifier.from_pretrained(_RELEASE)
     answers = [classifier.predict(image.path) for image in test]
-    right = sum(answer.label == image.label for answer, image in zip(answers, test, strict=True))
+    right = sum(_most_likely(answer) == image.label for answer, image in zip(answers, test, strict=True))
     assert right / len(test) >= claimed["accuracy"]["low"]
     assert sum(answer.verdict != "refused" for answer in answers) / len(test) > 0.95
 
