@@ -48,7 +48,7 @@ test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(VENV)/.installed    ## the tests of one's own change: no real data, no several processes
-	$(BIN)/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 quality: $(VENV)/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff format --check .

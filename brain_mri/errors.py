@@ -41,6 +41,10 @@ class ImageError(BrainMRIError):
     """A file that can't be read as a picture."""
 
 
+class NotMRIError(ImageError):
+    """A file whose header says that it is no MRI of a head."""
+
+
 def run_command(main: Callable[[], None]) -> None:
     """Run a command's `main`; a `BrainMRIError` becomes its message on stderr and exit code 2, without a traceback.
 

@@ -81,18 +81,17 @@ def _classify_tab(service: Service, t: Texts) -> None:
             answer = html(render("waiting", t), elem_classes="bm-answer")
     uploads = gr.JSON(visible=False)  # filled by the browser when the button is pressed
 
-    def classify(given: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
+    def show_answer(given: Any, progress: gr.Progress = gr.Progress()) -> str:  # noqa: B008
         if isinstance(given, dict):  # the browser says why it could not send the files
             return message_html(str(given.get("problem")), t)
         try:
-            slices = service.read(given)
-            found = service.classify(slices, lambda n, of: progress((n, of), t("progress", done=n, all=of)))
+            found = service.classify(given, lambda n, of: progress((n, of), t("progress", done=n, all=of)))
         except BrainMRIError as error:
             return error_html(service, error, t)
         return answer_html(service, found, t)
 
     button.click(
-        classify,
+        show_answer,
         uploads,
         answer,
         js="() => brainMRI.send()",

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +12,8 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before the libraries are imported, which read it once
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
-import datasets
 import pytest
 from filelock import FileLock
-
-from brain_mri.phantom.dataset import write_phantoms
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -25,8 +21,17 @@ if TYPE_CHECKING:
 
     from brain_mri.data.transforms import Preprocessing
 
-_ROOT = Path(__file__).parents[1]
 BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_collection() -> None:
+    """The tests import all that there is; the garbage collector would search it again and again for nothing."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +65,8 @@ def built_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Buil
 @pytest.fixture(scope="session")
 def phantoms(built_once: BuildOnce) -> Path:
     """A small synthetic set: 12 training and 6 test pictures of each class, with patients and boxes."""
+    from brain_mri.phantom.dataset import write_phantoms
+
     options = {"train_per_class": 12, "test_per_class": 6, "size": 64, "slices_per_patient": 2}
     return built_once("synthetic", lambda folder: write_phantoms(folder, **options))
 
@@ -85,10 +92,9 @@ def guided_model(phantoms: Path, built_once: BuildOnce) -> Path:
     words += ["--preprocessing_workers", "1"]
 
     def train(folder: Path) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "train.py", *words, "--output_dir", str(folder)]
-        done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        from support.doors import run_train
+
+        run_train(*words, "--output_dir", str(folder))
 
     return built_once("guided", train)
 
@@ -125,6 +131,9 @@ def splits(phantoms: Path, preprocessing: Preprocessing) -> DatasetDict:
 @pytest.fixture(scope="session", autouse=True)
 def own_caches(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prepared pixels of test pictures don't belong in the user's cache of datasets."""
+    import datasets
+
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s after a pass over a stream, for a process that ends then
     folder = tmp_path_factory.mktemp("datasets")
     datasets.config.HF_DATASETS_CACHE = folder
     os.environ["HF_DATASETS_CACHE"] = str(folder)

@@ -1,4 +1,4 @@
-"""Training and evaluation as a user runs them: real files, exit codes, and processes where there have to be any."""
+"""The two commands as a user gives them: real files, exit codes, and processes where several are the subject."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from support.doors import QUICK, run_door, run_evaluate, run_train
 from transformers import TrainingArguments, pipeline
 
 from brain_mri.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeArguments
 from brain_mri.data.prepare import prepare_images
 from brain_mri.data.transforms import Preprocessing
-from brain_mri.errors import USER_ERROR_EXIT_CODE, ConfigError, DataError
-from brain_mri.evaluation.__main__ import main as evaluate
+from brain_mri.errors import ConfigError, DataError
+from brain_mri.evaluation.__main__ import main as evaluation
 from brain_mri.evaluation.predict import load_model, predict
 from brain_mri.evaluation.prediction_table import PredictionTable
 from brain_mri.labels import LABELS
@@ -29,23 +31,20 @@ from brain_mri.metrics.scores import score
 from brain_mri.model_folder import PREDICTIONS
 from brain_mri.models.build import build_config, build_model, build_processor
 from brain_mri.phantom.dataset import write_phantoms
-from brain_mri.training.__main__ import main as train
+from brain_mri.training.__main__ import main as training
 from brain_mri.training.finalize import save_model
 from brain_mri.utils.argument_parser import parse
 
 _ROOT = Path(__file__).parents[1]
-_QUICK = ["--num_train_epochs", "2", "--image_size", "32", "--preprocessing_workers", "1", "--save_total_limit", "5"]
+_TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"}
 
 
-def _run(
-    *words: str, launcher: tuple[str, ...] = (sys.executable,), **variables: str
-) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONUNBUFFERED": "1"} | variables
-    command = [*launcher, *words]
+def _in_processes(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command,
+        [sys.executable, *words],
         cwd=_ROOT,
-        env=environment,
+        env=os.environ | _ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -54,20 +53,15 @@ def _run(
     )
 
 
-def _train(phantoms: Path, out: Path, *words: str, launcher: tuple[str, ...] = (sys.executable,)) -> str:
-    config = ("configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(out))
-    done = _run("train.py", *config, *_QUICK, *words, launcher=launcher)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-_TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+def _words(phantoms: Path, out: Path) -> list[str]:
+    words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(out), *QUICK]
+    return [*words, "--export", "false", "--save_total_limit", "5"]
 
 
 @pytest.fixture(scope="module")
 def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("trained") / "model"
-    said = _train(phantoms, out)
+    said = run_train(*_words(phantoms, out))
     assert re.search(r"train +\d+ ", said) and "Testing" not in said
     (out / "said.txt").write_text(said)
     return out
@@ -75,7 +69,7 @@ def trained(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def judged(trained: Path, phantoms: Path) -> Path:
-    evaluate([str(trained), "--data_dir", str(phantoms)])
+    run_evaluate(str(trained), "--data_dir", str(phantoms))
     return trained
 
 
@@ -107,10 +101,11 @@ def test_every_answer_is_kept_and_gives_the_figures_again(judged: Path) -> None:
     assert figures["brier"]["value"] == pytest.approx(stored["brier"]["value"], abs=1e-7)
 
 
+@pytest.mark.slow
 def test_two_processes_judge_as_one_does_and_count_each_image_once(judged: Path, phantoms: Path) -> None:
     alone = _results(judged)
     words = ("evaluate_model.py", str(judged), "--data_dir", str(phantoms), "--batch_size", "5")
-    two = _run(*words, launcher=_TORCHRUN)
+    two = _in_processes(*_TORCHRUN, *words)
     assert two.returncode == 0, two.stdout
     assert alone["n"] == 24 and _results(judged) == alone
     assert json.loads((judged / "evaluation" / "results.json").read_text())["processes"] == 2
@@ -127,19 +122,20 @@ def test_other_data_gets_figures_of_its_own_beside_the_test_split_s(
     folds = {"folds_by": "grouped", "n_folds": 5, "finished": [1], "n": 9, "guided": False, "label_names": list(LABELS)}
     folds["metrics"] = {"accuracy": {"mean": 0.8765, "values": [0.8765]}}
     (tmp_path / "patient_wise.json").write_text(json.dumps(folds))
-    evaluate([str(judged), "--data_dir", str(other), "--patient_wise", str(tmp_path)])
+    words = ("--data_dir", str(other), "--patient_wise", str(tmp_path))
+    run_evaluate(str(judged), *words)
     assert (judged / "evaluation" / "results.json").read_bytes() == own
     external = json.loads((judged / "evaluation" / "external_elsewhere.json").read_text())
     assert external["scores"]["n"] == 16 and "leak_free" not in external and "shortcut" not in external
     assert (judged / "evaluation" / "external_elsewhere" / "confusion_matrix.png").is_file()
     card = (judged / "README.md").read_text()
     assert "External: elsewhere" in card and "0.8765" in card
-    with pytest.raises(ConfigError, match=r"let brain_mri\.crossval finish a fold"):
-        evaluate([str(judged), "--data_dir", str(other), "--patient_wise", str(other)])
+    wrong = run_door(evaluation, str(judged), "--data_dir", str(other), "--patient_wise", str(other))
+    assert wrong.code == 2 and "brain_mri.crossval" in wrong.said
 
 
 def test_results_have_every_protocol_that_one_folder_allows(guided_model: Path, phantoms: Path, tmp_path: Path) -> None:
-    evaluate([str(guided_model), "--data_dir", str(phantoms), "--output_dir", str(tmp_path)])
+    run_evaluate(str(guided_model), "--data_dir", str(phantoms), "--output_dir", str(tmp_path))
     results = json.loads((tmp_path / "results.json").read_text())
     assert {"scores", "shortcut", "guard", "evidence", "prediction_sets", "referral"} <= set(results)
     assert results["shortcut"]["n_test"] == 24 and results["shortcut"]["n_train"] == 48
@@ -161,8 +157,9 @@ def test_pipeline_gives_the_logits_that_evaluation_saw(trained: Path, phantoms: 
 
 @pytest.mark.slow
 def test_two_processes_train_together_and_leave_one_model(phantoms: Path, tmp_path: Path) -> None:
-    words = ("--per_device_train_batch_size", "8", "--report_to", "tensorboard")
-    _train(phantoms, tmp_path / "two", *words, launcher=_TORCHRUN)
+    words = (*_words(phantoms, tmp_path / "two"), "--per_device_train_batch_size", "8", "--report_to", "tensorboard")
+    done = _in_processes(*_TORCHRUN, "train.py", *words)
+    assert done.returncode == 0, done.stdout
     assert list((tmp_path / "two").rglob("events.out.tfevents.*")), "TensorBoard was asked for"
     record = json.loads((tmp_path / "two" / "run.json").read_text())
     assert record["processes"] == 2
@@ -170,31 +167,32 @@ def test_two_processes_train_together_and_leave_one_model(phantoms: Path, tmp_pa
     assert record["global_step"] == 2 * (train // 16), "each process took its half of every batch of 16"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_at_the_same_weights(trained: Path, phantoms: Path, tmp_path: Path) -> None:
     whole = load_file(trained / "model.safetensors")
     out = tmp_path / "killed"
-    command = ("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(out), *_QUICK)
     process = subprocess.Popen(
-        [sys.executable, *command],
+        [sys.executable, "train.py", *_words(phantoms, out)],
         cwd=_ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | _ENVIRONMENT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
     first = out / "checkpoints" / "checkpoint-2" / "trainer_state.json"
     while process.poll() is None and not first.exists():
-        pass
+        time.sleep(0.02)
     process.kill()
     process.wait()
-    said = _train(phantoms, out, "--resume_from_checkpoint")
+    assert not (out / "run.json").exists(), "the run was over before it was killed"
+    said = run_train(*_words(phantoms, out), "--resume_from_checkpoint")
     resumed = load_file(out / "model.safetensors")
     assert all(torch.equal(value, resumed[name]) for name, value in whole.items()), said
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(trained: Path, phantoms: Path) -> None:
     before = (trained / "model.safetensors").stat().st_mtime_ns
-    with pytest.raises(ConfigError, match="already holds a run: add --resume_from_checkpoint"):
-        train(["quickstart", "--data_dir", str(phantoms), "--output_dir", str(trained)])
+    done = run_door(training, *_words(phantoms, trained))
+    assert done.code == 2 and str(trained) in done.said and "--resume_from_checkpoint" in done.said
     assert (trained / "model.safetensors").stat().st_mtime_ns == before
 
 
@@ -203,14 +201,13 @@ def test_a_broken_folder_ends_with_code_2_and_nothing_written(tmp_path: Path) ->
     (tmp_path / "data" / "train" / "glioma" / "text.jpg").write_text("no picture")
     (tmp_path / "data" / "train" / "notumor").mkdir()
     out = tmp_path / "out"
-    words = ("train.py", "configs/quickstart.yaml", "--data_dir", str(tmp_path / "data"), "--output_dir", str(out))
-    done = _run(*words)
-    assert done.returncode == USER_ERROR_EXIT_CODE
-    assert "text.jpg" in done.stdout and "train/notumor/" in done.stdout and "Traceback" not in done.stdout
+    done = run_door(training, *_words(tmp_path / "data", out))
+    assert done.code == 2
+    assert "text.jpg" in done.said and "train/notumor/" in done.said and "Traceback" not in done.said
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", [train, evaluate])
+@pytest.mark.parametrize("command", [training, evaluation])
 def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
     command: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,12 +229,13 @@ def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
 
 def test_a_model_has_to_be_named(phantoms: Path) -> None:
     with pytest.raises(ConfigError, match="which model"):
-        evaluate(["--data_dir", str(phantoms)])
+        evaluation(["--data_dir", str(phantoms)])
 
 
-def test_accelerate_on_several_cpu_processes_names_the_line_that_works(phantoms: Path) -> None:
-    launcher = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
-    done = _run("train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), launcher=launcher)
+@pytest.mark.slow
+def test_accelerate_on_several_cpu_processes_names_the_line_that_works(phantoms: Path, tmp_path: Path) -> None:
+    launcher = ("-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2")
+    done = _in_processes(*launcher, "train.py", *_words(phantoms, tmp_path / "out"))
     assert done.returncode != 0
     assert "torchrun --nproc_per_node 2 train.py" in done.stdout
 

@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     find_images(data_args)
     with importing():
         from brain_mri.evaluation.evaluate import evaluate
+        from brain_mri.utils.distributed import leave_launch
     if report := evaluate(args, data_args, started):
         print(report)
+    leave_launch()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.inference.classifier import NOTICE, PRECISIONS, BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction
-from brain_mri.io.volumes import read_slices
 
 
 def _describe(prediction: Prediction) -> str:
@@ -85,17 +84,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     if classifier.problem:
         print(f"warning: {classifier.problem}", file=sys.stderr)
     for source in options.sources:
-        slices = read_slices(source)
-        if options.overlay and slices.is_volume:
+        found = classifier.classify(source)
+        if options.overlay and isinstance(found, VolumePrediction):
             raise ConfigError("--overlay is for one picture, not for a volume: leave it out.")
-        predictions = list(classifier.predict_slices(slices))
-        found = classifier.summarize(predictions) if slices.is_volume else predictions[0]
         if options.json:
             print(json.dumps(found.as_dict() | {"notice": NOTICE}))
         else:
             print(_describe_volume(found, source) if isinstance(found, VolumePrediction) else _describe(found))
-        if options.overlay:
-            predictions[0].overlay().save(options.overlay)
+            for note in found.notes:
+                print(f"  note: {note}")
+        if options.overlay and isinstance(found, Prediction):
+            found.overlay().save(options.overlay)
     if not options.json:
         print(NOTICE)
 

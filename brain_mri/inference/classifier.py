@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 from PIL import Image
 
-from brain_mri.errors import BrainMRIError, ConfigError
+from brain_mri.errors import BrainMRIError, ConfigError, NotMRIError
 from brain_mri.inference.ct import ct_score
 from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
-from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, together
+from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, not_mri, together
 from brain_mri.inference.thresholds import Thresholds
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Slices, read_slices
@@ -112,8 +113,11 @@ class BrainMRIClassifier:
             with ThreadPoolExecutor(usable_cores()) as threads:
                 return list(threads.map(self.predict, read))
         started = time.perf_counter()
-        image = read_image(source)
         name = Path(source).name if isinstance(source, str | Path) else "picture"
+        try:
+            image = read_image(source)
+        except NotMRIError as error:
+            return not_mri(name, str(error))
         return self.predict_images([image], [name], started)[0]
 
     def predict_volume(self, source: str | Path | bytes | Slices, name: str | None = None) -> VolumePrediction:
@@ -122,8 +126,36 @@ class BrainMRIClassifier:
         Raises:
             ImageError: nothing that can be read as slices.
         """
-        slices = source if isinstance(source, Slices) else read_slices(source, name)
-        return self.summarize(list(self.predict_slices(slices)))
+        found = self.classify(source, name)
+        return found if isinstance(found, VolumePrediction) else self.summarize([found], found.notes)
+
+    def classify(
+        self,
+        source: str | Path | bytes | Slices,
+        name: str | None = None,
+        report: Callable[[int, int], object] = lambda done, count: None,
+    ) -> Prediction | VolumePrediction:
+        """Classify whatever a user brings: the prediction of a single slice, or of a volume.
+
+        Args:
+            source: a picture, DICOM, NIfTI, zip or folder (see `volumes.read_slices`), or its slices.
+            name: what it is called, where `source` does not say.
+            report: is called with the number of slices done and of all.
+
+        Raises:
+            ImageError: nothing that can be read as slices.
+        """
+        try:
+            slices = source if isinstance(source, Slices) else read_slices(source, name)
+        except NotMRIError as error:
+            return not_mri(name or (Path(source).name if isinstance(source, str | Path) else "file"), str(error))
+        predictions = []
+        for prediction in self.predict_slices(slices):
+            predictions.append(prediction)
+            report(len(predictions), len(slices.names))
+        if slices.is_volume:
+            return self.summarize(predictions, slices.notes)
+        return replace(predictions[0], notes=slices.notes)
 
     def predict_slices(self, slices: Slices) -> Iterator[Prediction]:
         """The prediction of each slice, one after the other, so that progress can be shown."""
@@ -132,13 +164,13 @@ class BrainMRIClassifier:
             images = list(slices.images[start : start + _BATCH])
             yield from self.predict_images(images, slices.names[start : start + _BATCH], started)
 
-    def summarize(self, predictions: Sequence[Prediction]) -> VolumePrediction:
-        """The slices of one patient taken together, see `VolumePrediction`.
+    def summarize(self, predictions: Sequence[Prediction], notes: Sequence[str] = ()) -> VolumePrediction:
+        """The slices of one patient taken together, see `VolumePrediction`; `notes` are those of `Slices`.
 
         Raises:
             ImageError: there is no slice.
         """
-        return together(predictions, self.rule)
+        return together(predictions, self.rule, notes)
 
     def predict_images(
         self, images: Sequence[Image.Image], names: Sequence[str], started: float | None = None

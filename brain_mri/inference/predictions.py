@@ -105,6 +105,7 @@ class _Said:
     verdict: Verdict
     reason: str | None
     probabilities: dict[str, float]
+    notes: tuple[str, ...]
 
     @property
     def is_answered(self) -> bool:
@@ -138,6 +139,7 @@ class _Said:
             "reason": self.reason,
             "explanation": self.explanation,
             "caveat": self.caveat,
+            "notes": list(self.notes),
             "label": self.label,
             "score": round(self.score, 6) if self.score is not None else None,
             "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()} if named else None,
@@ -159,7 +161,8 @@ class Prediction(_Said):
         guard_score: how unlike a brain MRI it is: 1 at the guard's limit; None of a model without a guard.
         milliseconds: of reading, preprocessing and the forward pass.
         evidence: `{label: map}`, float32 (h, w), what each place adds to the label's logit; None without exact maps.
-        image: the slice, mode RGB.
+        image: the slice, mode RGB; None where its header alone was enough to refuse it.
+        notes: what else a reader should know, sentences without their full stop, see `io.volumes.Slices`.
     """
 
     name: str
@@ -170,7 +173,8 @@ class Prediction(_Said):
     guard_score: float | None
     milliseconds: float
     evidence: dict[str, Float32] | None = field(repr=False)
-    image: Image.Image = field(repr=False)
+    image: Image.Image | None = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     @property
     def prediction_set(self) -> tuple[str, ...]:
@@ -183,10 +187,10 @@ class Prediction(_Said):
         Raises:
             ConfigError: the model has no exact evidence maps or no such label, or the picture was refused.
         """
+        if self.verdict == "refused" or self.image is None:
+            raise ConfigError(f"{self.name}: {self.explanation}, so there is no evidence to draw.")
         if self.evidence is None:
             raise ConfigError("this model has no evidence maps: choose one that was exported with them.")
-        if self.verdict == "refused":
-            raise ConfigError(f"{self.name}: {self.explanation}, so there is no evidence to draw.")
         label = label or _first(self.probabilities)
         if label not in self.evidence:
             raise ConfigError(f"no label {label!r}: the model knows {', '.join(self.evidence)}.")
@@ -213,12 +217,14 @@ class VolumePrediction(_Said):
         reason: why none may be named, a key of `REASONS`; None for an answer.
         probabilities: `{label: probability}`, the mean over the slices that were not refused, empty without any; a
             mean of calibrated probabilities, itself not calibrated.
+        notes: what else a reader should know, sentences without their full stop, see `io.volumes.Slices`.
     """
 
     slices: tuple[Prediction, ...]
     verdict: Verdict
     reason: str | None
     probabilities: dict[str, float]
+    notes: tuple[str, ...] = ()
 
     @property
     def counted(self) -> int:
@@ -234,8 +240,18 @@ class VolumePrediction(_Said):
         }
 
 
-def together(predictions: Sequence[Prediction], rule: Rule) -> VolumePrediction:
-    """The slices of one patient taken together.
+def not_mri(name: str, problem: str) -> Prediction:
+    """The prediction of a file that is refused by its header, before its pixels are decoded.
+
+    Args:
+        name: of the file.
+        problem: what the header says, a sentence.
+    """
+    return Prediction(name, "refused", "not_mri", {}, (), None, 0.0, None, None, (problem.rstrip("."),))
+
+
+def together(predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str] = ()) -> VolumePrediction:
+    """The slices of one patient taken together, with what else a reader should know.
 
     Raises:
         ImageError: there is no slice.
@@ -244,7 +260,7 @@ def together(predictions: Sequence[Prediction], rule: Rule) -> VolumePrediction:
         raise ImageError("there is no slice to classify: give at least one.")
     accepted = [p.probabilities for p in predictions if p.verdict != "refused"]
     mean = {label: float(np.mean([p[label] for p in accepted])) for label in accepted[0]} if accepted else {}
-    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean)
+    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean, tuple(notes))
 
 
 def _first(probabilities: Mapping[str, float]) -> str:

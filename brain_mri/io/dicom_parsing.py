@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brain_mri.errors import ImageError
+from brain_mri.errors import ImageError, NotMRIError
 from brain_mri.io.dicom_header import HEADER_TAGS, read_header
 from brain_mri.io.headers import check_frame
 from brain_mri.io.untrusted import MAX_DICOM_BYTES, check_size, parsing
@@ -169,7 +169,7 @@ def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
     if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
         raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
     if (foreign := read_header(dataset, label).foreign) is not None:
-        raise ImageError(f"{label}: {foreign} by its header, but only MR of the head is read; give an MR file.")
+        raise NotMRIError(f"{label}: {foreign} by its header, but only MR of the head is read; give an MR file.")
     check_frames(dataset, label)
     return dataset, frames
 

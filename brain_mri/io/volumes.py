@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from PIL import Image
 
-from brain_mri.errors import ImageError
+from brain_mri.errors import ImageError, NotMRIError
 from brain_mri.io.archives import Member, folder_members, zip_members
 from brain_mri.io.images import one_channel, read_image
 from brain_mri.io.untrusted import (
@@ -195,7 +195,7 @@ def _dicom_series(members: list[Member], label: str) -> Slices | None:
     series, foreign = _by_series(members, label)
     if not series:
         if foreign:
-            raise ImageError(f"{label}: holds {_counted(foreign)}, but no MR of a head by the headers; give that.")
+            raise NotMRIError(f"{label}: holds {_counted(foreign)}, but no MR of a head by the headers; give that.")
         return None
     largest = _in_order(max(series, key=lambda files: sum(file.place.frames for file in files)))
     total = sum(file.place.frames for file in largest)

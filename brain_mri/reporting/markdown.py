@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, StrictUndefined, Template
 
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import ModelRecords
@@ -20,12 +21,15 @@ def render(template: str, records: ModelRecords, **values: Any) -> str:
     Raises:
         UndefinedError: the template uses another name; `ModelCard.from_template` would leave a gap.
     """
+    known = {field.name: getattr(records, field.name) for field in fields(records)}
+    return re.sub(r"\n{3,}", "\n\n", _compiled(template).render(known | values)).strip() + "\n"
+
+
+@cache
+def _compiled(template: str) -> Template:
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
     environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": "{:,}".format, "time": _time}
-    text = files("brain_mri.reporting").joinpath(f"templates/{template}").read_text("utf-8")
-    known = {field.name: getattr(records, field.name) for field in fields(records)}
-    filled = environment.from_string(text).render(known | values)
-    return re.sub(r"\n{3,}", "\n\n", filled).strip() + "\n"
+    return environment.from_string(files("brain_mri.reporting").joinpath(f"templates/{template}").read_text("utf-8"))
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:

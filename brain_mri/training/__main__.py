@@ -30,8 +30,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     find_images(data_args)
     with importing():
         from brain_mri.training.train import train
+        from brain_mri.utils.distributed import leave_launch
     for line in train(data_args, model_args, recipe, options, started):
         print(line)
+    leave_launch()
 
 
 if __name__ == "__main__":

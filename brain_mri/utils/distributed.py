@@ -38,6 +38,15 @@ def join_launch() -> None:
         )
 
 
+def leave_launch() -> None:
+    """Close what connects the processes of a launch; to be called by each as it ends well.
+
+    Python's own end takes it apart in whatever order, and a process that aborts there makes torchrun end the others,
+    which may still be writing.
+    """
+    PartialState().destroy_process_group()
+
+
 def same_in_all_processes(checkpoint: str | None) -> str | None:
     """Return `checkpoint` if all processes of the run found the same one; all of them must call this.
 

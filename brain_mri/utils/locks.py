@@ -110,8 +110,8 @@ def _is_at(file: IO[str], path: Path) -> bool:
 
 
 def _release(folder: Path, process: int) -> None:
-    """Remove the lock file, and the folder if it is empty; a forked child leaves both alone."""
-    if os.getpid() != process:
+    """Remove the lock file, and the folder if it is empty, once; a forked child leaves both alone."""
+    if os.getpid() != process or folder not in _held:
         return
     file = _held.pop(folder)
     (folder / LOCK).unlink(missing_ok=True)

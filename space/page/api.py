@@ -27,6 +27,7 @@ class Answer(TypedDict):
     reason: str | None
     explanation: str | None
     caveat: str | None
+    notes: list[str]
     label: str | None
     score: float | None
     probabilities: dict[str, float] | None
@@ -43,6 +44,7 @@ class VolumeAnswer(TypedDict):
     reason: str | None
     explanation: str | None
     caveat: str | None
+    notes: list[str]
     label: str | None
     score: float | None
     probabilities: dict[str, float] | None
@@ -75,7 +77,7 @@ def endpoints(service: Service) -> list[Callable[..., Any]]:
             file: a picture (JPEG, PNG, TIFF, WebP, BMP, GIF) or a DICOM file of one slice
         """
         with _sentences(service):
-            answer = service.classify(service.read([file]))
+            answer = service.classify([file])
             if isinstance(answer, VolumePrediction):
                 raise gr.Error("this holds several slices: use /classify_volume.", print_exception=False)
             return _one(answer)
@@ -87,9 +89,9 @@ def endpoints(service: Service) -> list[Callable[..., Any]]:
             files: slices (pictures or DICOM files), or one NIfTI file, multi-frame DICOM file or zip of slices
         """
         with _sentences(service):
-            answer = service.classify(service.read(files))
+            answer = service.classify(files)
             if isinstance(answer, Prediction):
-                answer = service.classifier.summarize([answer])
+                answer = service.classifier.summarize([answer], answer.notes)
             return _several(answer)
 
     def about_model() -> Model:

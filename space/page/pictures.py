@@ -47,31 +47,31 @@ def thumbnail_uri(image: Image.Image) -> str:
     return data_uri(file.getvalue(), "image/jpeg")
 
 
-def evidence_layer(prediction: Prediction, label: str) -> Image.Image:
+def evidence_layer(prediction: Prediction, image: Image.Image, label: str) -> Image.Image:
     """The evidence for a label as a layer of its own, mode RGBA, to lie over the slice at any opacity.
 
     Drawn by `Prediction.overlay` over black and over white, from which follow its colour and its cover (Smith and
     Blinn 1996, triangulation matting). So the browser blends what `overlay` would draw, and nothing is computed anew.
     """
-    grounds = [_over(prediction, label, level) for level in (0, 255)]
+    grounds = [_over(prediction, image, label, level) for level in (0, 255)]
     cover = 1 - (grounds[1] - grounds[0]).mean(axis=-1, keepdims=True) / 255
     colour = np.where(cover > 0, grounds[0] / np.maximum(cover, 1 / 255), 0)
     layer = np.concatenate([colour, 255 * cover], axis=-1).clip(0, 255).round().astype(np.uint8)
     return Image.fromarray(layer)
 
 
-def _over(prediction: Prediction, label: str, level: int) -> np.ndarray:
+def _over(prediction: Prediction, image: Image.Image, label: str, level: int) -> np.ndarray:
     from dataclasses import replace
 
-    width, height = shrunk(prediction.image, SHOWN).size
+    width, height = shrunk(image, SHOWN).size
     ground = Image.new("RGB", (width, height), (level, level, level))
     return np.asarray(replace(prediction, image=ground).overlay(label, opacity=1), dtype=np.float64)
 
 
-def exported(prediction: Prediction, label: str | None, lines: list[str]) -> Image.Image:
+def exported(prediction: Prediction, image: Image.Image, label: str | None, lines: list[str]) -> Image.Image:
     """The slice, beside it the evidence for a label if one is given, and under both what is said of them."""
-    images = [prediction.image] if label is None else [prediction.image, prediction.overlay(label, OPACITY)]
-    images = [image.resize(_fitted(image.size)) for image in images]
+    images = [image] if label is None else [image, prediction.overlay(label, OPACITY)]
+    images = [one.resize(_fitted(one.size)) for one in images]
     width, height = sum(image.width for image in images), images[0].height
     size = max(13, round(width / 42))
     font = ImageFont.load_default(size)

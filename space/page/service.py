@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from brain_mri.errors import ConfigError, DataError, ImageError
+from brain_mri.errors import ConfigError, DataError, ImageError, NotMRIError
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri
 from brain_mri.io.untrusted import printable
 from brain_mri.io.volumes import Slices, read_slices
 from brain_mri.model_folder import ModelRecords, read_records
@@ -117,13 +117,16 @@ class Service:
                 link.symlink_to(path)
             return read_slices(folder, f"{len(uploads)} files")
 
-    def classify(self, slices: Slices, report: Callable[[int, int], Any] = lambda done, count: None) -> Answer:
-        """The answer for one slice, or for all of a volume; `report(done, all)` is called on the way."""
-        predictions = []
-        for prediction in self.classifier.predict_slices(slices):
-            predictions.append(prediction)
-            report(len(predictions), len(slices.names))
-        return self.classifier.summarize(predictions) if slices.is_volume else predictions[0]
+    def classify(self, files: Any, report: Callable[[int, int], object] = lambda done, count: None) -> Answer:
+        """The prediction of what was uploaded: one slice, or a volume; `report(done, all)` is called on the way.
+
+        Raises:
+            ImageError: see `read`.
+        """
+        try:
+            return self.classifier.classify(self.read(files), report=report)
+        except NotMRIError as error:
+            return not_mri(self._uploaded(files[0])[1], str(error))
 
     def _uploaded(self, file: Any) -> tuple[Path, str]:
         """The path of an upload, after making sure that it is one, and what its owner calls it."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from PIL import Image
 
 from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
@@ -42,7 +43,17 @@ def render(template: str, t: Texts, **values: Any) -> str:
 
 def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     """What is said of one picture, or of a volume."""
-    return _volume(service, answer, t) if isinstance(answer, VolumePrediction) else _picture(service, answer, t)
+    if isinstance(answer, VolumePrediction):
+        return _volume(service, answer, t)
+    if answer.image is None:  # refused by its header alone
+        text = " ".join([t["reasons"][answer.reason], *_notes(answer)])
+        return render("message", t, title=verdict_title(answer, t), text=text)
+    return _picture(service, answer, answer.image, t)
+
+
+def _notes(answer: Answer) -> list[str]:
+    """What else a reader should know of the files; the package's own sentences are in English."""
+    return [f"{note[:1].upper()}{note[1:]}." for note in answer.notes]
 
 
 def error_text(service: Service, error: BrainMRIError, t: Texts) -> str:
@@ -83,8 +94,9 @@ def verdict_title(prediction: Prediction, t: Texts) -> str:
     )
 
 
-def _picture(service: Service, prediction: Prediction, t: Texts) -> str:
-    title, reasons = verdict_title(prediction, t), _reasons(service, prediction, t)
+def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Texts) -> str:
+    title = verdict_title(prediction, t)
+    reasons = [*_reasons(service, prediction, t), *_notes(prediction)]
     label = prediction.label if prediction.evidence is not None else None
     label = None if label is None or is_healthy(label) else label
     lines = [title + ".", *reasons, t("notice") + " " + t("notice_more")]
@@ -96,14 +108,14 @@ def _picture(service: Service, prediction: Prediction, t: Texts) -> str:
         reasons=reasons,
         bars=bars(prediction.probabilities, t) if prediction.is_answered else [],
         name=prediction.name,
-        size=prediction.image.size,
-        slice=pictures.png_uri(pictures.shrunk(prediction.image, pictures.SHOWN)),
-        layer=pictures.png_uri(pictures.evidence_layer(prediction, label)) if label else "",
+        size=image.size,
+        slice=pictures.png_uri(pictures.shrunk(image, pictures.SHOWN)),
+        layer=pictures.png_uri(pictures.evidence_layer(prediction, image, label)) if label else "",
         label=t.label(label) if label else "",
         place=t["places"][pictures.strongest_place(prediction, label)] if label else "",
         no_layer=_why_no_evidence(prediction, t),
         opacity=pictures.OPACITY,
-        export=pictures.png_uri(pictures.exported(prediction, label, lines)),
+        export=pictures.png_uri(pictures.exported(prediction, image, label, lines)),
         milliseconds=round(prediction.milliseconds),
     )
 
@@ -176,7 +188,7 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         t,
         verdict=volume.verdict,
         title=title,
-        reasons=reasons,
+        reasons=[*reasons, *_notes(volume)],
         bars=bars(volume.probabilities, t) if volume.is_answered else [],
         curve=curve(service, volume, t) if named else None,
         labels=[t.label(label) for label in service.classifier.label_names] if named else [],
@@ -190,7 +202,7 @@ def _row(service: Service, prediction: Prediction, named: bool, t: Texts) -> dic
     return {
         "verdict": prediction.verdict,
         "name": prediction.name,
-        "picture": pictures.thumbnail_uri(prediction.image),
+        "picture": pictures.thumbnail_uri(prediction.image) if prediction.image else "",
         "answer": t(f"cell_{prediction.verdict}") if label is None else t.label(label),
         "score": "" if score is None else t.percent(score),
         "shares": _shares(service, prediction, t.percent) if named else [],

@@ -51,10 +51,11 @@ def drawn() -> list[OodPicture]:
     return list(drawn_pictures(2))
 
 
-def test_the_same_seed_draws_the_same_pictures_and_another_seed_others(drawn: list[OodPicture]) -> None:
-    again, other = list(drawn_pictures(2)), list(drawn_pictures(2, seed=1))
-    assert [i.image.tobytes() for i in again] == [i.image.tobytes() for i in drawn]
-    assert all(a.image.tobytes() != b.image.tobytes() for a, b in zip(drawn, other, strict=True) if a.kind != "blank")
+def test_the_same_seed_draws_the_same_pictures_fewer_or_more_and_another_seed_others(drawn: list[OodPicture]) -> None:
+    known = {i.source: i.image.tobytes() for i in drawn}
+    again, other = list(drawn_pictures(1)), list(drawn_pictures(1, seed=1))
+    assert len(again) == len(GENERATORS) and all(known[i.source] == i.image.tobytes() for i in again)
+    assert all(a.image.tobytes() != b.image.tobytes() for a, b in zip(again, other, strict=True) if a.kind != "blank")
 
 
 def test_every_kind_is_drawn_and_no_picture_twice(drawn: list[OodPicture]) -> None:
@@ -67,11 +68,6 @@ def test_every_kind_is_drawn_and_no_picture_twice(drawn: list[OodPicture]) -> No
 def test_a_drawn_picture_is_not_empty(kind: str, drawn: list[OodPicture]) -> None:
     for picture in (i for i in drawn if i.kind == kind):
         assert np.asarray(picture.image.convert("L")).std() > 5, picture.source
-
-
-def test_more_pictures_begin_with_the_same_ones(drawn: list[OodPicture]) -> None:
-    longer = {i.source: i.image.tobytes() for i in drawn_pictures(3)}
-    assert all(longer[i.source] == i.image.tobytes() for i in drawn)
 
 
 def test_what_the_installed_packages_bundle_is_found() -> None:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from support.small_training import StopAt, small_trainer, training_arguments
+from support.doors import run_train
+from support.small_training import small_trainer, training_arguments
 from transformers import TrainingArguments
 
 from brain_mri.arguments import DataArguments, RecipeArguments
@@ -157,11 +158,9 @@ def test_a_resumed_stream_ends_at_the_same_weights_bit_for_bit(
     per_epoch = -(-len(whole.train_dataset) // 8)
     assert whole.state.global_step == whole.state.max_steps == 2 * per_epoch
     for stop in (per_epoch + 2,) if workers else (2, per_epoch, per_epoch + 2):
-        stopped = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
-        stopped.add_callback(StopAt(stop))
-        stopped.train()
         resumed = _trainer(tmp_path / str(stop), shards, preprocessing, **options)
-        resumed.train(resume_from_checkpoint=str(tmp_path / str(stop) / f"checkpoint-{stop}"))
+        resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop}"))
+        assert not (tmp_path / str(stop) / f"checkpoint-{stop}").exists(), "it did not begin anew"
         assert resumed.state.global_step == whole.state.global_step
         for name, value in whole.model.state_dict().items():
             assert torch.equal(value, resumed.model.state_dict()[name]), (stop, name)
@@ -209,21 +208,12 @@ def test_the_sample_goes_on_until_every_class_is_seen(stream: StreamedSplit) -> 
     assert set(_divided(stream).sample(most=1)["label"]) == {0, 1, 2, 3}
 
 
-def _train(words: list[str], *launcher: str) -> str:
-    """What train.py says while it succeeds."""
-    command = [sys.executable, *launcher, "train.py", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stderr
-
-
 @pytest.mark.slow
 def test_train_streams_from_shards_and_the_card_says_what_was_not_audited(shards: Path, tmp_path: Path) -> None:
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--shuffle_buffer", "20", "--num_train_epochs", "1", "--image_size", "32"]
     words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1", "--disable_tqdm", "true"]
-    assert "training images from" in _train(words)
+    assert "training images from" in run_train(*words)
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert rows == 48 - sum(record["splits"]["validation"].values()) and record["global_step"] == rows // 8
@@ -239,7 +229,12 @@ def test_two_processes_train_on_shards_of_their_own_in_step(shards: Path, tmp_pa
     words = ["configs/quickstart.yaml", "--data_dir", str(shards), "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--num_train_epochs", "1", "--image_size", "32", "--disable_tqdm", "true"]
     words += ["--per_device_train_batch_size", "4", "--preprocessing_workers", "1", "--guidance", "0"]
-    _train(words, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    words += ["--export", "false"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "train.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [*launcher, *words]
+    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "model" / "run.json").read_text())
     rows = sum(record["splits"]["train"].values())
     assert record["processes"] == 2 and record["global_step"] == -(-rows // 2) // 4

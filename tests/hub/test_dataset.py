@@ -145,7 +145,7 @@ def test_a_fresh_process_reads_and_streams_from_the_hub_what_the_folder_holds_at
 
     words = ["configs/quickstart.yaml", "--data_dir", _DATASET, "--output_dir", str(tmp_path / "model")]
     words += ["--streaming", "true", "--num_train_epochs", "1", "--image_size", "32", "--disable_tqdm", "true"]
-    words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1"]
+    words += ["--per_device_train_batch_size", "8", "--preprocessing_workers", "1", "--export", "false"]
     hub.log.clear()
     environment = fresh_environment(tmp_path / "streamer", hub.url, HF_DATASETS_CACHE=str(tmp_path / "streamed"))
     done = run_python(["train.py", *words], environment)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from support.hub_state import TinyHub, json_answer, run_python
+from support.doors import run_evaluate, run_train
+from support.hub_state import TinyHub, json_answer
 from support.hub_state import fresh_environment as _environment
 from transformers import TrainingArguments
 
@@ -59,14 +59,14 @@ def test_a_training_whose_publishing_fails_says_where_the_model_is(
 
 @pytest.mark.slow
 def test_train_with_push_to_hub_ends_in_one_commit_without_checkpoints(
-    hub: TinyHub, phantoms: Path, tmp_path: Path
+    hub: TinyHub, at: Callable[..., None], phantoms: Path, tmp_path: Path
 ) -> None:
-    words = ["train.py", "configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(tmp_path / "out")]
+    at(hub.url)
+    words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(tmp_path / "out")]
     words += ["--num_train_epochs", "1", "--image_size", "64", "--preprocessing_workers", "1"]
     words += ["--push_to_hub", "--hub_model_id", _MODEL]
-    done = run_python(words, _environment(tmp_path / "home", hub.url, HF_TOKEN=_TOKEN))
-    assert done.returncode == 0, done.stderr
-    assert f"{hub.url}/{_MODEL}: " in done.stdout and _TOKEN not in done.stdout + done.stderr
+    said = run_train(*words)
+    assert f"{hub.url}/{_MODEL}: " in said and _TOKEN not in said
     assert hub.commits("model", _MODEL) == ["initial commit", "Publish with brain_mri"]
     names = set(hub.content("model", _MODEL))
     assert {"model.safetensors", "README.md"} <= names and {"onnx/model.onnx", "onnx/model_quantized.onnx"} & names
@@ -79,9 +79,7 @@ def test_evaluate_and_the_model_index_say_of_the_published_model_what_evaluate_m
 ) -> None:
     model = tmp_path / "judged"
     shutil.copytree(guided_model, model)
-    words = ["evaluate_model.py", str(model), "--data_dir", str(phantoms), "--preprocessing_workers", "1"]
-    done = run_python(words, os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""})
-    assert done.returncode == 0, done.stderr
+    run_evaluate(str(model), "--data_dir", str(phantoms), "--preprocessing_workers", "1")
     results = json.loads((model / "evaluation" / "results.json").read_text())
     at(hub.url)
     publish(model, Destination(_MODEL))

@@ -66,7 +66,7 @@ def test_pipeline_and_the_torch_free_classifier_load_the_release() -> None:
     found = onnx.predict(picture)
     assert {answer["label"] for answer in answers} == set(found.probabilities) == set(LABELS)
     assert sum(found.probabilities.values()) == pytest.approx(1)
-    assert found.guard_score is not None and onnx.referral_threshold is not None
+    assert found.guard_score is not None and onnx.thresholds is not None
     assert found.evidence is not None and found.evidence["glioma"].shape == (14, 14)
 
 

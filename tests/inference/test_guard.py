@@ -137,9 +137,9 @@ def test_what_is_saved_is_what_is_loaded(guard: Guard, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("width", [768, 1280, 2048, 4096])
 def test_the_files_stay_under_two_megabytes(width: int, tmp_path: Path) -> None:
-    points = np.random.default_rng(0).normal(size=(700, width))
+    points = np.random.default_rng(0).normal(size=(320, width))
     widths = (width - width // 6, width // 6)
-    Guard.fit(points, np.arange(700) % 4, points[:100], widths=widths).save(tmp_path)
+    Guard.fit(points, np.arange(320) % 4, points[:100], widths=widths).save(tmp_path)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 2_000_000
 
 

@@ -89,6 +89,7 @@ def _assert_refused(found: dict[str, Any]) -> None:
     assert message.startswith("upload: ") and message.endswith(".") and message.isprintable() and len(message) < 250
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UPLOADS)
 def test_a_hostile_upload_gets_one_sentence_soon_and_cheaply(
     name: str, tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
@@ -109,6 +110,7 @@ def test_nested_sequences_of_known_length_are_never_unfolded(
     assert found["cpu"] < _SECONDS and found["megabytes"] < _MEGABYTES and found["kind"] in ("read", "ImageError")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "nii", "dcm", "zip", "nii.gz"])
 def test_a_file_of_a_hundred_gigabytes_of_nothing_is_not_read(
     suffix: str, tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
@@ -153,6 +155,7 @@ def test_a_link_to_a_picture_is_followed_and_a_folder_that_holds_itself_ends(tmp
     assert read_slices(tmp_path).names == ("link.png", "picture")
 
 
+@pytest.mark.slow
 def test_a_picture_as_large_as_is_allowed_fits_in_the_memory(
     tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
 ) -> None:

@@ -84,7 +84,7 @@ def test_the_sweeper_outlives_an_upload_that_is_renamed_under_its_hands(
 
 def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
     answer = judge.classifier.predict(grey(0.375))
-    layer = np.asarray(pictures.evidence_layer(answer, "meningioma"), dtype=np.float64)
+    layer = np.asarray(pictures.evidence_layer(answer, answer.image, "meningioma"), dtype=np.float64)
     cover, slice_ = layer[..., 3:] / 255, np.asarray(answer.image, dtype=np.float64)
     inside = cover[..., 0] < 0.9  # away from the outline, and where the wash is not yet its own peak
     assert inside.mean() > 0.2 and cover.max() > 0.95
@@ -97,11 +97,12 @@ def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
 def test_every_export_carries_the_notice(judge: service.Service, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[list[str]] = []
     drawn = pictures.exported
-    monkeypatch.setattr(pictures, "exported", lambda *given: written.append(given[2]) or drawn(*given))
+    monkeypatch.setattr(pictures, "exported", lambda *given: written.append(given[3]) or drawn(*given))
     for picture in (grey(0.375), grey(0.25), photograph()):
         views.answer_html(judge, judge.classifier.predict(picture), texts())
     assert len(written) == 3 and all(_NOTICE in lines[-1] for lines in written)
-    sheet = drawn(judge.classifier.predict(grey(0.375)), "meningioma", written[0])
+    answer = judge.classifier.predict(grey(0.375))
+    sheet = drawn(answer, answer.image, "meningioma", written[0])
     assert sheet.width == 2 * pictures.SHOWN and np.asarray(sheet)[pictures.SHOWN :].min() < 100, "letters below"
     assert all(row["notice"] == _NOTICE for row in _table(judge, ["a.png"]))
 

@@ -212,6 +212,7 @@ def test_only_the_documented_endpoints_are_public_and_typed(server: Server, clie
     )
 
 
+@pytest.mark.slow
 def test_an_upload_is_gone_after_its_time_even_one_broken_off(model: Path, tmp_path: Path) -> None:
     path = _file(grey(0.5), tmp_path, "private.png")
     with serving(model, tmp_path / "space", UPLOAD_SECONDS=str(_KEEP)) as server:

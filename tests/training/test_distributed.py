@@ -20,6 +20,7 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from support.doors import run_train
 
 from brain_mri.errors import LOST_PROCESS_EXIT_CODE, ConfigError, run_command
 from brain_mri.utils import distributed
@@ -35,7 +36,8 @@ _MODEL = '{"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 32], "norm_layer": "g
 _CALM = ("rotation", "horizontal_flip", "translation", "zoom", "brightness", "contrast", "guidance", "drop_rate")
 _WORDS = ["train.py", "configs/quickstart.yaml", "--image_size", "32", "--model_args", _MODEL, "--precision", "fp32"]
 _WORDS += ["--num_train_epochs", str(_EPOCHS), "--logging_steps", "1", "--disable_tqdm", "true"]
-_WORDS += ["--preprocessing_workers", "1", *(word for name in _CALM for word in (f"--{name}", "0"))]
+_WORDS += ["--preprocessing_workers", "1", "--export", "false"]
+_WORDS += [word for name in _CALM for word in (f"--{name}", "0")]
 
 
 def _environment() -> dict[str, str]:
@@ -100,10 +102,7 @@ def alone(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> list[floa
     """The losses of one process with the whole batch."""
     out = tmp_path_factory.mktemp("alone") / "model"
     words = ["--data_dir", str(phantoms), "--output_dir", str(out), "--per_device_train_batch_size", str(_BATCH)]
-    done = subprocess.run(
-        [sys.executable, *_WORDS, *words], cwd=_ROOT, env=_environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_train(*_WORDS[1:], *words)
     return _losses(out)
 
 
@@ -140,7 +139,7 @@ def test_the_death_of_one_node_ends_the_other_within_a_minute_and_says_so(
     assert code == 1, f"still running after {waited:.0f} s:\n{said}"
     assert "error: another process of this run is gone or can't be reached" in said
     assert "--resume_from_checkpoint" in said
-    assert "brain_mri/training.py" not in said, "the traceback of train.py adds nothing"
+    assert "brain_mri/training/" not in said, "the traceback of train.py adds nothing"
 
 
 @pytest.mark.slow
@@ -167,7 +166,7 @@ _CHECKS = """
     from torch.distributed.fsdp import fully_shard
     from transformers import ViTConfig, ViTForImageClassification
     from brain_mri.errors import run_command
-    from brain_mri.utils.hardware import join_launch, same_in_all_processes, whole
+    from brain_mri.utils.distributed import join_launch, same_in_all_processes, whole
 
     def main():
         join_launch()
@@ -257,7 +256,7 @@ def test_accelerate_takes_each_launch_and_its_first_lines_say_the_command(path: 
 def test_accelerate_starts_two_processes_on_the_cpu_with_its_file(tmp_path: Path) -> None:
     script = tmp_path / "who.py"
     script.write_text(
-        "from brain_mri.utils.hardware import join_launch\njoin_launch()\nfrom accelerate import PartialState\n"
+        "from brain_mri.utils.distributed import join_launch\njoin_launch()\nfrom accelerate import PartialState\n"
         "s = PartialState()\nprint(f'{s.process_index} of {s.num_processes} on {s.device.type}', flush=True)\n"
     )
     file = str(_ROOT / "configs" / "accelerate" / "cpu_two_processes.yaml")

@@ -1,16 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from support.doors import run_train
 
 from brain_mri.training.lineage import carry_over, earlier_stages
-
-_ROOT = Path(__file__).parents[2]
 
 
 def test_published_weights_and_strangers_folders_have_no_earlier_stage(tmp_path: Path) -> None:
@@ -27,10 +23,7 @@ def test_a_last_stage_on_all_of_training_keeps_what_the_first_one_fitted(
     words = ["configs/efficientnet_final.yaml", "--data_dir", str(phantoms), "--model", str(guided_model)]
     words += ["--output_dir", str(last), "--image_size", "96", "--torch_compile", "false", "--max_steps", "2"]
     words += ["--per_device_train_batch_size", "8"]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "train.py", *words]
-    done = subprocess.run(command, cwd=_ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_train(*words)
     first, run = (json.loads((folder / "run.json").read_text()) for folder in (guided_model, last))
     assert [stage["finished"] for stage in run["stages"]] == [first["finished"]]
     assert run["stages"][0]["images"] == sum(first["splits"]["train"].values())

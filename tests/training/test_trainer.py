@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from support.small_training import MODEL, StopAt, small_trainer
+from support.small_training import MODEL, small_trainer
 from transformers import TrainingArguments
 
 from brain_mri.arguments import RecipeArguments
@@ -15,24 +15,28 @@ from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.labels import LABELS
 from brain_mri.training.search import search
-from brain_mri.training.trainer import _numpy_seeded
+from brain_mri.training.trainer import MRITrainer, _numpy_seeded
 
 _RICH = RecipeArguments(ema_decay=0.9, mixup=0.2, cutmix=0.5, class_weights="balanced", backbone_lr_scale=0.5)
 
 
+@pytest.fixture(scope="module")
+def whole(splits: DatasetDict, preprocessing: Preprocessing, tmp_path_factory: pytest.TempPathFactory) -> MRITrainer:
+    """A run to its end, which leaves after every step the checkpoint that a kill at that moment would have left."""
+    trainer = small_trainer(tmp_path_factory.mktemp("whole"), splits, preprocessing, _RICH, label_smoothing_factor=0.1)
+    trainer.train()
+    return trainer
+
+
 @pytest.mark.parametrize("stop", [2, 5, 7], ids=["first epoch", "epoch's end", "second epoch"])
 def test_a_resumed_run_ends_at_the_same_weights_bit_for_bit(
-    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing, stop: int
+    whole: MRITrainer, tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing, stop: int
 ) -> None:
-    whole = small_trainer(tmp_path / "whole", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
-    whole.train()
     assert whole.state.global_step == 10
-    cut = small_trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
-    cut.add_callback(StopAt(stop))
-    cut.train()
     torch.manual_seed(99)  # a new process starts from another state
-    resumed = small_trainer(tmp_path / "cut", splits, preprocessing, _RICH, label_smoothing_factor=0.1)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / f"checkpoint-{stop}"))
+    resumed = small_trainer(tmp_path, splits, preprocessing, _RICH, label_smoothing_factor=0.1)
+    resumed.train(resume_from_checkpoint=str(Path(whole.args.output_dir) / f"checkpoint-{stop}"))
+    assert resumed.state.global_step == 10 and not (tmp_path / f"checkpoint-{stop}").exists(), "it did not begin anew"
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
 

@@ -68,21 +68,24 @@ def test_compiling_without_a_compiler_is_said_before_anything_is_read(monkeypatc
 )
 def test_memory_that_a_step_frees_is_kept_for_the_next_unless_the_environment_says_otherwise() -> None:
     code = """
-import resource, sys, torch
+import os, resource, torch
 from brain_mri.utils.hardware import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
 def new_pages():
     torch.ones(16_000_000)  # 64 MB, freed at once
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-seen = [new_pages() for _ in range(20)]  # the first ones lay out the heap
-print(seen[-1] - seen[-6])
+def new_pages_of_five():
+    seen = [new_pages() for _ in range(20)]  # the first ones lay out the heap
+    return seen[-1] - seen[-6]
+print(new_pages_of_five())
+os.environ["MALLOC_ARENA_MAX"] = "2"
+keep_freed_memory()
+print(new_pages_of_five())
+del os.environ["MALLOC_ARENA_MAX"]
+keep_freed_memory()
+print(new_pages_of_five())
 """
-
-    def pages(word: str, **variables: str) -> int:
-        words = [sys.executable, "-c", code, word]
-        return int(subprocess.run(words, env=os.environ | variables, check=True, capture_output=True).stdout)
-
-    default = pages("as it is")
-    assert pages("kept") < default / 10
-    assert pages("kept", MALLOC_ARENA_MAX="2") > default / 2
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=True, capture_output=True)
+    default, chosen, kept = map(int, done.stdout.split())
+    assert kept < default / 10
+    assert chosen > default / 2
