@@ -45,10 +45,10 @@ release: $(VENV)/.installed ## release/ and model_card.md: make release MODEL=<f
 	$(BIN)/python -m brain_mri.hub.release $(MODEL) release --card model_card.md --data_license "$(DATA_LICENSE)"
 
 test: $(VENV)/.installed    ## every test; those on real images run where BRAIN_MRI_DATA names their folder
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed    ## the tests of one's own change: no real data, no several processes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 quality: $(VENV)/.installed ## ruff and mypy, as CI runs them
 	$(BIN)/ruff format --check .

@@ -63,6 +63,7 @@ def test_compiling_without_a_compiler_is_said_before_anything_is_read(monkeypatc
         hardware.check_compiler(torch_compile=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     platform.libc_ver()[0] != "glibc" or torch.accelerator.is_available(), reason="another allocator, or a GPU"
 )
