@@ -49,7 +49,7 @@ RECORDS = (CONFIG, RUN, AUDIT, CALIBRATION, EVIDENCE, EXPORT, GUARD)
 # None shows the images themselves: a folder is published with its card, and its data may not be.
 _PICTURES = (TRAINING_CURVES, *(f"{EVALUATION}/{name}" for name in (CONFUSION_MATRIX, ROC, RELIABILITY, REFERRAL)))
 DESCRIPTION = (*RECORDS, f"{EVALUATION}/*.json", *_PICTURES)
-"""Patterns of the files that `read_records` and the page's figures come from."""
+"""Patterns of the files that `read_records` and the page's "About" show; none shows the data."""
 _PUBLISHED = (*DESCRIPTION, PROCESSOR, WEIGHTS, GUARD_TENSORS, f"{ONNX}/*.onnx")
 
 Record = dict[str, Any]

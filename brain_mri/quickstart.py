@@ -11,7 +11,7 @@ from brain_mri.errors import ConfigError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the four commands, each as it is shown."""
+    """Run the four commands, printing each first."""
     parser = argparse.ArgumentParser(prog="brain-mri quickstart", description=__doc__)
     parser.add_argument("folder", nargs="?", default="outputs/quickstart", help="a new folder (default: %(default)s)")
     folder = Path(parser.parse_args(argv).folder)

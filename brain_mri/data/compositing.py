@@ -1,8 +1,8 @@
-"""Laying a region of one slice into another so that it looks as if it had been there.
+"""Copying a region of one slice into another without a visible seam.
 
-Both are squares of grey pixels. Places are carried from head to head: a point keeps its place relative to the bounding
-box of the head. The region has a soft edge, and its brightness is matched to the surroundings by the medians of the
-rim, as in the copy-paste augmentation of Dwibedi 2017 and, for lesions, the CarveMix of Zhang 2021.
+Both are squares of grey pixels. A point keeps its place relative to the bounding box of the head. The region has a
+soft edge, and its brightness is matched to the surroundings by the medians of the rim, as in the copy-paste
+augmentation of Dwibedi 2017 and, for lesions, the CarveMix of Zhang 2021.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _FEWEST = 12  # pixels of a region, and of a rim, that can be matched
 
 @dataclass(frozen=True)
 class Slice:
-    """A slice and where its head is.
+    """A slice and its head.
 
     Attributes:
         pixels: uint8 (S, S).
@@ -67,7 +67,7 @@ class Slice:
         return cls(pixels, mask[np.ix_(fine, fine)], (left, top, width, height))
 
     def carried(self, box: Box, other: Slice) -> Box:
-        """Where a box of this slice lies in another one, relative to the heads."""
+        """The place of a box of this slice in another one, relative to the heads."""
         side = len(self.pixels)
         (left, top, width, height), (to_left, to_top, to_width, to_height) = self.window, other.window
         x, y, w, h = (side * value for value in box)
@@ -81,7 +81,7 @@ class Slice:
 
 
 def composite(host: Slice, donor: Slice, box: Box) -> Grey | None:
-    """The host with the donor's tissue at and around `box`, a place in the host; None where the two do not fit.
+    """The host with the donor's tissue in and around `box`, a place in the host; None if the two do not fit.
 
     They fit where the region is head in both, or air in both, and where one factor from a half to two makes the
     medians of their rims equal.
@@ -110,7 +110,7 @@ def composite(host: Slice, donor: Slice, box: Box) -> Grey | None:
 
 
 def _gain(host: Grey, donor: Floats) -> float | None:
-    """The factor on the donor's brightness that makes the medians of two rims equal; None where there is none."""
+    """The factor on the donor's brightness that makes the medians of two rims equal; None if there is none."""
     if len(host) < _FEWEST:
         return None
     gain = float(np.median(host)) / max(float(np.median(donor)), 1.0)
@@ -124,7 +124,7 @@ def overlap(first: Box, second: Box) -> bool:
 
 
 def _window(side: int, box: Box) -> Window | None:
-    """The rows and columns that the region and its rim touch; None where that is no picture."""
+    """The rows and columns of the region and its rim; None if they leave the picture."""
     x, y, width, height = box
     reach = _MARGIN * _RIM_TO / 2
     left, right = (round(side * (x + sign * reach * width)) for sign in (-1, 1))
@@ -134,7 +134,7 @@ def _window(side: int, box: Box) -> Window | None:
 
 
 def _distance(side: int, box: Box, window: Window) -> Floats:
-    """How far each pixel of the window lies from the region's centre: 1 on its outline."""
+    """The distance of each pixel of the window from the region's centre, 1 on its outline."""
     x, y, width, height = box
     centres = ((np.arange(side) + 0.5) / side).astype(np.float32)
     across = np.abs(centres[window[1]] - x) / (_MARGIN * max(width, 1 / side) / 2)

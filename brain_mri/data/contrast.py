@@ -1,8 +1,8 @@
-"""Contrast that varies, so that shape counts and the MRI sequence does not.
+"""Random contrast, so that a network learns shapes and not the MRI sequence.
 
 Domain randomisation of the intensities: random smooth curves (Zhou 2019, Models Genesis; Ouyang 2022,
-causality-inspired single-source domain generalisation), bias fields, blur, noise and gamma (Billot 2023, SynthSeg). And
-a plain frame of any grey, as screenshots and slides add it.
+causality-inspired single-source domain generalisation), bias fields, blur, noise and gamma (Billot 2023, SynthSeg); and
+a plain grey frame, as in screenshots and slides.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 """Composited training slices, so that a picture's source does not give its class away.
 
-In the public sets every healthy slice comes from other sources than the slices with a tumour. A network that tells the
-sources apart is right at home and wrong elsewhere. Grafts put every class into every source, and the seam of a graft
-into every class:
+In the public sets healthy slices and slices with a tumour come from different sources. A network that recognises the
+source is right at home and wrong elsewhere. Grafts put every class, and the seam of a graft in every class, into every
+source:
 
 - `tumor`: a tumour, cut by its box, in a healthy slice; takes the tumour's class and box;
-- `tissue`: tissue of another healthy head in a healthy slice, where some tumour would be; stays healthy;
+- `tissue`: tissue of another healthy head in a healthy slice, at the place of some tumour; stays healthy;
 - `removal`: the tumour of a slice covered by the same region of the most similar slice whose own tumour lies elsewhere;
   becomes healthy.
 
-They are synthetic, and only trained on: donors and hosts are training images, and no graft is ever in a validation or
-test split, in a calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted
+They are only trained on: donors and hosts are training images, and no graft is ever in a validation or test split, in a
+calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted
 midline) stays in a `removal` and is missing in a `tumor`. Healthy slices become more frequent than they were:
 `--class_weights balanced` evens the classes out in the loss.
 """
@@ -110,7 +110,7 @@ def _grafts(pool: _Pool, wanted: dict[str, int], seed: int) -> Iterator[dict[str
 def _looks(rows: Dataset) -> npt.NDArray[np.float32]:
     """What a slice looks like, unit vectors (n, d): their product is the mean of two correlations of thumbnails.
 
-    One is of their brightness; the other, of their edges, is as high for two kinds of contrast as for one.
+    One is of their brightness; the other, of their edges, does not depend on the kind of contrast.
     """
     thumbnails = MappedThumbnails(rows)
     parts = []
@@ -180,7 +180,7 @@ class _Pool:
                 yield from shuffled[rng.permutation(first)].tolist()
 
     def _graft(self, kind: str, host: int, donors: Ints, rng: np.random.Generator) -> _Graft | None:
-        """The host with a region of the most similar donor that fits; None where none does."""
+        """The host with a region of the most similar donor that fits; None if none does."""
         target = self.slice(host)
         somewhere = self._some_tumor(target, rng) if target and kind == "tissue" else None
         for donor in self._similar(host, donors, rng):

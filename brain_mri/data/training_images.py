@@ -1,4 +1,4 @@
-"""What is trained on: the train split, with grafts where they are asked for, and how its images are drawn."""
+"""The images to train on: the train split, grafts if the recipe has any, and groups to draw by."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DRAW_GROUP = "draw_group"
 def training_images(
     images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments, size: int, seed: int
 ) -> DatasetDict:
-    """The splits as the trainer sees them; `splits` itself, where the recipe neither grafts nor draws by groups.
+    """The splits for the trainer; `splits` itself if the recipe neither grafts nor draws by groups.
 
     Args:
         images: all that was read.
@@ -34,7 +34,7 @@ def training_images(
         a number for each cluster of near-duplicates or patient. Each graft is a group of its own.
 
     Raises:
-        ConfigError: the images are streamed, so that they are not known when grafts would be made of them.
+        ConfigError: the images are streamed, so that no grafts can be made of them.
     """
     if not recipe.grafts and recipe.draw_by == "image":
         return splits

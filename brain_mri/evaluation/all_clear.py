@@ -1,9 +1,9 @@
-"""Choose the probability above which a model may answer with the healthy class, on sources that it never learned from.
+"""Choose the probability from which a model may answer with the healthy class, on sources it was not trained on.
 
     python -m brain_mri.evaluation.all_clear MODEL_FOLDER --data_dir FOLDER [FOLDER ...] [--part choose] [--rate 0.01]
 
-At home a model is rarely wrong, so a threshold chosen there says little of other scanners. Each FOLDER is a source of
-its own with slices that show a tumour; in each, at most the share `--rate` of these may be answered with the healthy
+At home a model is rarely wrong, so a threshold chosen there means little for other scanners. Each FOLDER is another
+source with slices that show a tumour; in each, at most the share `--rate` of these may be answered with the healthy
 class. The threshold goes into the model's `calibration.json`. Evaluate again afterwards, on other patients.
 """
 
@@ -36,7 +36,7 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         rate: the largest share of a source's tumour slices that may be answered with the healthy class, in [0, 1).
 
     Returns:
-        What was written: `threshold` (above 1 where the healthy class may never be named), `rate`, `part`, and of each
+        What was written: `threshold` (above 1 if the healthy class may never be named), `rate`, `part`, and of each
         source `name`, `tumors` and `false_all_clears`, before and with the threshold.
 
     Raises:

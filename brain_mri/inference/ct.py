@@ -1,4 +1,4 @@
-"""Telling a head CT by its pixels, whatever the network. No torch.
+"""Recognising a head CT by its pixels, whatever the network. No torch.
 
 In CT bone is brighter than all else in a head: in any window that shows the brain, the skull is a thick, closed, evenly
 white ring that lies right on the grey brain. In MR compact bone gives hardly any signal. What is bright around the

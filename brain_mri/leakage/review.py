@@ -1,7 +1,7 @@
-"""What a review of a data set needs: its distinct pictures, the odd ones first, and what is listed. No torch.
+"""For a review of a data set: its distinct pictures, the odd ones first, and the listed ones. No torch.
 
-A class may hold images that are not what it says: another method, another organ, a lesion among the healthy. No number
-finds them all; a person has to look, at each distinct picture once, and lists what is wrong in `review.csv`.
+A class may hold wrong images: another method, another organ, a lesion among the healthy. No number finds them all; a
+person has to look at each distinct picture once and list the wrong ones in `review.csv`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A figure with the ends of its interval, and the one way in which it is written."""
+"""A figure with its interval, and the way to write it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NotRequired, TypedDict
 
 
 class Interval(TypedDict):
-    """A figure as the JSON records hold it; without ends where there was nothing to resample."""
+    """A figure of the JSON records; without ends if there was nothing to resample."""
 
     value: float
     low: NotRequired[float]

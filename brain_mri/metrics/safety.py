@@ -1,6 +1,6 @@
 """False all-clears: slices that show a tumour and are answered with the healthy class. No torch.
 
-It is the error that hurts most, and accuracy does not show it: a model may be right of nearly all images of its own
+This error does the most harm, and accuracy does not show it: a model may be right for nearly all images of its own
 source and answer every second tumour of another one with "no tumour".
 """
 
@@ -41,7 +41,7 @@ def safety(
         label_names: the k classes.
         accepted: `(n,)`, whether the guard takes the image for a brain MRI.
         answered: `(n,)`, whether a class is named: accepted, and above the thresholds.
-        groups: `(n,)` the patient of each image; None for an unknown one, which then is its own group.
+        groups: `(n,)` the patient of each image; None if unknown, and the image is then its own group.
 
     Returns:
         `tumors`: how many slices show one; `n_groups`: of how many patients.

@@ -18,10 +18,8 @@ from brain_mri.model_folder import ModelRecords
 def render(template: str, records: ModelRecords, **values: Any) -> str:
     """Fill `templates/<template>` with a model's records, by their names, and with `values`, which come first.
 
-    Unlike `ModelCard.from_template`, a name that the template uses and nobody gave is an error, not a gap.
-
     Raises:
-        UndefinedError: there is such a name.
+        UndefinedError: the template uses another name; `ModelCard.from_template` would leave a gap.
     """
     known = {field.name: getattr(records, field.name) for field in fields(records)}
     return re.sub(r"\n{3,}", "\n\n", _compiled(template).render(known | values)).strip() + "\n"

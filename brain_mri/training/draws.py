@@ -1,4 +1,4 @@
-"""Which images an epoch is made of, where not every image counts the same."""
+"""Drawing the images of an epoch by cluster or patient."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ class Draws(Sampler[int]):
 
 
 class FollowEpochs(TrainerCallback):
-    """Tells the draws which epoch begins; accelerate reaches a sampler only through some of its wrappers."""
+    """Tells the draws which epoch begins, which accelerate does only through some of its wrappers."""
 
     def __init__(self, draws: Draws) -> None:
         self._draws = draws
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A run resumed in the midst of an epoch begins it again and skips what it has seen."""
+        """A run resumed in the middle of an epoch starts it again and skips what it has seen."""
         self._draws.epoch = int(state.epoch or 0)

@@ -1,4 +1,4 @@
-"""Fit the guard of a trained model again: after an upgrade, or with a review.csv that was made since.
+"""Fit the guard of a trained model again: after an upgrade, or with a newer review.csv.
 
     brain-mri refit_guard MODEL_FOLDER --data_dir <the folder that it was trained on>
 
@@ -27,7 +27,7 @@ def refit_guard(folder: Path, data_args: DataArguments) -> int:
         data_args: the images; how they are split is taken from the model's `run.json`.
 
     Returns:
-        How many training images there were to fit it on.
+        The number of training images for the fit.
 
     Raises:
         ConfigError: the folder holds no finished model with an ONNX file.

@@ -1,4 +1,4 @@
-"""A run from its options to a model folder: begin, prepare, audit, search, build, train, finalize, record, publish."""
+"""A run from options to a model folder: begin, prepare, audit, search, build, train, finalize, record, publish."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def train(
         data_args: which images.
         model_args: which network.
         recipe: how it is trained.
-        options: how it is trained, of what transformers' trainer knows.
-        started: when the command was given, as `time.time()` gave it.
+        options: those of transformers' trainer.
+        started: the `time.time()` at which the command began.
 
     Returns:
-        What became of what was published, a line each; nothing without `--push_to_hub`.
+        A line for each published repository; nothing without `--push_to_hub`.
 
     Raises:
-        BrainMRIError: anything wrong with the options, the images, the folder or the Hub.
+        BrainMRIError: the options, the images, the folder or the Hub do not allow it.
     """
     join_launch()
     keep_freed_memory()

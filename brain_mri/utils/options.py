@@ -1,7 +1,7 @@
-"""What can be given on a command line: the options of our dataclasses and of transformers' `TrainingArguments`.
+"""The options of a command line: of this package's dataclasses and of transformers' `TrainingArguments`.
 
-Importing `TrainingArguments` imports torch, which takes longer than anyone waits for `--help` or for the answer to a
-typo. So its options are read from its source, which says all that a parser needs.
+Importing `TrainingArguments` imports torch, which is too slow for `--help` or a typo. So its options are read from its
+source.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ class Option:
 
     Attributes:
         name: with underscores, without dashes.
-        group: the heading it stands under in `--help`.
+        group: its heading in `--help`.
         help: a sentence.
-        kind: what its value becomes.
-        default: None where that is unknown, or decided later.
+        kind: the type of its value.
+        default: None if it is unknown, or decided later.
         choices: the values allowed; empty: any.
         several: whether it takes more than one value.
-        bare: what it means without a value; None: it needs one.
+        bare: its value if none is given; None: one is required.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Option:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """What was given of transformers' `TrainingArguments`, before anything is imported that knows them."""
+    """The given options of transformers' `TrainingArguments`, before transformers is imported."""
 
     given: Mapping[str, Any]
 
@@ -83,12 +83,12 @@ def options_of(kind: type) -> list[Option]:
 
 
 def is_training(kind: type) -> bool:
-    """Whether it is `TrainingArguments`, or stands for them."""
+    """Whether it is `TrainingArguments`, or a stand-in for them."""
     return kind is TrainingOptions or kind.__module__ == "transformers.training_args"
 
 
 def _option(name: str, group: str, annotation: str, default: Any, metadata: Mapping[str, Any]) -> Option:
-    """An option from what the source of a dataclass says of a field."""
+    """The option of a field in a dataclass' source."""
     types = [part.strip() for part in re.sub(r"\[.*?\]", "", annotation).split("|")]
     kind = next((_KINDS[part] for part in ("bool", "int", "float") if part in types), str)
     return Option(
@@ -146,7 +146,7 @@ def _choices(tree: ast.Module) -> dict[str, tuple[str, ...]]:
 
 
 def _literal(node: ast.expr) -> Any:
-    """What an expression of constants is worth, a dictionary without those of its values that are more than that."""
+    """The value of an expression of constants; a dictionary without its values that are no constants."""
     if isinstance(node, ast.Dict):
         pairs = ((_literal(key), _literal(value)) for key, value in zip(node.keys, node.values, strict=True) if key)
         return {key: value for key, value in pairs if value is not None}

@@ -1,4 +1,4 @@
-"""Recipes: one YAML file is one whole run. Where those of the package are, and reading one, whoever wrote it."""
+"""Recipes, each a YAML file for one whole run: the package's, and reading one that anybody may have written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recipes() -> dict[str, Path]:
 
 
 def list_recipes() -> str:
-    """A line for each recipe: its name, and what it says of itself."""
+    """A line for each recipe: its name and its own description."""
     found = recipes()
     width = max(map(len, found), default=0) + 2
     first = {name: path.read_text(encoding="utf-8").partition("\n")[0].strip("# ") for name, path in found.items()}
@@ -33,7 +33,7 @@ def list_recipes() -> str:
 
 
 def find_recipe(word: str) -> Path:
-    """The file of that path; where there is none, the package's recipe of that name.
+    """The file of that path, else the package's recipe of that name.
 
     Raises:
         ConfigError: there is neither; the recipes are named.
@@ -49,7 +49,7 @@ def find_recipe(word: str) -> Path:
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The options that a recipe gives, words as they stand there: `no` is "no", `1.10` is "1.10".
+    """The options of a recipe, words unchanged: `no` is "no", `1.10` is "1.10".
 
     Returns:
         A string, None, a list or a dictionary for each key; in lists and dictionaries values have types.
@@ -114,7 +114,7 @@ def _check_keys(node: yaml.MappingNode) -> None:
 
 
 def _check(text: str, path: Path) -> None:
-    """Refuse what costs more to build than to write, before it is built."""
+    """Refuse small text that would take much memory or time."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):

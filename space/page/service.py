@@ -18,15 +18,12 @@ from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri
 from brain_mri.io.untrusted import printable
 from brain_mri.io.volumes import Slices, read_slices
-from brain_mri.model_folder import ModelRecords, read_records
+from brain_mri.model_folder import DESCRIPTION, ModelRecords, read_records
 
 Answer = Prediction | VolumePrediction
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NAME_BYTES = 200  # of an upload's name; a file system takes 255
-# What "About" shows. Never the pictures that show data: worst_mistakes.png, evidence samples.
-_ABOUT = ["*.json", "evaluation/*.json", "training_curves.png"]
-_ABOUT += [f"evaluation/{name}.png" for name in ("confusion_matrix", "roc", "reliability", "referral")]
 
 
 class ExpiredError(ImageError):
@@ -170,4 +167,4 @@ class Service:
 def _about_folder(model: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(model, allow_patterns=_ABOUT))
+    return Path(snapshot_download(model, allow_patterns=list(DESCRIPTION)))
