@@ -198,7 +198,7 @@ def test_a_full_disk_ends_in_one_sentence_and_the_last_checkpoint_is_whole(
     try:
         with pytest.raises(BrainMRIError, match=r"is full: checkpoint-\d+ could not be written") as caught:
             _trainer(disk / "run", splits, preprocessing, num_train_epochs=2).train()
-        assert "\n" not in str(caught.value) and "make room" in str(caught.value)
+        assert "\n" not in str(caught.value) and "space" in str(caught.value)
         left = sorted((disk / "run").iterdir())
         assert left and all(checkpoints.is_complete(one) and not checkpoints.damaged_file(one) for one in left)
     finally:

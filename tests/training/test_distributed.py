@@ -167,7 +167,7 @@ _CHECKS = """
     from torch.distributed.fsdp import fully_shard
     from transformers import ViTConfig, ViTForImageClassification
     from brain_mri.errors import run_command
-    from brain_mri.utils.hardware import join_launch, same_in_all_processes, whole
+    from brain_mri.utils.distributed import join_launch, same_in_all_processes, whole
 
     def main():
         join_launch()
@@ -257,7 +257,7 @@ def test_accelerate_takes_each_launch_and_its_first_lines_say_the_command(path: 
 def test_accelerate_starts_two_processes_on_the_cpu_with_its_file(tmp_path: Path) -> None:
     script = tmp_path / "who.py"
     script.write_text(
-        "from brain_mri.utils.hardware import join_launch\njoin_launch()\nfrom accelerate import PartialState\n"
+        "from brain_mri.utils.distributed import join_launch\njoin_launch()\nfrom accelerate import PartialState\n"
         "s = PartialState()\nprint(f'{s.process_index} of {s.num_processes} on {s.device.type}', flush=True)\n"
     )
     file = str(_ROOT / "configs" / "accelerate" / "cpu_two_processes.yaml")
