@@ -13,9 +13,8 @@ USER_ERROR_EXIT_CODE = 2
 LOST_PROCESS_EXIT_CODE = 1
 CUT_OFF_EXIT_CODE = 141  # what a shell shows of a command that SIGPIPE ended
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-_OF_A_PATH = (  # what the user named is not there, or can't be made, read or written (/proc says: not there)
-    errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
-    errno.ENAMETOOLONG, errno.ELOOP,
+_OF_A_PATH = (  # what the user named can't be made, read or written
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP
 )  # fmt: skip
 _LONGEST = 200  # letters of a path that a message shows
 

@@ -30,7 +30,7 @@ from brain_mri.errors import ConfigError, run_command
 from brain_mri.model_folder import PATIENT_WISE
 from brain_mri.utils import locks
 from brain_mri.utils.argument_parser import canonical
-from brain_mri.utils.files import write_json
+from brain_mri.utils.files import make_folder, write_json
 from brain_mri.utils.recipe_file import find_recipe
 
 
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number in options.only or plan.sizes:
         if not results_file(folder, number).exists():
             fold, begin = folder / f"fold{number}", stage_before(options.stage_before, number)
-            fold.mkdir(parents=True, exist_ok=True)
+            make_folder(fold)
             print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")
             run_fold(fold, options.config, [*train_options, *begin], options.processes)

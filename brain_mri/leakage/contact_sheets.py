@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from brain_mri.data.image_table import AuditTable
 from brain_mri.io.images import read_image
 from brain_mri.leakage.review import Picture, distinct_pictures
+from brain_mri.utils.files import make_folder
 
 NOTICE = "Shows the data: do not publish."
 HOW_TO_LOOK = (
@@ -56,7 +57,7 @@ def write_sheets(table: AuditTable, groups: NDArray[np.int64], root: Path, folde
     Raises:
         ImageError: an image can't be read.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for stale in (path for kind in _KINDS for path in folder.glob(f"{kind}_*.png")):
         stale.unlink()
     pictures = distinct_pictures(table, groups)

@@ -12,6 +12,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from brain_mri.errors import DISK_FULL, ConfigError
+
+
+def make_folder(folder: Path) -> Path:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises:
+        ConfigError: nothing can be made there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise ConfigError(f"{folder} can't be made ({error.strerror}): choose another folder.") from error
+    return folder
+
 
 @contextmanager
 def written_whole(path: Path, folder: bool = False) -> Iterator[Path]:
@@ -25,10 +42,10 @@ def written_whole(path: Path, folder: bool = False) -> Iterator[Path]:
     """
     # two processes may write the same file at once
     partial = path.with_name(f".{path.name}.partial" if folder else f".{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     _remove(partial)
     if folder:
-        partial.mkdir()
+        make_folder(partial)
     try:
         yield partial
         os.replace(partial, path)

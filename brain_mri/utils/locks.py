@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from brain_mri.errors import ConfigError
+from brain_mri.utils.files import make_folder
 
 logger = logging.getLogger(__name__)
 
@@ -51,8 +52,7 @@ def hold(folder: str | Path) -> None:
 @contextmanager
 def waiting(folder: str | Path) -> Iterator[None]:
     """Let one process at a time into this block for a folder; the others wait. Windows gets no lock."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(Path(folder))
     if sys.platform == "win32":
         yield
         return
@@ -71,7 +71,7 @@ def _opened(folder: Path) -> IO[str]:
         OSError: it can't be written, however often it is tried.
     """
     for attempt in range(_ATTEMPTS):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         try:
             file = (folder / LOCK).open("a+", encoding="utf-8")
         except FileNotFoundError:
