@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from brain_mri.data.grafts import with_grafts
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.data.splits import Ints, merge_groups
 from brain_mri.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 DRAW_GROUP = "draw_group"
 
@@ -38,8 +41,11 @@ def training_images(
     """
     if not recipe.grafts and recipe.draw_by == "image":
         return splits
+    if args.streaming and recipe.grafts:
+        raise ConfigError("--streaming reads images as they come, and grafts are made of all: leave out one.")
     if args.streaming:
-        raise ConfigError("--streaming reads images as they come: leave out --grafts and --draw_by, or --streaming.")
+        logger.warning("--streaming reads images as they come: --draw_by %s is left out", recipe.draw_by)
+        return splits
     clusters = _groups(images, splits["train"], args.twin_threshold, by_patient=False)
     train = splits["train"]
     if recipe.grafts:

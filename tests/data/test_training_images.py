@@ -62,9 +62,10 @@ def test_near_duplicates_are_one_group(phantoms: Path, tmp_path: Path, preproces
     assert len(set(group.values())) == len(group) / 2
 
 
-@pytest.mark.parametrize("recipe", [RecipeArguments(grafts=0.1), RecipeArguments(draw_by="cluster")])
-def test_a_stream_can_be_neither_grafted_nor_grouped(
-    images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments
+def test_a_stream_can_not_be_grafted_and_is_drawn_as_it_comes(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments
 ) -> None:
+    streamed = replace(args, streaming=True)
     with pytest.raises(ConfigError, match="--streaming"):
-        training_images(images, splits, replace(args, streaming=True), recipe, 32, 1)
+        training_images(images, splits, streamed, RecipeArguments(grafts=0.1), 32, 1)
+    assert training_images(images, splits, streamed, RecipeArguments(draw_by="cluster"), 32, 1) is splits
