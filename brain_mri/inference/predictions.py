@@ -34,14 +34,15 @@ REASONS = {
     "below_threshold": "the model is not sure enough to name a class: a human should look",
     "no_slice_accepted": "no slice looks like a brain MRI",
     "most_slices_refused": "most of the slices do not look like a brain MRI",
+    "slices_not_judged": "some of the slices were refused, so nothing is said of the whole",
     "slices_disagree": "some of the slices point to a tumour and others do not: a human should look",
 }
 """What each reason code means, for people."""
 
 
 CAVEAT = (
-    "this is no all-clear: bleeding, stroke, infection and other tumours are not looked for, and one slice is not an "
-    "examination"
+    "this is no all-clear: a tumour may still be there, bleeding, stroke, infection and other tumours are not looked "
+    "for, and one slice is not an examination"
 )
 """What is said with every answer of the healthy class."""
 
@@ -76,7 +77,8 @@ class Rule:
     def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
         """The verdict on the slices of one patient and the code of its reason.
 
-        "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only.
+        "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only. Nor
+        is it said where slices were refused, whatever these show.
 
         Args:
             slices: of the patient, each with its own verdict.
@@ -90,6 +92,8 @@ class Rule:
             return "refused", "most_slices_refused"
         if is_healthy(_first(mean)) and not all(is_healthy(_first(p.probabilities)) for p in accepted):
             return "unsure", "slices_disagree"
+        if is_healthy(_first(mean)) and len(accepted) < len(slices):
+            return "unsure", "slices_not_judged"
         return self._sure_enough(mean)
 
     def _sure_enough(self, probabilities: Mapping[str, float]) -> tuple[Verdict, str | None]:

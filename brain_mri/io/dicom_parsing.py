@@ -169,7 +169,7 @@ def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
     if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
         raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
     if (foreign := read_header(dataset, label).foreign) is not None:
-        raise NotMRIError(f"{label}: {foreign} by its header, but only MR of the head is read; give an MR file.")
+        raise NotMRIError(f"{label}: {foreign} by its header; give an MRI of the head.")
     check_frames(dataset, label)
     return dataset, frames
 

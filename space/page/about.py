@@ -33,7 +33,8 @@ def about_html(service: Service, t: Texts) -> str:
             limits=t["limits"],
             minutes=service.minutes,
         )
-    measured = protocols(records)
+    # new patients and other sources first: the famous test says least
+    measured = sorted(protocols(records), key=lambda one: not (one.is_external or one.scores is None))
     plots = [
         (t["plots"][_stem(name)], pictures.data_uri((folder / name).read_bytes(), "image/png"))
         for name in records.pictures

@@ -39,11 +39,13 @@ class Texts:
         return str(self._texts["labels"].get(label, label))
 
     def percent(self, share: float, digits: int = 1) -> str:
-        """A share as a percentage, with the language's decimal mark; never rounded up to certainty."""
+        """A share as a percentage, with the language's decimal mark; never rounded to certainty."""
         shown = f"{100 * share:.{digits}f}"
         if share < 1 and float(shown) == 100:
             shown = f"{100 - 10**-digits:.{digits}f}"
             return self.number(f"> {shown}%")
+        if share > 0 and float(shown) == 0:
+            return self.number(f"< {10**-digits:.{digits}f}%")
         return self.number(f"{shown}%")
 
     def number(self, text: str) -> str:

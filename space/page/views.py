@@ -46,14 +46,14 @@ def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     if isinstance(answer, VolumePrediction):
         return _volume(service, answer, t)
     if answer.image is None:  # refused by its header alone
-        text = " ".join([t["reasons"][answer.reason], *_notes(answer)])
+        text = " ".join([t["reasons"][answer.reason], *_notes(answer), t("notice"), t("notice_more")])
         return render("message", t, title=verdict_title(answer, t), text=text)
     return _picture(service, answer, answer.image, t)
 
 
 def _notes(answer: Answer) -> list[str]:
     """What else a reader should know of the files; the package's own sentences are in English."""
-    return [f"{note[:1].upper()}{note[1:]}." for note in answer.notes]
+    return [f"{note}." for note in answer.notes]
 
 
 def error_text(service: Service, error: BrainMRIError, t: Texts) -> str:
@@ -75,6 +75,11 @@ def examples_html(t: Texts) -> str:
     """Buttons that put an example into the upload, in the browser."""
     offered = examples.offered()
     return render("examples", t, **vars(offered)) if offered.examples else ""
+
+
+def _tone(answer: Answer) -> str:
+    """The style of an answer: that no tumour was found is shown as carefully as that the model is unsure."""
+    return "unsure" if answer.caveat else answer.verdict
 
 
 def bars(probabilities: dict[str, float], t: Texts) -> list[dict[str, Any]]:
@@ -103,7 +108,7 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
     return render(
         "picture",
         t,
-        verdict=prediction.verdict,
+        verdict=_tone(prediction),
         title=title,
         reasons=reasons,
         bars=bars(prediction.probabilities, t) if prediction.is_answered else [],
@@ -132,23 +137,15 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
     """What stands below the title: how sure the model is and which classes it can't rule out; or why it names none."""
     if prediction.label is None or prediction.score is None:
         return [_reason(service, prediction, t)]
-    reasons = [t("verdict_score", score=t.percent(prediction.score))]
-    reasons.append(t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated"))
-    reasons += _found(service, prediction.label, t)
+    score = [t("verdict_score", score=t.percent(prediction.score))]
+    score.append(t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated"))
     if is_healthy(prediction.label):
-        reasons.append(t("not_looked_for"))
-    return reasons + _set_in_words(service, prediction, t)
-
-
-def _found(service: Service, label: str, t: Texts) -> list[str]:
-    """How many tumours of new patients the model finds: of the class named, or of each where it found none."""
-    shares = share_found(service.records) if service.records else {}
-    if label in shares:
-        return [t("found_of_new", label=t.label(label), found=round(100 * shares[label]))]
-    if not is_healthy(label) or not shares:
-        return []
-    found = [t("found_with", label=t.label(name), found=round(100 * share)) for name, share in shares.items()]
-    return [t("found_of_new_all", list=", ".join(found))]
+        return [t("not_looked_for"), *score, *_set_in_words(service, prediction, t)]
+    found = share_found(service.records).get(prediction.label) if service.records else None
+    if found is not None:
+        score.append(t("found_of_new", label=t.label(prediction.label), found=round(100 * found)))
+    caveat = t("not_a_finding", label=t.label(prediction.label))
+    return [caveat, *score, *_set_in_words(service, prediction, t)]
 
 
 def _reason(service: Service, answer: Answer, t: Texts) -> str:
@@ -162,13 +159,11 @@ def _reason(service: Service, answer: Answer, t: Texts) -> str:
 
 
 def _set_in_words(service: Service, prediction: Prediction, t: Texts) -> list[str]:
-    if service.coverage is None:
+    if service.coverage is None or len(prediction.prediction_set) == 1:
         return []
     coverage = t.percent(service.coverage, 0)
     if len(prediction.prediction_set) == len(prediction.probabilities):
         return [t("set_all", coverage=coverage)]
-    if len(prediction.prediction_set) == 1:
-        return [t("set_one", coverage=coverage)]
     return [t("set_several", labels=t.either(prediction.prediction_set), coverage=coverage)]
 
 
@@ -180,13 +175,15 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
     else:
         title = t("volume_title_answer", count=count, label=t.label(volume.label))
         title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title
-        reasons = [t("volume_answer", counted=counted, score=t.percent(volume.score))]
-        reasons += [t("not_looked_for")] if is_healthy(volume.label) else []
+        healthy = is_healthy(volume.label)
+        caveat = t("not_looked_for") if healthy else t("not_a_finding", label=t.label(volume.label))
+        reasons = [caveat, t("volume_answer", counted=counted, score=t.percent(volume.score))]
+        reasons += [t("volume_counted", counted=counted, count=count)] if counted < count else []
     named = any(p.is_answered for p in volume.slices)
     return render(
         "volume",
         t,
-        verdict=volume.verdict,
+        verdict=_tone(volume),
         title=title,
         reasons=[*reasons, *_notes(volume)],
         bars=bars(volume.probabilities, t) if volume.is_answered else [],

@@ -80,6 +80,13 @@ def test_a_volume_is_no_all_clear_where_a_slice_points_to_a_tumour(tumour: dict[
     assert together([_slice(_HEALTHY)] * 40, _RULE).label == "no_tumor"
 
 
+def test_a_volume_is_no_all_clear_where_a_slice_was_refused() -> None:
+    refused = _slice(_HEALTHY, 3.0)
+    volume = together([_slice(_HEALTHY)] * 40 + [refused], _RULE)
+    assert (volume.verdict, volume.reason, volume.label) == ("unsure", "slices_not_judged", None)
+    assert together([_slice(_GLIOMA)] * 40 + [refused], _RULE).label == "glioma"
+
+
 def test_every_answer_of_the_healthy_class_says_what_it_is_not() -> None:
     volume = together([_slice(_HEALTHY)], _RULE)
     for said in (_slice(_HEALTHY), volume):

@@ -353,7 +353,7 @@ def test_no_message_or_name_tells_who_the_patient_is() -> None:
 def test_a_file_that_says_it_is_no_mr_of_a_head_is_refused_alone_and_in_a_zip(name: str) -> None:
     content = _bundled(name).read_bytes()
     for reading in (read_slices, read_image):
-        with pytest.raises(ImageError, match=r"only MR of the head is read"):
+        with pytest.raises(ImageError, match=r"give an MRI of the head"):
             reading(content)
     with pytest.raises(ImageError, match=r"in 2 files, but no MR of a head"):
         read_slices(_zip({"a": content, "b": content, "preview.png": _png()}))
