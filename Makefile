@@ -20,16 +20,13 @@ $(VENV)/.installed: pyproject.toml
 demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json)    ## the page at http://127.0.0.1:7860
 	MODEL_ID=$(if $(SHIPPED),release,$(QUICK)/model) $(BIN)/python space/app.py
 
-quickstart:      ## train the small CNN on synthetic phantoms, judge it, classify one slice: one to two minutes
+quickstart:      ## train the small CNN on synthetic phantoms, evaluate it, classify one slice: one to two minutes
 	rm -rf $(QUICK)
 	$(MAKE) $(QUICK)/model/evaluation/results.json
-	$(BIN)/brain-mri predict "$$(ls -d $(QUICK)/phantoms/test/glioma/* | head -n 1)" --model $(QUICK)/model
 
 $(QUICK)/model/evaluation/results.json: $(VENV)/.installed
 	rm -rf $(QUICK)
-	$(BIN)/python -m brain_mri.phantom $(QUICK)/phantoms
-	$(BIN)/python train.py configs/quickstart.yaml --data_dir $(QUICK)/phantoms --output_dir $(QUICK)/model
-	$(BIN)/python evaluate_model.py $(QUICK)/model --data_dir $(QUICK)/phantoms
+	$(BIN)/brain-mri quickstart $(QUICK)
 
 train: $(VENV)/.installed   ## train a recipe: make train RECIPE=efficientnet DATA=<folder or Hub dataset>
 	@test -n "$(DATA)" || { echo "which data? make train RECIPE=efficientnet DATA=<folder or Hub dataset>"; exit 2; }
