@@ -56,7 +56,10 @@ def images_to_evaluate(images: PreparedImages, data_args: DataArguments, record:
         )
     if given == {WHOLE}:
         return images.rows, "all images of another folder than that of the training"
-    raise DataError(f"{data_args.data_dir} has no test split: add a test/ folder beside {sorted(given)}.")
+    raise DataError(
+        f"{data_args.data_dir} has a {' and a '.join(sorted(given))} split but no test split: "
+        "add a test/ folder, or give its class folders alone, as images of another source."
+    )
 
 
 def only_part(rows: Dataset, data_dir: str | None, part: str | None) -> Dataset:

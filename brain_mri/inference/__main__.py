@@ -40,7 +40,7 @@ def _describe_volume(volume: VolumePrediction, name: str) -> str:
     lines = [f"{name}: {len(volume.slices)} slices, {volume.counted} of them accepted as brain MRI"]
     for p in volume.slices:
         said = p.verdict if p.score is None else f"{p.label:<12}{p.score:.3f}"
-        lines.append(f"  {p.name:<20}{said}")
+        lines.append(f"  {p.name:<20} {said}")
     if not volume.is_answered:
         return "\n".join([*lines, f"  {volume.verdict}: {volume.explanation}"])
     return "\n".join([*lines, "together:", *_ranked(volume.probabilities), *_caveat(volume)])

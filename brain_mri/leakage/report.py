@@ -54,7 +54,10 @@ def format_table(report: dict[str, Any]) -> str:
     for key, counts in report["patients"]["across"].items():
         lines.append(_format_counts(f"patients {key}", counts["groups"], None, counts["images"]))
     sets = report["clusters"]
-    lines += ["", f"{sets['count']:,} sets of twins, the largest of {sets['largest']:,} images"]
+    lines += [
+        "",
+        f"{sets['count']:,} sets of twins, the largest of {sets['largest']:,} images" if sets["count"] else "no twins",
+    ]
     lines += [
         f"{label}: {found['pictures']:,} distinct pictures in {found['images']:,} images, the most copies "
         f"{found['largest']:,}"
@@ -71,7 +74,7 @@ def format_table(report: dict[str, Any]) -> str:
 
 def _review_lines(review: dict[str, Any] | None) -> list[str]:
     if review is None:
-        return ["no review.csv: nobody has said which images are not what their class says"]
+        return ["no review.csv: no image is marked as being something else than its class says"]
     lines = [f"{review['images']:,} images are listed in review.csv as not what their class says:"]
     for split, labels in review["counts"].items():
         for label, findings in labels.items():

@@ -134,9 +134,9 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
                 small.replace(target)
                 break
     result = Quantized(kept, (accuracy, reached), float((predicted == expected).mean()), len(rows), share)
+    but = f" except the first {share:.0%} of the convolutions" if share else ""
     logger.info(
-        f"int8 except the first {share:.0%} of the convolutions: validation accuracy {reached:.4f}, in float32 "
-        f"{accuracy:.4f}: {'kept' if kept else 'not kept'}"
+        f"int8{but}: validation accuracy {reached:.4f}, in float32 {accuracy:.4f}: {'kept' if kept else 'not kept'}"
     )
     return result
 

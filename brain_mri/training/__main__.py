@@ -4,9 +4,9 @@
     accelerate launch -m brain_mri.training efficientnet --data_dir <folder>    one GPU or several
     torchrun --nproc_per_node 2 -m brain_mri.training efficientnet --data_dir <folder>    several CPU processes
 
-The first word is a recipe's name or a YAML file; any option wins over what that says. The model goes to
-outputs/<recipe>, or to --output_dir. Stopped at any moment, the same command with --resume_from_checkpoint goes on and
-ends at the same weights. In a clone, train.py is the same code: accelerate launch train.py configs/efficientnet.yaml.
+The first word is a recipe's name or a YAML file; options override the recipe. The model goes to
+outputs/<recipe>, or to --output_dir. After an interruption the same command with --resume_from_checkpoint
+goes on and ends at the same weights. In a clone, train.py is the same code.
 """
 
 from __future__ import annotations
