@@ -249,9 +249,10 @@ def not_mri(name: str, problem: str) -> Prediction:
 
     Args:
         name: of the file.
-        problem: what the header says, a sentence.
+        problem: what the header says, a sentence; a path before it is left out.
     """
-    return Prediction(name, "refused", "not_mri", {}, (), None, 0.0, None, None, (problem.rstrip("."),))
+    note = problem.rpartition(": ")[2].rstrip(".")
+    return Prediction(name, "refused", "not_mri", {}, (), None, 0.0, None, None, (note,))
 
 
 def together(predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str] = ()) -> VolumePrediction:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 from support.space_server import grey, photograph, write_model
 
 from brain_mri.errors import ConfigError
@@ -157,6 +158,18 @@ def test_the_command_line_names_no_class_for_a_folder_of_pictures_that_show_no_b
     assert REASONS["no_slice_accepted"] in text and "together" not in text
     assert not any(label in text + json.dumps(record) for label in LABELS)
     assert (record["verdict"], record["reason"], record["slices_counted"]) == ("refused", "no_slice_accepted", 0)
+
+
+def test_a_file_that_its_header_refuses_says_what_it_is_and_not_where_it_lies(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ct = Path(shutil.copy(str(get_testdata_file("CT_small.dcm", download=False)), tmp_path / "ct.dcm"))
+    classifier = BrainMRIClassifier.from_pretrained(model)
+    for found in (classifier.predict(ct), classifier.classify(ct), classifier.predict_volume(ct).slices[0]):
+        assert (found.verdict, found.reason, found.name, found.image) == ("refused", "not_mri", "ct.dcm", None)
+    main([str(ct), "--model", str(model), "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert "CT" in record["notes"][0] and str(tmp_path) not in json.dumps(record)
 
 
 def test_a_refused_picture_has_no_evidence_to_draw(model: Path) -> None:
