@@ -255,7 +255,7 @@ def _hold_out(
     rows = images.rows.select(pool)
     pairs = images.near_duplicates(args.twin_threshold).among(pool, len(images))
     groups = merge_groups(rows["patient_group"][:], pairs.first, pairs.second)
-    kept, held = hold_out(rows["label"][:], groups, fraction, args.split_seed)
+    kept, held = hold_out(rows["label"][:], groups, fraction, args.split_seed, images.label_names)
     return pool[kept], pool[held]
 
 

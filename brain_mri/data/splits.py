@@ -45,8 +45,17 @@ def merge_groups(patient_groups: Sequence[str | None], first: npt.ArrayLike, sec
     return groups
 
 
-def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed: int) -> tuple[Ints, Ints]:
+def hold_out(
+    labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed: int, label_names: Sequence[str] = ()
+) -> tuple[Ints, Ints]:
     """Hold out about `fraction` of the images in whole groups, stratified by label (StratifiedGroupKFold).
+
+    Args:
+        labels: the class number of each image.
+        groups: a number for each image; those of one group stay together.
+        fraction: of the images, above 0 and at most 0.5.
+        seed: the same arguments give the same split.
+        label_names: of the classes, for the error.
 
     Returns:
         The indices kept and the indices held out, both sorted.
@@ -58,9 +67,15 @@ def hold_out(labels: npt.ArrayLike, groups: npt.ArrayLike, fraction: float, seed
 
     label_ids, group_ids = np.asarray(labels), np.asarray(groups)
     share = Fraction(fraction).limit_denominator(20) if fraction >= 0.05 else Fraction(1, round(1 / fraction))
-    fewest = min(len(np.unique(group_ids[label_ids == label])) for label in np.unique(label_ids))
+    groups_of = {int(label): len(np.unique(group_ids[label_ids == label])) for label in np.unique(label_ids)}
+    fewest = min(groups_of.values())
     if fewest < 2:
-        raise DataError("a class has only one patient or cluster of near-duplicates: too few to hold any of it out.")
+        alone = next(label for label, count in groups_of.items() if count == fewest)
+        name, images = label_names[alone] if label_names else f"class {alone}", int((label_ids == alone).sum())
+        raise DataError(
+            f"{name} has {images:,} image{'s' * (images > 1)} of one patient or cluster of near-duplicates, but 2 "
+            "are needed to hold one out: add images of other patients, or give a validation/ and a test/ folder."
+        )
     if share.denominator > fewest:
         share = Fraction(1, min(fewest, max(2, round(1 / fraction))))
     folds = StratifiedGroupKFold(n_splits=share.denominator, shuffle=True, random_state=seed)

@@ -91,8 +91,8 @@ def _with_validation(table: AuditTable, fraction: float) -> tuple[AuditTable, Pa
     pairs = near_duplicate_pairs(table.thumbnails, THRESHOLD)
     within = pairs.among(pool, len(table))
     groups = merge_groups([table.patient_groups[i] for i in pool], within.first, within.second)
-    labels = np.unique([table.labels[i] for i in pool], return_inverse=True)[1]
-    _, held = hold_out(labels, groups, fraction, _SEED)
+    names, labels = np.unique([table.labels[i] for i in pool], return_inverse=True)
+    _, held = hold_out(labels, groups, fraction, _SEED, names.tolist())
     splits[pool[held]] = "validation"
     return replace(table, splits=splits.tolist()), pairs
 

@@ -39,8 +39,8 @@ def test_singletons_are_held_out_to_the_image() -> None:
 
 
 def test_a_class_of_one_patient_cannot_be_split() -> None:
-    with pytest.raises(DataError, match="only one patient"):
-        hold_out([0, 0, 1, 1], [0, 0, 1, 2], 0.2, 0)
+    with pytest.raises(DataError, match="pituitary has 2 images of one patient"):
+        hold_out([0, 0, 1, 1], [0, 0, 1, 2], 0.2, 0, ["pituitary", "glioma"])
 
 
 @pytest.mark.parametrize("fraction", [0.01, 0.03])
