@@ -64,7 +64,7 @@ def odd_greys(thumbnails: NDArray[np.uint8]) -> NDArray[np.float64]:
 
     It finds what is bright or dark in another way, and nothing else. Among the 406 distinct `no_tumor` pictures of the
     Kaggle set, in which a review lists 19 CT and 12 lesions, the first 25 hold 13 of the CT and no lesion, the first 50
-    16 and 3, the first 100 18 and 5: good for CT, no better than chance for lesions. It was chosen among some thirty
+    16 and 3, the first 100 18 and 5: good for CT, no better than chance for lesions. It was chosen among several dozen
     such scores on these same pictures, so expect less elsewhere.
 
     Args:
