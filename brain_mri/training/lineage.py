@@ -59,5 +59,7 @@ def carry_over(model: str, folder: Path) -> None:
         return
     for name in _FITTED:
         if record := read_json(Path(model) / name):
+            if clear := record.get("all_clear"):  # kept, as none would be worse; its rate is of other weights
+                record["all_clear"] = clear | {"earlier_stage": True}
             write_json(record | {"earlier_stage": True}, folder / name)
     logger.info("the validation images were trained on: calibration and thresholds stay those of %s", model)

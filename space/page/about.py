@@ -101,7 +101,7 @@ def _safety(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[s
     lines = [_false_all_clears(protocol, t) for protocol in known if protocol.is_external]
     lines = lines or [t("safety_not_measured")]
     lines += [_false_all_clears(protocol, t) for protocol in known if not protocol.is_external]
-    if records.calibration and (chosen := records.calibration.get("all_clear")):
+    if records.calibration and (chosen := records.calibration.get("all_clear")) and "earlier_stage" not in chosen:
         names = ", ".join(source["name"] for source in chosen["sources"])
         lines.append(t("safety_chosen", threshold=t.percent(chosen["threshold"], 2), sources=names))
     return lines

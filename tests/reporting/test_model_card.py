@@ -484,3 +484,12 @@ def test_a_single_fold_is_shown_with_its_own_interval(bare: Path) -> None:
     one["metrics"] = {"accuracy": {"mean": 0.9625, "values": [0.9625], "low": 0.9235, "high": 0.9863}}
     text = write_card(save(bare, patient_wise=one)).read_text()
     assert table_row(text, "Accuracy") == ["0.9625 (0.9235 to 0.9863)"]
+
+
+def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) -> None:
+    chosen = {"threshold": 0.9876, "rate": 0.01, "part": None, "sources": [{"name": "third_hospital"}]}
+    for clear, claimed in ((chosen, True), (chosen | {"earlier_stage": True}, False)):
+        (full / "calibration.json").write_text(json.dumps(calibration() | {"all_clear": clear}))
+        text = write_card(full).read_text(encoding="utf-8")
+        assert "0.9876" in text and ("third_hospital" in text) is claimed
+        assert ("brain-mri all_clear" in text) is not claimed

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from support.doors import run_train
 
+from brain_mri.model_folder import CALIBRATION
 from brain_mri.training.lineage import carry_over, earlier_stages
 
 
@@ -33,3 +34,13 @@ def test_a_last_stage_on_all_of_training_keeps_what_the_first_one_fitted(
         assert kept == json.loads((guided_model / name).read_text())
     assert [stage["steps"] for stage in earlier_stages(str(last))] == [first["global_step"], 2]
     assert "Stage 1 of 2" in (last / "README.md").read_text()
+
+
+def test_a_threshold_chosen_for_other_weights_is_kept_and_marked_as_theirs(tmp_path: Path) -> None:
+    before = {"temperature": 1.0, "all_clear": {"threshold": 0.99, "rate": 0.01, "sources": []}}
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / CALIBRATION).write_text(json.dumps(before))
+    carry_over(str(tmp_path / "first"), tmp_path / "last")
+    kept = json.loads((tmp_path / "last" / CALIBRATION).read_text())
+    assert kept["all_clear"] == before["all_clear"] | {"earlier_stage": True} and kept["earlier_stage"]
+    assert json.loads((tmp_path / "first" / CALIBRATION).read_text()) == before
