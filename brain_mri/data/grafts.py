@@ -10,9 +10,9 @@ source:
   becomes healthy.
 
 They are only trained on: donors and hosts are training images, and no graft is ever in a validation or test split, in a
-calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted
-midline) stays in a `removal` and is missing in a `tumor`. Healthy slices become more frequent than they were:
-`--class_weights balanced` evens the classes out in the loss.
+calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted midline) stays in a
+`removal` and is missing in a `tumor`. A glioma's oedema reaches far, so gliomas are not removed where other tumours
+are known: what is left of one would be called healthy.
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ logger = logging.getLogger(__name__)
 Ints = npt.NDArray[np.int64]
 
 COLUMNS = ("pixels", "label", "box", "file_name")
-_PREFIX = "graft:"
+_BETWEEN = "//"  # stands in no file name
+_PREFIX = f"graft{_BETWEEN}"
 _SHARES = {"tumor": 1.0, "tissue": 0.25, "removal": 1.0}  # of what is asked for
 _CANDIDATES = 400  # donors drawn for a host, of which the most similar that fits is taken
 _TRIED = 12  # of them
 _ALIKE = 0.65  # see `_looks`; what is less alike is mostly of another plane
 _MOST_USES = 3  # of one donor, times the uses that are due to it if all are used alike
 _HOSTS = 3  # tried for each graft that is wanted
-_CACHE_VERSION = 1  # raise it when the same arguments give other grafts
+_CACHE_VERSION = 2  # raise it when the same arguments give other grafts
 _READ_AT_ONCE = 1000
 NO_BOX: Box = (float("nan"),) * 4
 
@@ -75,14 +76,15 @@ def with_grafts(
     if not _boxed(train).any():
         return _without(rows, "no boxes of tumours (boxes.csv)")
     wanted = {kind: round(share * part * len(train)) for kind, part in _SHARES.items()}
-    making = _grafts(_Pool(train, healthy, clusters, size), wanted, seed)
+    spreading = [i for i, name in enumerate(label_names) if canonical_label(name) == "glioma"]
+    making = _grafts(_Pool(train, healthy, spreading, clusters, size), wanted, seed)
     first = next(making, None)
     if first is None:
         return _without(rows, "no two slices that are enough alike")
     key = f"{train._fingerprint} {healthy} {list(clusters)} {wanted} {size} {seed} {_CACHE_VERSION}"
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     grafts = Dataset.from_generator(lambda: chain([first], making), features=rows.features, fingerprint=fingerprint)
-    made = Counter(name.split(":")[1] for name in grafts["file_name"][:])
+    made = Counter(graft_of(name)[0] for name in grafts["file_name"][:])
     counts = ", ".join(f"{made[kind]:,} {kind} of {n:,}" for kind, n in wanted.items())
     logger.info("grafts, only trained on: %s", counts)
     return concatenate_datasets([rows, grafts])
@@ -96,6 +98,12 @@ def _without(rows: Dataset, missing: str) -> Dataset:
 def is_graft(file_name: str) -> bool:
     """Whether a row of `with_grafts` is a composite."""
     return file_name.startswith(_PREFIX)
+
+
+def graft_of(file_name: str) -> tuple[str, str, str]:
+    """The kind of a composite and the file names of its host and its donor, from its own name."""
+    _, kind, host, donor, _ = file_name.split(_BETWEEN)
+    return kind, host, donor
 
 
 def _boxed(rows: Dataset) -> npt.NDArray[np.bool_]:
@@ -131,7 +139,7 @@ def _halved(thumbnails: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 class _Pool:
     """The training images as hosts and donors."""
 
-    def __init__(self, rows: Dataset, healthy: int, clusters: Ints, size: int) -> None:
+    def __init__(self, rows: Dataset, healthy: int, spreading: list[int], clusters: Ints, size: int) -> None:
         self._pixels, self._size, self.healthy = rows.select_columns("pixels"), size, healthy
         self.labels = np.asarray(rows["label"][:])
         self.clusters = clusters
@@ -139,6 +147,8 @@ class _Pool:
         self.boxes: list[Box] = [tuple(box) for box in rows["box"][:]]
         self.well = np.flatnonzero(self.labels == healthy)
         self.ill = np.flatnonzero(_boxed(rows) & (self.labels != healthy))
+        confined = self.ill[~np.isin(self.labels[self.ill], spreading)]
+        self.pools = {"tumor": self.ill, "tissue": self.well, "removal": confined if len(confined) else self.ill}
         self._looks = _looks(rows)
         self.slice = lru_cache(maxsize=1000)(self._slice)
 
@@ -148,7 +158,7 @@ class _Pool:
 
     def grafts(self, kind: str, wanted: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         """Rows of a kind, as many as wanted or as fit."""
-        pool = self.well if kind == "tissue" else self.ill
+        pool = self.pools[kind]
         uses = np.zeros(len(self.labels), np.int64)
         most = math.ceil(_MOST_USES * wanted / len(pool))
         of_class = np.zeros(self.labels.max() + 1, np.int64)
@@ -163,17 +173,17 @@ class _Pool:
             if found is None:
                 continue
             donor, pixels, label, box = found
-            name = f"{_PREFIX}{kind}:{self.names[host]}:{self.names[donor]}:{of_class.sum()}"
+            parts = (kind, self.names[host], self.names[donor], str(of_class.sum()))
             uses[donor] += 1
             of_class[label] += 1
             packed = pack(np.broadcast_to(pixels, (3, *pixels.shape)))
-            yield {"pixels": packed, "label": label, "box": list(box), "file_name": name}
+            yield {"pixels": packed, "label": label, "box": list(box), "file_name": _PREFIX + _BETWEEN.join(parts)}
 
     def _hosts(self, kind: str, rng: np.random.Generator) -> Iterator[int]:
         """Hosts in random order, again and again: slices with a box, or one slice of each healthy cluster."""
         while True:
             if kind == "removal":
-                yield from rng.permutation(self.ill).tolist()
+                yield from rng.permutation(self.pools[kind]).tolist()
             else:
                 shuffled = rng.permutation(self.well)
                 _, first = np.unique(self.clusters[shuffled], return_index=True)

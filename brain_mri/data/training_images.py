@@ -9,7 +9,7 @@ import numpy as np
 from datasets import Dataset, DatasetDict
 
 from brain_mri.arguments import DataArguments, RecipeArguments
-from brain_mri.data.grafts import with_grafts
+from brain_mri.data.grafts import graft_of, with_grafts
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.data.splits import Ints, merge_groups
 from brain_mri.errors import ConfigError
@@ -34,7 +34,8 @@ def training_images(
 
     Returns:
         The splits, train followed by its grafts and, unless images are drawn one by one, with a column `draw_group`:
-        a number for each cluster of near-duplicates or patient. Each graft is a group of its own.
+        a number for each cluster of near-duplicates or patient. Grafts of one kind and class that share their host's
+        group are one group: an epoch drawn by cluster then has tumours and healthy slices of both sources.
 
     Raises:
         ConfigError: the images are streamed, so that no grafts can be made of them.
@@ -53,9 +54,18 @@ def training_images(
     if recipe.draw_by != "image":
         by_patient = recipe.draw_by == "patient"
         groups = _groups(images, splits["train"], args.twin_threshold, by_patient) if by_patient else clusters
-        own = groups.max() + 1 + np.arange(len(train) - len(groups))
-        train = train.add_column(DRAW_GROUP, np.concatenate([groups, own]))
+        train = train.add_column(DRAW_GROUP, np.concatenate([groups, _graft_groups(train, groups)]))
     return DatasetDict({**splits, "train": train})
+
+
+def _graft_groups(train: Dataset, groups: Ints) -> Ints:
+    """A number for each graft, which follow the images that `groups` numbers."""
+    n = len(groups)
+    group_of = dict(zip(train["file_name"][:n], groups.tolist(), strict=True))
+    made = [graft_of(name) for name in train["file_name"][n:]]
+    keys = [(kind, group_of[host], label) for (kind, host, _), label in zip(made, train["label"][n:], strict=True)]
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys), start=int(groups.max()) + 1)}
+    return np.array([number[key] for key in keys], np.int64)
 
 
 def _groups(images: PreparedImages, rows: Dataset, threshold: float, by_patient: bool) -> Ints:

@@ -9,7 +9,7 @@ from datasets import DatasetDict
 from PIL import Image
 
 from brain_mri.arguments import DataArguments, RecipeArguments
-from brain_mri.data.grafts import is_graft
+from brain_mri.data.grafts import graft_of, is_graft
 from brain_mri.data.prepare import PreparedImages, prepare_images, split_images
 from brain_mri.data.training_images import DRAW_GROUP, training_images
 from brain_mri.data.transforms import Preprocessing
@@ -41,13 +41,26 @@ def test_grafts_are_trained_on_and_nothing_else_is_touched(
         assert seen[split] is splits[split] and not any(map(is_graft, seen[split]["file_name"]))
 
 
-def test_slices_of_a_patient_are_one_group_and_each_graft_is_one(
-    images: PreparedImages, splits: DatasetDict, args: DataArguments
-) -> None:
+def test_slices_of_a_patient_are_one_group(images: PreparedImages, splits: DatasetDict, args: DataArguments) -> None:
     seen = training_images(images, splits, args, RecipeArguments(grafts=0.3, draw_by="patient"), 32, 1)["train"]
     patients, groups, n = splits["train"]["patient_group"][:], seen[DRAW_GROUP][:], len(splits["train"])
     assert len(set(groups[:n])) == len(set(zip(patients, groups[:n], strict=True))) <= len(set(patients))
-    assert len(set(groups[n:])) == len(seen) - n and not set(groups[n:]) & set(groups[:n])
+    assert not set(groups[n:]) & set(groups[:n])
+
+
+def test_grafts_of_one_kind_class_and_host_are_one_group(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments
+) -> None:
+    seen = training_images(images, splits, args, RecipeArguments(grafts=1, draw_by="cluster"), 32, 1)["train"]
+    n = len(splits["train"])
+    group_of = dict(zip(seen["file_name"][:n], seen[DRAW_GROUP][:n], strict=True))
+    rows = seen.select(range(n, len(seen)))
+    keys = [
+        (kind, group_of[host], label)
+        for (kind, host, _), label in zip(map(graft_of, rows["file_name"]), rows["label"], strict=True)
+    ]
+    assert len(set(keys)) < len(keys)
+    assert len(set(zip(keys, rows[DRAW_GROUP], strict=True))) == len(set(keys)) == len(set(rows[DRAW_GROUP]))
 
 
 def test_near_duplicates_are_one_group(phantoms: Path, tmp_path: Path, preprocessing: Preprocessing) -> None:
