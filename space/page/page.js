@@ -6,6 +6,9 @@ window.brainMRI = (() => {
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
   let chosen = [];
   let seen = null;
+  let running = null; // the request in progress, to be ended
+  let shown = null; // what stands in the answer's place
+  const tab = crypto.randomUUID?.() ?? String(Math.random()); // not over plain HTTP
   const one = (selector) => document.querySelector(selector);
 
   const line = (file) => {
@@ -29,24 +32,65 @@ window.brainMRI = (() => {
     one(".bm-chosen").hidden = !chosen.length;
   };
 
-  const say = (text) => {
-    const place = one(".bm-answer .bm-waiting");
-    if (place) place.textContent = text;
+  const message = (text) => {
+    const card = Object.assign(document.createElement("section"), { className: "bm-card bm-message" });
+    card.setAttribute("role", "alert");
+    for (const [kind, said] of [["h2", one(".bm-upload").dataset.error], ["p", text]]) {
+      card.append(Object.assign(document.createElement(kind), { textContent: said }));
+    }
+    return card.outerHTML;
   };
 
-  // What the button's listener on the server is given: where the server has put the files, or why it has not.
-  const send = async () => {
+  const run = (text) => {
+    one(".bm-running").hidden = text === null;
+    one(".bm-running span").textContent = text ?? "";
+  };
+
+  // Lines of JSON as they arrive: how far it is, and at the end the answer.
+  const read = async (response, progress) => {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return null;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines.map(JSON.parse)) {
+        if (line.html) return line.html;
+        run(progress.replace("{done}", line.done).replace("{all}", line.all));
+      }
+    }
+  };
+
+  const ask = async (signal) => {
     const told = one(".bm-upload").dataset;
-    if (!chosen.length) return [[]];
-    say(told.uploading);
     const form = new FormData();
     chosen.forEach((file) => form.append("files", file, file.name));
-    const { root, api_prefix } = window.gradio_config;
-    const response = await fetch(`${root}${api_prefix}/upload`, { method: "POST", body: form }).catch(() => null);
-    if (!response?.ok) return [{ problem: response?.status === 413 ? told.tooLarge : told.failed }];
-    const paths = await response.json();
-    const meta = { _type: "gradio.FileData" };
-    return [paths.map((path, i) => ({ path, orig_name: chosen[i].name, meta }))];
+    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}`;
+    run(told.uploading);
+    const response = await fetch(address, { method: "POST", body: form, signal });
+    if (response.ok) return (await read(response, told.progress)) ?? message(told.failed);
+    return message({ 413: told.tooLarge, 507: told.busy }[response.status] ?? told.failed);
+  };
+
+  // The button: what it gives takes the answer's place. "Cancel", another press and leaving the page end the request,
+  // and with it the work.
+  const classify = async () => {
+    running?.abort();
+    const mine = (running = new AbortController());
+    shown ??= one(".bm-answer .bm-waiting")?.outerHTML;
+    try {
+      shown = await ask(mine.signal);
+    } catch {
+      if (!mine.signal.aborted) shown = message(one(".bm-upload").dataset.failed);
+    }
+    if (running === mine) run(null);
+    return shown;
+  };
+
+  const about = async () => {
+    const address = `${window.gradio_config.root}/about?language=${document.documentElement.lang}`;
+    const response = await fetch(address).catch(() => null);
+    return response?.ok ? response.text() : message(one(".bm-upload").dataset.failed);
   };
 
   document.addEventListener("change", (event) => {
@@ -57,6 +101,7 @@ window.brainMRI = (() => {
   });
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest(".bm-cancel")) running?.abort();
     if (event.target.closest(".bm-clear")) {
       choose([]);
       one(".bm-drop input").focus();
@@ -95,5 +140,5 @@ window.brainMRI = (() => {
     seen = title;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  return { send };
+  return { classify, about };
 })();

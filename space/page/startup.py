@@ -21,7 +21,6 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # it makes a table of all that it remembers after each request
 
 if platform.libc_ver()[0] == "glibc":
     # Else each of the server's threads gets an arena of its own and keeps what its largest request took: a quarter of

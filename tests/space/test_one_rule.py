@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import base64
 import json
@@ -47,7 +46,7 @@ async def _by_mcp(url: str, path: Path) -> dict[str, Any]:
     async with server as (read, write, _), ClientSession(read, write) as session:
         await session.initialize()
         said = (await session.call_tool("classify", {"file": address})).content[0].text
-    found: dict[str, Any] = ast.literal_eval(said)  # as gradio writes what an endpoint returned
+    found: dict[str, Any] = json.loads(said)
     return found
 
 
