@@ -87,6 +87,51 @@ window.brainMRI = (() => {
     return shown;
   };
 
+  // The slice, beside it the slice under its evidence, and below what is said of them: drawn here, as it is seen.
+  const sheet = (card, lines) => {
+    const size = 640, letters = 24, gap = 12;
+    const slice = card.querySelector(".bm-slice"), layer = card.querySelector(".bm-layer");
+    const scale = size / Math.max(slice.naturalWidth, slice.naturalHeight);
+    const [width, height] = [slice.naturalWidth * scale, slice.naturalHeight * scale].map(Math.round);
+    const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+    const font = `${letters}px system-ui, sans-serif`;
+    canvas.width = layer ? 2 * width : Math.max(width, size);
+    pen.font = font;
+    const rows = lines.flatMap((line) => wrapped(line, canvas.width - 2 * gap, pen));
+    canvas.height = height + rows.length * letters * 1.4 + 2 * gap; // this forgets the font
+    pen.fillStyle = "white";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(slice, 0, 0, width, height);
+    if (layer) {
+      pen.drawImage(slice, width, 0, width, height);
+      pen.globalAlpha = Number(getComputedStyle(layer).opacity);
+      pen.drawImage(layer, width, 0, width, height);
+      pen.globalAlpha = 1;
+    }
+    pen.fillStyle = "#111827";
+    pen.font = font;
+    rows.forEach((row, i) => pen.fillText(row, gap, height + gap + letters * (1 + 1.4 * i)));
+    return canvas;
+  };
+
+  const wrapped = (line, width, pen) => {
+    const rows = [""];
+    for (const word of line.split(/\s+/)) {
+      const longer = `${rows.at(-1)} ${word}`.trim();
+      if (pen.measureText(longer).width <= width) rows[rows.length - 1] = longer;
+      else rows.push(word);
+    }
+    return rows.filter(Boolean);
+  };
+
+  const save = (link) => {
+    sheet(link.closest(".bm-card"), JSON.parse(link.dataset.lines)).toBlob((blob) => {
+      const saved = Object.assign(document.createElement("a"), { download: link.download, href: URL.createObjectURL(blob) });
+      saved.click();
+      setTimeout(() => URL.revokeObjectURL(saved.href), 60_000);
+    }, "image/png");
+  };
+
   const about = async () => {
     const address = `${window.gradio_config.root}/about?language=${document.documentElement.lang}`;
     const response = await fetch(address).catch(() => null);
@@ -105,6 +150,11 @@ window.brainMRI = (() => {
     if (event.target.closest(".bm-clear")) {
       choose([]);
       one(".bm-drop input").focus();
+    }
+    const picture = event.target.closest(".bm-export");
+    if (picture) {
+      event.preventDefault();
+      save(picture);
     }
     const example = event.target.closest(".bm-example");
     if (!example) return;
