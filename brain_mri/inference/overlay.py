@@ -89,17 +89,19 @@ def evidence_layer(evidence: Floats, width: int, height: int) -> Image.Image:
         at full opacity in `info["transparency"]`.
     """
     enlarged = enlarge(evidence, width, height)
-    top = max(float(enlarged.max()), np.finfo(np.float32).tiny)
-    places = (np.maximum(enlarged, 0) * np.float32(_LEVELS / top)).round().astype(np.uint8)
+    top = max(float(enlarged.max()), float(np.finfo(np.float32).tiny))
+    places = np.asarray(np.maximum(enlarged, 0) * (_LEVELS / top)).round().astype(np.uint8)
     places[_border(evidence_region(enlarged))] = _LEVELS + 1
     layer = Image.fromarray(places)
     strength = np.linspace(0, 1, _LEVELS + 1)
     steps = np.linspace(0, 1, len(_WASH))
     colours = np.stack([np.interp(strength, steps, _WASH[:, channel]) for channel in range(3)], axis=-1)
-    layer.putpalette([  # which turns mode L into P
-        *colours.round().astype(np.uint8).tobytes(),
-        *_OUTLINE,
-    ])
+    layer.putpalette(
+        [  # which turns mode L into P
+            *colours.round().astype(np.uint8).tobytes(),
+            *_OUTLINE,
+        ]
+    )
     layer.info["transparency"] = bytes([*(255 * strength).round().astype(np.uint8), 255])
     return layer
 

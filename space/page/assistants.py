@@ -26,6 +26,7 @@ from page.programs import Asked, Programs
 from page.refusals import RefusedError, read_body
 
 MAX_REQUEST_MB = 16
+_NO_REQUEST = "this is no request of an assistant (MCP)."
 _DATA = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.ASCII)
 _PICTURE = {"type": "string", "description": "the file itself as a data: address, `data:image/png;base64,...`"}
 _INPUTS: dict[str, dict[str, Any]] = {
@@ -57,14 +58,14 @@ class Assistants:
         request = Request(scope, receive)
         if request.method != "POST":
             raise RefusedError(405, "this address is for assistants (MCP): they POST to it.")
-        unread = [await read_body(request, MAX_REQUEST_MB * 2**20)]
+        unread = [_understood(await read_body(request, MAX_REQUEST_MB * 2**20))]
 
         async def again() -> Message:
             return {"type": "http.request", "body": unread.pop()} if unread else await receive()
 
         async def checked(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] >= 400:
-                raise RefusedError(message["status"], "this is no request of an assistant (MCP).")
+                raise RefusedError(message["status"], _NO_REQUEST)
             await send(message)
 
         await self._sessions.handle_request(scope, again, checked)
@@ -89,6 +90,23 @@ class Assistants:
         return [types.TextContent(type="text", text=json.dumps(said))]
 
 
+def _understood(body: bytes) -> bytes:
+    """A message that the library understands; it would write any other into the log.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        message = types.JSONRPCMessage.model_validate_json(body).root
+        if isinstance(message, types.JSONRPCRequest):
+            types.ClientRequest.model_validate(message.model_dump(by_alias=True, exclude_none=True))
+        elif isinstance(message, types.JSONRPCNotification):
+            types.ClientNotification.model_validate(message.model_dump(by_alias=True, exclude_none=True))
+    except ValueError:
+        raise RefusedError(400, _NO_REQUEST) from None
+    return body
+
+
 def _described(endpoint: Endpoint) -> types.Tool:
     inputs = _INPUTS[endpoint.name]
     schema = {"type": "object", "properties": inputs, "required": list(inputs)}
@@ -106,7 +124,9 @@ def _saved(given: Any, folder: Path) -> Any:
         return [_saved(one, folder) for one in given]
     head = _DATA.match(given) if isinstance(given, str) else None
     if head is None:
-        raise ValueError("a file must be a data: address, `data:image/png;base64,...`: nothing is fetched from the web.")
+        raise ValueError(
+            "a file must be a data: address, `data:image/png;base64,...`: nothing is fetched from the web."
+        )
     path = folder / f"file{len(list(folder.iterdir())) or ''}"
     try:
         path.write_bytes(base64.b64decode(given[head.end() :], validate=True))

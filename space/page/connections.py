@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -24,21 +24,21 @@ class Connection(H11Protocol):
     """A connection whose request has to come in time, and which gives way to newer ones when there are too many."""
 
     most = _MOST
-    _open: dict[Connection, None] = {}  # oldest first; of all connections of this process
+    alive: ClassVar[dict[Connection, None]] = {}  # of this process, the oldest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Make room, and wait for a request."""
         self._deadline: asyncio.TimerHandle | None = None
-        if len(self._open) >= self.most:
-            idle = (one for one in self._open if not one.is_answering)
-            next(idle, next(iter(self._open))).give_up()
+        if len(self.alive) >= self.most:
+            idle = (one for one in self.alive if not one.is_answering)
+            next(idle, next(iter(self.alive))).give_up()
         super().connection_made(transport)
-        self._open[self] = None
+        self.alive[self] = None
         self._expect()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._open.pop(self, None)
+        self.alive.pop(self, None)
         self._relax()
         super().connection_lost(exc)
 
@@ -57,7 +57,7 @@ class Connection(H11Protocol):
 
     def give_up(self) -> None:
         """End it at once."""
-        self._open.pop(self, None)
+        self.alive.pop(self, None)
         if self.transport is not None:
             self.transport.abort()
 
@@ -121,4 +121,6 @@ def _listening(host: str, port: str) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, int(port)), family=family, backlog=2048)
     except (OSError, ValueError, OverflowError):
-        raise ConfigError(f"{host}:{port} can't be listened on: set GRADIO_SERVER_PORT to a port that is free.") from None
+        raise ConfigError(
+            f"{host}:{port} can't be listened on: set GRADIO_SERVER_PORT to a port that is free."
+        ) from None

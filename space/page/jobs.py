@@ -1,4 +1,4 @@
-"""Who is judged when: a job is a generator that works in short steps, and a job that nobody waits for ends between two."""
+"""Who is judged when: a job is a generator of short steps, and one that nobody waits for ends between two of them."""
 
 from __future__ import annotations
 

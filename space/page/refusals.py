@@ -1,4 +1,4 @@
-"""What stands between a visitor and everything else: requests that are too large or too slow, and errors, in a sentence.
+"""What stands between a visitor and all else: requests too large or too slow, and errors, get a sentence.
 
 Plain ASGI, so that it holds for every route: ours, the assistants' and gradio's.
 """

@@ -157,7 +157,8 @@ class Service:
         """The path of an upload, after making sure that it is one, and what its owner calls it."""
         described = file if isinstance(file, dict) else {}
         given, called = described.get("path"), described.get("orig_name") or ""
-        path = Path(given).resolve() if _is_path(given) else Path()
+        is_path = isinstance(given, str) and 0 < len(given) <= _PATH_LETTERS and "\0" not in given
+        path = Path(str(given)).resolve() if is_path else Path()
         if not path.is_relative_to(self.uploads):
             raise ImageError("only files that were uploaded here are read: upload the file first.")
         if not isinstance(called, str):
@@ -192,10 +193,6 @@ class Service:
             with suppress(FileNotFoundError):
                 if Path(folder) != self.uploads and Path(folder).stat().st_ctime < oldest and not os.listdir(folder):
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_path(given: Any) -> bool:
-    return isinstance(given, str) and 0 < len(given) <= _PATH_LETTERS and "\0" not in given
 
 
 def _about_folder(model: str) -> Path:

@@ -19,7 +19,7 @@ from page.api import Endpoint
 from page.assistants import Assistants
 from page.jobs import Jobs
 from page.programs import Programs
-from page.refusals import Front, RefusedError
+from page.refusals import BROKEN, Front, RefusedError
 from page.service import Service
 from page.startup import gr
 from page.texts import FIRST, languages
@@ -27,8 +27,10 @@ from page.uploads import MAX_UPLOAD_MB, UploadSpace
 
 _API = "/gradio_api"
 # What a browser and gradio_client get of gradio. All else of it is neither needed nor reached.
-_DRAWN = ("config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "gradio_api/theme.css")
-_DRAWN += ("gradio_api/info", "gradio_api/openapi.json", "gradio_api/startup-events", "gradio_api/app_id")
+_DRAWN = [
+    *("config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "gradio_api/theme.css"),
+    *("gradio_api/info", "gradio_api/openapi.json", "gradio_api/startup-events", "gradio_api/app_id"),
+]
 _FOLDERS = re.compile(r"/(?:assets|static|svelte)/[\w./@+-]+", re.ASCII)
 
 
@@ -71,13 +73,13 @@ def site(service: Service, demo: gr.Blocks, endpoints: list[Endpoint], **look: A
         Mount(f"{_API}/mcp", assistants),
         Mount("/", _Drawn(drawn)),
     ]
-    return Front(Starlette(routes=routes, lifespan=lifespan, exception_handlers={RefusedError: _refused}))
+    return Front(Starlette(routes=routes, lifespan=lifespan, exception_handlers={RefusedError: _refused, 500: _broken}))
 
 
 def _drawn(demo: gr.Blocks, **look: Any) -> fastapi.FastAPI:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "SSR mode")  # said of pages in several languages, asked for or not
-        return gr.mount_gradio_app(
+        drawn: fastapi.FastAPI = gr.mount_gradio_app(
             fastapi.FastAPI(openapi_url=None),
             demo,
             path="/",
@@ -91,11 +93,17 @@ def _drawn(demo: gr.Blocks, **look: Any) -> fastapi.FastAPI:
             mcp_server=False,
             **look,
         )
+    return drawn
 
 
 async def _refused(_: Any, error: Exception) -> Any:
     assert isinstance(error, RefusedError)
     return error.response()
+
+
+async def _broken(_: Any, __: Exception) -> Any:
+    """`Front` writes down what broke."""
+    return RefusedError(500, BROKEN).response()
 
 
 class _Drawn:
@@ -116,4 +124,4 @@ class _Drawn:
         async def nothing() -> Message:
             return unread.pop() if unread else await receive()
 
-        await self.app(scope | {"query_string": b""}, nothing, send)
+        await self.app({**scope, "query_string": b""}, nothing, send)

@@ -11,11 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from support.space_server import grey
-from support.space_site import Site, zipped
-
 from page import jobs
 from page.texts import texts
+from support.space_server import grey
+from support.space_site import Site, zipped
 
 _SLICES = 200
 
@@ -72,7 +71,9 @@ def test_work_ends_within_a_second_of_the_visitors_leaving(site: Site, leave: Ca
     assert not [path for path in site.service.uploads.rglob("*.zip") if leave is _page], "their files went with them"
 
 
-def test_a_picture_waits_for_a_step_of_the_volumes_before_it_and_says_how_far_they_are(site: Site, tmp_path: Any) -> None:
+def test_a_picture_waits_for_a_step_of_the_volumes_before_it_and_says_how_far_they_are(
+    site: Site, tmp_path: Any
+) -> None:
     site.slow_down(0.02)
     grey(0.375).save(tmp_path / "slice.png")
 

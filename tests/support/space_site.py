@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import uvicorn
+
 from support.space_server import grey
 
 
@@ -65,6 +67,12 @@ def within(model: Path, uploads: Path) -> Iterator[Site]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+def call(url: str, endpoint: str, *data: Any) -> str:
+    """The last event of a call over plain HTTP."""
+    started = httpx.post(f"{url}/gradio_api/call/{endpoint}", json={"data": data}).raise_for_status()
+    return httpx.get(f"{url}/gradio_api/call/{endpoint}/{started.json()['event_id']}", timeout=60).text
 
 
 def zipped(count: int) -> bytes:
