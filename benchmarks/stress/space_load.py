@@ -11,8 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import time
+import uuid
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -64,6 +68,23 @@ async def user(client: httpx.AsyncClient, first: int, until: float, log: Log) ->
             log.errors.append(f"{type(error).__name__}: {error}")
 
 
+async def leaver(client: httpx.AsyncClient, volume: bytes, until: float) -> None:
+    """Send a volume, leave after two seconds, and do it again."""
+    while time.perf_counter() < until:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await client.post("/answer", params={"tab": uuid.uuid4().hex}, files={"files": ("volume.zip", volume)})
+
+
+def volume_of(slices: int) -> bytes:
+    """A zip of phantoms."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number, picture in zip(range(slices), cycle(EXAMPLES)):
+            archive.write(picture, f"{number:03}.png")
+    return content.getvalue()
+
+
 async def watch(pid: int | None, until: float, log: Log) -> None:
     """Read the page's memory every second."""
     started = time.perf_counter()
@@ -73,13 +94,14 @@ async def watch(pid: int | None, until: float, log: Log) -> None:
         await asyncio.sleep(1)
 
 
-async def measure(url: str, users: int, seconds: float, pid: int | None) -> Log:
-    """Warm up with one answer, then let all users loose."""
+async def measure(url: str, users: int, seconds: float, pid: int | None, leavers: int = 0) -> Log:
+    """Warm up with one answer, then let all users loose, and those who do not wait for theirs."""
     limits = httpx.Limits(max_connections=3 * users, max_keepalive_connections=users)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
         await ask(client, EXAMPLES[0])
         log, until = Log(), time.perf_counter() + seconds
         crowd = [user(client, i, until, log) for i in range(users)]
+        crowd += [leaver(client, volume_of(300), until) for _ in range(leavers)]
         await asyncio.gather(watch(pid, until, log), *crowd)
     return log
 
@@ -90,9 +112,12 @@ def main() -> None:
     parser.add_argument("url", help="address of the running page")
     parser.add_argument("--users", type=int, default=20, help="people at once (default: 20)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument(
+        "--leavers", type=int, default=0, help="people who send 300 slices and leave after 2 s, beside (default: 0)"
+    )
     parser.add_argument("--pid", type=int, help="process of the page, to watch its memory (Linux)")
     options = parser.parse_args()
-    log = asyncio.run(measure(options.url, options.users, options.seconds, options.pid))
+    log = asyncio.run(measure(options.url, options.users, options.seconds, options.pid, options.leavers))
     print("| users | seconds | answers | errors | answers per second | p50 | p95 | slowest |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     p50, p95, slowest = np.quantile(log.seconds or [np.nan], (0.5, 0.95, 1))

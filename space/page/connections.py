@@ -17,6 +17,7 @@ from brain_mri.errors import ConfigError
 
 _PATIENCE = 10.0  # seconds from the first byte of a request, or from the connection, to the end of its headers
 _MOST = 1000  # connections; fewer where few file descriptors are allowed
+_AT_A_TIME = 128  # connections taken before any of them is looked at; asyncio takes as many as the backlog
 _GOODBYE = 3  # seconds for answers in the making when the page is ended
 
 
@@ -30,8 +31,8 @@ class Connection(H11Protocol):
         """Make room, and wait for a request."""
         self._deadline: asyncio.TimerHandle | None = None
         if len(self.alive) >= self.most:
-            idle = (one for one in self.alive if not one.is_answering)
-            next(idle, next(iter(self.alive))).give_up()
+            unfinished = (one for one in self.alive if not one.is_whole)
+            next(unfinished, next(iter(self.alive))).give_up()
         super().connection_made(transport)
         self.alive[self] = None
         self._expect()
@@ -52,8 +53,13 @@ class Connection(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request is being answered."""
+        """Whether a request is being answered; its body may still be on its way."""
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a request has come as a whole and waits for its answer."""
+        return self.is_answering and not self.cycle.more_body
 
     def give_up(self) -> None:
         """End it at once."""
@@ -82,7 +88,7 @@ def serve(app: ASGIApp, ready: Callable[[str], object]) -> None:
         ConfigError: the port is taken, or is no port.
     """
     host, port = os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1"), os.environ.get("GRADIO_SERVER_PORT", "7860")
-    Connection.most = min(_MOST, _descriptors() // 2)
+    Connection.most = min(_MOST, _descriptors() // 3)  # each may have a file open, too
     server = uvicorn.Server(uvicorn.Config(app, **options()))
     with _listening(host.strip("[]"), port) as listening:
         ready(f"http://{host}:{listening.getsockname()[1]}")
@@ -94,6 +100,7 @@ def options() -> dict[str, Any]:
     return {
         "http": Connection,
         "ws": "none",
+        "backlog": _AT_A_TIME,
         "log_level": "error",
         "access_log": False,
         "server_header": False,
@@ -119,7 +126,7 @@ def _descriptors() -> int:
 def _listening(host: str, port: str) -> socket.socket:
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, int(port)), family=family, backlog=2048)
+        return socket.create_server((host, int(port)), family=family, backlog=_AT_A_TIME)
     except (OSError, ValueError, OverflowError):
         raise ConfigError(
             f"{host}:{port} can't be listened on: set GRADIO_SERVER_PORT to a port that is free."

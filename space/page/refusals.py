@@ -10,6 +10,7 @@ import json
 import logging
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _LOG = logging.getLogger("brain_mri.page")
 _JSON_BYTES = 2**20  # of a request; 2,048 uploads take half of it
 _JSON_PARTS = 40_000  # brackets, commas and colons: what takes time to parse and to check
 _STRUCTURE = (b"{", b"[", b",", b":")
+_BODY = "brain_mri.body"  # of a scope
+_LINGER = 10.0  # seconds in which the rest of a refused body is read and thrown away
 _PAUSE = 15.0  # seconds without a byte of a body that is not complete
 _GRACE, _SLOWEST = 20.0, 32_768  # seconds, and bytes per second after them
 _FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-for")
@@ -39,7 +42,24 @@ class RefusedError(Exception):
 
     def response(self) -> JSONResponse:
         """The answer in its place."""
-        return JSONResponse({"error": str(self), "detail": str(self)}, self.status, {"Connection": "close"})
+        return _Refusal({"error": str(self), "detail": str(self)}, self.status, {"Connection": "close"})
+
+
+class _Refusal(JSONResponse):
+    """An answer that is sent before the body has come, and still reaches who is sending it.
+
+    If the connection ended with bytes unread, the system would throw the answer away (RFC 9112, 9.6).
+    """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        body: _Paced = scope[_BODY]
+        with suppress(TimeoutError, RefusedError):
+            async with asyncio.timeout(_LINGER):
+                while not body.is_whole:
+                    await body()
+        await send({"type": "http.response.body", "body": b""})
 
 
 class Front:
@@ -61,7 +81,8 @@ class Front:
             del headers[name]
         answer = _Answer(send)
         try:
-            await self.app(scope, _Paced(scope, receive), answer)
+            scope[_BODY] = body = _Paced(scope, receive)
+            await self.app(scope, body, answer)
         except RefusedError as error:
             await answer.instead(error, scope, receive)
         except ClientDisconnect:
@@ -92,18 +113,18 @@ class _Paced:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         length = Headers(scope=scope).get("content-length", "")
         size = int(length) if length.isascii() and length.isdigit() else 0
-        self._receive, self._complete = receive, False
+        self._receive, self.is_whole = receive, False
         self._end = time.monotonic() + _GRACE + size / _SLOWEST
 
     async def __call__(self) -> Message:
-        if self._complete:  # what comes next is the visitor's leaving, whenever that is
+        if self.is_whole:  # what comes next is the visitor's leaving, whenever that is
             return await self._receive()
         try:
             async with asyncio.timeout(min(_PAUSE, self._end - time.monotonic())):
                 message = await self._receive()
         except TimeoutError:
             raise RefusedError(408, "the request came too slowly: send it again.") from None
-        self._complete = not message.get("more_body", False)
+        self.is_whole = not message.get("more_body", False)
         return message
 
 

@@ -55,7 +55,9 @@ def test_a_request_that_is_not_finished_in_time_is_given_up(address: tuple[str, 
 def test_a_second_request_on_the_same_connection_has_a_deadline_too(address: tuple[str, int]) -> None:
     with socket.create_connection(address) as one:
         one.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert one.recv(1000).startswith(b"HTTP/1.1 200")
+        answer = b""
+        while not answer.endswith(b"ok"):
+            answer += one.recv(1000)
         one.sendall(b"GET / HT")
         assert _is_closed(one)
 

@@ -246,6 +246,21 @@ def test_a_body_that_stops_coming_is_given_up(site: Site, monkeypatch: pytest.Mo
     assert not [path for path in site.service.uploads.rglob("*") if path.is_file()]
 
 
+def test_who_is_refused_midway_is_told_so_and_let_go(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "MAX_UPLOAD_MB", 1)
+    large = {"files": ("large.nii", bytes(8_000_000))}
+    for door in ("/answer", "/gradio_api/upload", "/gradio_api/call/classify", "/gradio_api/mcp/nothing", "/nothing"):
+        started = time.perf_counter()
+        refused = httpx.post(f"{site.url}{door}", files=large)
+        assert refused.status_code in (400, 404, 413) and refused.json()["error"]
+        assert time.perf_counter() - started < 2
+    host, port = site.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=2) as asking:
+        asking.sendall(b"POST /gradio_api/cancel HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n[]")
+        answer = b"".join(iter(lambda: asking.recv(1000), b""))  # to its end
+    assert b" 400 " in answer and b"no JSON object" in answer
+
+
 def test_what_breaks_is_noted_without_a_visitors_words(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
