@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from brain_mri.errors import ConfigError, DataError, ImageError, NotMRIError
 from brain_mri.inference.classifier import BrainMRIClassifier
@@ -143,15 +143,6 @@ class Service:
         if slices.is_volume:
             return self.classifier.summarize(found, slices.notes)
         return replace(found[0], notes=slices.notes)
-
-    def classify(self, files: Any) -> Answer:
-        """The same at once."""
-        steps = self.judging(files)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(Answer, end.value)
 
     def _uploaded(self, file: Any) -> tuple[Path, str]:
         """The path of an upload, after making sure that it is one, and what its owner calls it."""

@@ -20,6 +20,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from pydicom.data import get_testdata_file
 from support.space_server import SPACE, grey, photograph, serving, write_model
+from support.space_site import finished
 
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
@@ -53,7 +54,7 @@ async def _by_mcp(url: str, path: Path) -> dict[str, Any]:
 def _page(model: Path, files: list[Path], uploads: Path) -> str:
     judge = service.Service(str(model), uploads, 180)
     copies = [Path(shutil.copy(path, uploads / path.name)) for path in files]
-    return views.answer_html(judge, judge.classify([{"path": str(path)} for path in copies]), texts())
+    return views.answer_html(judge, finished(judge.judging([{"path": str(path)} for path in copies])), texts())
 
 
 @pytest.mark.slow

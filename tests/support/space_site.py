@@ -75,6 +75,15 @@ def call(url: str, endpoint: str, *data: Any) -> str:
     return httpx.get(f"{url}/gradio_api/call/{endpoint}/{started.json()['event_id']}", timeout=60).text
 
 
+def finished(steps: Iterator[Any]) -> Any:
+    """What a job returns."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
 def zipped(count: int) -> bytes:
     """A volume of so many slices."""
     picture, content = io.BytesIO(), io.BytesIO()
