@@ -29,8 +29,8 @@ _BODY = "brain_mri.body"  # of a scope
 _LINGER = 10.0  # seconds in which the rest of a refused body is read and thrown away
 _PAUSE = 15.0  # seconds without a byte of a body that is not complete
 _GRACE, _SLOWEST = 20.0, 32_768  # seconds, and bytes per second after them
-_FORWARDED = ("x-forwarded-host", "x-forwarded-proto", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-for")
-_FORWARDED += ("x-forwarded-server", "x-forwarded-path", "forwarded", "x-real-ip", "x-original-url", "x-rewrite-url")
+_FORWARDED = [f"x-forwarded-{what}" for what in ("host", "proto", "port", "prefix", "for", "server", "path")]
+_FORWARDED += ["forwarded", "x-real-ip", "x-original-url", "x-rewrite-url"]
 
 
 class RefusedError(Exception):

@@ -156,6 +156,7 @@ def test_cancel_ends_the_request_and_leaves_the_page_as_it_was(page: Page, tmp_p
     page.on("requestfailed", lambda request: ended.append(request.url))
     _judge(page, tmp_path / "long.zip")
     expect(page.locator(".bm-running")).to_contain_text("of 900")
+    _shot(page, "running")
     page.click(".bm-cancel")
     expect(page.locator(".bm-cancel")).to_be_hidden()
     expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
