@@ -73,7 +73,8 @@ def _classify_tab(service: Service, t: Texts) -> None:
             html(examples_html(t))
         with gr.Column(scale=3, min_width=300):
             answer = html(render("waiting", t), elem_classes="bm-answer")
-    button.click(None, None, answer, js="() => brainMRI.classify()", api_visibility="private")
+    begun = button.click(None, None, answer, js="() => brainMRI.begin()", api_visibility="private")
+    begun.then(None, None, answer, js="() => brainMRI.classify()", api_visibility="private")
 
 
 def main() -> None:

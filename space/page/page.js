@@ -7,7 +7,6 @@ window.brainMRI = (() => {
   let chosen = [];
   let seen = null;
   let running = null; // the request in progress, to be ended
-  let shown = null; // what stands in the answer's place
   const tab = crypto.randomUUID?.() ?? String(Math.random()); // not over plain HTTP
   const one = (selector) => document.querySelector(selector);
 
@@ -72,19 +71,26 @@ window.brainMRI = (() => {
     return message({ 413: told.tooLarge, 507: told.busy }[response.status] ?? told.failed);
   };
 
-  // The button: what it gives takes the answer's place. "Cancel", another press and leaving the page end the request,
-  // and with it the work.
-  const classify = async () => {
+  // The button. First the answer to the last question goes, so that it is not taken for the answer to this one.
+  const begin = () => {
     running?.abort();
+    return nothing();
+  };
+
+  const nothing = () => {
+    const { waiting } = one(".bm-upload").dataset;
+    return Object.assign(document.createElement("p"), { className: "bm-waiting", textContent: waiting }).outerHTML;
+  };
+
+  // What this gives takes the answer's place. "Cancel", another press and leaving the page end the request, and with it
+  // the work.
+  const classify = async () => {
     const mine = (running = new AbortController());
-    shown ??= one(".bm-answer .bm-waiting")?.outerHTML;
-    try {
-      shown = await ask(mine.signal);
-    } catch {
-      if (!mine.signal.aborted) shown = message(one(".bm-upload").dataset.failed);
-    }
+    const answer = await ask(mine.signal).catch(() =>
+      mine.signal.aborted ? nothing() : message(one(".bm-upload").dataset.failed),
+    );
     if (running === mine) run(null);
-    return shown;
+    return answer;
   };
 
   // The slice, beside it the slice under its evidence, and below what is said of them: drawn here, as it is seen.
@@ -190,5 +196,5 @@ window.brainMRI = (() => {
     seen = title;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  return { classify, about };
+  return { begin, classify, about };
 })();

@@ -145,7 +145,7 @@ def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
     _shot(page, "volume")
 
 
-def test_cancel_ends_the_request_and_leaves_the_page_as_it_was(page: Page, tmp_path: Path) -> None:
+def test_cancel_ends_the_request_and_the_answer_to_another_file_is_gone(page: Page, tmp_path: Path) -> None:
     _judge(page, _slice(tmp_path))
     expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
     expect(page.locator(".bm-cancel")).to_be_hidden()
@@ -159,7 +159,8 @@ def test_cancel_ends_the_request_and_leaves_the_page_as_it_was(page: Page, tmp_p
     _shot(page, "running")
     page.click(".bm-cancel")
     expect(page.locator(".bm-cancel")).to_be_hidden()
-    expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
+    expect(page.locator(".bm-answer .bm-waiting")).to_be_visible()
+    expect(page.locator(".bm-answer h2")).to_have_count(0)
     assert [url for url in ended if "/answer" in url]
 
 
