@@ -3,7 +3,7 @@
 python space/app.py &                                                        the page, on two cores
 python -m benchmarks.stress.space_load http://127.0.0.1:7860 --pid $!               in another terminal: the load
 
-Each user does what the page's button does (send a picture, wait in the queue for the whole answer as HTML), at once
+Each user does what the page's button does (send a picture, wait for the whole answer as HTML), at once
 again and again, which is harsher than people are. Pictures are synthetic phantoms. Prints Markdown.
 """
 
@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
 import time
 import uuid
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
@@ -39,39 +42,47 @@ class Log:
     memory: list[tuple[float, float]] = field(default_factory=list)
 
 
-async def ask(client: httpx.AsyncClient, button: int, picture: Path) -> None:
+async def ask(client: httpx.AsyncClient, picture: Path) -> None:
     """Do once what the button does.
 
     Raises:
         RuntimeError: the page gave no answer.
     """
-    sent = await client.post("/gradio_api/upload", files={"files": (picture.name, picture.read_bytes())})
+    sent = await client.post("/answer", files={"files": (picture.name, picture.read_bytes())})
     sent.raise_for_status()
-    file = {"path": sent.json()[0], "orig_name": picture.name, "meta": {"_type": "gradio.FileData"}}
-    session = uuid.uuid4().hex
-    asked = {"data": [[file]], "fn_index": button, "session_hash": session}
-    (await client.post("/gradio_api/queue/join", json=asked)).raise_for_status()
-    async with client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session}) as events:
-        async for line in events.aiter_lines():
-            if line.startswith("data:") and (event := json.loads(line[5:]))["msg"] == "process_completed":
-                answer = str(event["output"].get("data", [""])[0])
-                if not event["success"] or "bm-verdict" not in answer:
-                    raise RuntimeError(f"no answer: {json.dumps(event['output'])[:200]}")
-                return
-    raise RuntimeError("the queue closed without an answer")
+    answer = json.loads(sent.text.splitlines()[-1]).get("html", "")
+    if "bm-verdict" not in answer:
+        raise RuntimeError(f"no answer: {answer[:200]}")
 
 
-async def user(client: httpx.AsyncClient, button: int, first: int, until: float, log: Log) -> None:
+async def user(client: httpx.AsyncClient, first: int, until: float, log: Log) -> None:
     """Ask again and again."""
     for picture in cycle(EXAMPLES[first % len(EXAMPLES) :] + EXAMPLES[: first % len(EXAMPLES)]):
         started = time.perf_counter()
         if started > until:
             return
         try:
-            await ask(client, button, picture)
+            await ask(client, picture)
             log.seconds.append(time.perf_counter() - started)
         except (httpx.HTTPError, RuntimeError) as error:
             log.errors.append(f"{type(error).__name__}: {error}")
+
+
+async def leaver(client: httpx.AsyncClient, volume: bytes, until: float) -> None:
+    """Send a volume, leave after two seconds, and do it again."""
+    while time.perf_counter() < until:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await client.post("/answer", params={"tab": uuid.uuid4().hex}, files={"files": ("volume.zip", volume)})
+
+
+def volume_of(slices: int) -> bytes:
+    """A zip of phantoms."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for number, picture in zip(range(slices), cycle(EXAMPLES)):
+            archive.write(picture, f"{number:03}.png")
+    return content.getvalue()
 
 
 async def watch(pid: int | None, until: float, log: Log) -> None:
@@ -83,15 +94,14 @@ async def watch(pid: int | None, until: float, log: Log) -> None:
         await asyncio.sleep(1)
 
 
-async def measure(url: str, users: int, seconds: float, pid: int | None) -> Log:
-    """Warm up with one answer, then let all users loose."""
+async def measure(url: str, users: int, seconds: float, pid: int | None, leavers: int = 0) -> Log:
+    """Warm up with one answer, then let all users loose, and those who do not wait for theirs."""
     limits = httpx.Limits(max_connections=3 * users, max_keepalive_connections=users)
     async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
-        config = (await client.get("/config")).json()
-        button = next(one["id"] for one in config["dependencies"] if "brainMRI.send" in str(one["js"]))
-        await ask(client, button, EXAMPLES[0])
+        await ask(client, EXAMPLES[0])
         log, until = Log(), time.perf_counter() + seconds
-        crowd = [user(client, button, i, until, log) for i in range(users)]
+        crowd = [user(client, i, until, log) for i in range(users)]
+        crowd += [leaver(client, volume_of(300), until) for _ in range(leavers)]
         await asyncio.gather(watch(pid, until, log), *crowd)
     return log
 
@@ -102,9 +112,12 @@ def main() -> None:
     parser.add_argument("url", help="address of the running page")
     parser.add_argument("--users", type=int, default=20, help="people at once (default: 20)")
     parser.add_argument("--seconds", type=float, default=60, help="how long (default: 60)")
+    parser.add_argument(
+        "--leavers", type=int, default=0, help="people who send 300 slices and leave after 2 s, beside (default: 0)"
+    )
     parser.add_argument("--pid", type=int, help="process of the page, to watch its memory (Linux)")
     options = parser.parse_args()
-    log = asyncio.run(measure(options.url, options.users, options.seconds, options.pid))
+    log = asyncio.run(measure(options.url, options.users, options.seconds, options.pid, options.leavers))
     print("| users | seconds | answers | errors | answers per second | p50 | p95 | slowest |")
     print("|---:|---:|---:|---:|---:|---:|---:|---:|")
     p50, p95, slowest = np.quantile(log.seconds or [np.nan], (0.5, 0.95, 1))

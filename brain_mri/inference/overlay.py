@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image
 
 Floats = npt.NDArray[np.floating[Any]]
 
+_LEVELS = 254  # of strength in a layer; the next one is the outline
 _REGION = 0.5  # of the map's largest value
 _OUTLINE = (
     86,
@@ -75,9 +76,40 @@ def draw_overlay(image: Image.Image, evidence: Floats, opacity: float = 0.45, ou
     return Image.fromarray(blended.round().astype(np.uint8))
 
 
+def evidence_layer(evidence: Floats, width: int, height: int) -> Image.Image:
+    """What `draw_overlay` lays over a slice, as a picture of its own that can be blended at any opacity.
+
+    Args:
+        evidence: (h, w), the map of one class.
+        width: of the layer, in pixels.
+        height: of the layer, in pixels.
+
+    Returns:
+        A picture in mode P whose palette has the strengths of the wash, 0 to 254, and the outline, each with its alpha
+        at full opacity in `info["transparency"]`.
+    """
+    enlarged = enlarge(evidence, width, height)
+    top = max(float(enlarged.max()), float(np.finfo(np.float32).tiny))
+    places = np.asarray(np.maximum(enlarged, 0) * (_LEVELS / top)).round().astype(np.uint8)
+    places[_border(evidence_region(enlarged))] = _LEVELS + 1
+    layer = Image.fromarray(places)
+    strength = np.linspace(0, 1, _LEVELS + 1)
+    steps = np.linspace(0, 1, len(_WASH))
+    colours = np.stack([np.interp(strength, steps, _WASH[:, channel]) for channel in range(3)], axis=-1)
+    layer.putpalette(
+        [  # which turns mode L into P
+            *colours.round().astype(np.uint8).tobytes(),
+            *_OUTLINE,
+        ]
+    )
+    layer.info["transparency"] = bytes([*(255 * strength).round().astype(np.uint8), 255])
+    return layer
+
+
 def _border(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """The outermost pixels of a region, more of them on larger pictures so that the line stays visible."""
-    width = 2 * max(1, round(min(region.shape) / 250)) + 1
-    mask = Image.fromarray(region.astype(np.uint8) * 255)
-    inner = np.asarray(mask.filter(ImageFilter.MinFilter(width))) > 0
+    reach = max(1, round(min(region.shape) / 250))
+    inner = np.pad(region, reach, mode="edge")
+    for _ in range(2):  # within the region as far as `reach` along the columns, then along the rows
+        inner = np.logical_and.reduce([inner[k : len(inner) - 2 * reach + k] for k in range(2 * reach + 1)]).T
     return region & ~inner

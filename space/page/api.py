@@ -1,18 +1,17 @@
-"""The page's answers for programs: typed endpoints for gradio_client, plain HTTP and MCP."""
+"""The page's answers for programs: what each endpoint takes, gives and does."""
 
 # No `from __future__ import annotations`: gradio reads the endpoints' return types as they are.
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
-from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from page.about import about_record
+from page.jobs import Steps
 from page.service import Service
 from page.startup import gr
 from page.texts import texts
-from page.views import error_text
 
 
 class Answer(TypedDict):
@@ -64,38 +63,69 @@ class Model(TypedDict):
     notice: str
 
 
-def endpoints(service: Service) -> list[Callable[..., Any]]:
-    """The functions to hand to `gr.api`, named as their endpoints are."""
+@dataclass(frozen=True)
+class Endpoint:
+    """One endpoint.
 
-    def classify(file: gr.FileData) -> Answer:
-        """Classify one slice of a brain MRI. Research and teaching, not a diagnosis.
+    Attributes:
+        declared: named, typed and documented as programs see it. Gradio and MCP describe it; `steps` answers it.
+        steps: the job for its inputs, which come from outside and may be anything.
+    """
 
-        The answer is a class (glioma, meningioma, no_tumor, pituitary) with its calibrated probability. Where verdict
-        is not "answer", label is null, explanation says why, and no class may be named to anybody.
+    declared: Callable[..., Any]
+    steps: Callable[..., Steps[Any]]
 
-        Args:
-            file: a picture (JPEG, PNG, TIFF, WebP, BMP, GIF) or a DICOM file of one slice
-        """
-        with _sentences(service):
-            answer = service.classify([file])
-            if isinstance(answer, VolumePrediction):
-                raise gr.Error("this holds several slices: use /classify_volume.", print_exception=False)
-            return _one(answer)
+    @property
+    def name(self) -> str:
+        """Its name in addresses."""
+        return self.declared.__name__
 
-    def classify_volume(files: list[gr.FileData]) -> VolumeAnswer:
-        """Classify every slice of a brain MRI volume, and all together. Research and teaching, not a diagnosis.
+    @property
+    def inputs(self) -> int:
+        """How many it takes."""
+        return self.declared.__code__.co_argcount
 
-        Args:
-            files: slices (pictures or DICOM files), or one NIfTI file, multi-frame DICOM file or zip of slices
-        """
-        with _sentences(service):
-            answer = service.classify(files)
-            if isinstance(answer, Prediction):
-                answer = service.classifier.summarize([answer], answer.notes)
-            return _several(answer)
 
-    def about_model() -> Model:
-        """Which model answers here, and how often it was right on which test data."""
+def classify(file: gr.FileData) -> Answer:
+    """Classify one slice of a brain MRI. Research and teaching, not a diagnosis.
+
+    The answer is a class (glioma, meningioma, no_tumor, pituitary) with its calibrated probability. Where verdict
+    is not "answer", label is null, explanation says why, and no class may be named to anybody.
+
+    Args:
+        file: a picture (JPEG, PNG, TIFF, WebP, BMP, GIF) or a DICOM file of one slice
+    """
+    raise NotImplementedError
+
+
+def classify_volume(files: list[gr.FileData]) -> VolumeAnswer:
+    """Classify every slice of a brain MRI volume, and all together. Research and teaching, not a diagnosis.
+
+    Args:
+        files: slices (pictures or DICOM files), or one NIfTI file, multi-frame DICOM file or zip of slices
+    """
+    raise NotImplementedError
+
+
+def about_model() -> Model:
+    """Which model answers here, and how often it was right on which test data."""
+    raise NotImplementedError
+
+
+def endpoints(service: Service) -> list[Endpoint]:
+    """All of them, for one model."""
+
+    def one(file: Any) -> Steps[Answer]:
+        return _one(cast(Prediction, (yield from service.judging([file], alone=True))))
+
+    def several(files: Any) -> Steps[VolumeAnswer]:
+        answer = yield from service.judging(files)
+        if isinstance(answer, Prediction):
+            answer = service.classifier.summarize([answer], answer.notes)
+        return _several(answer)
+
+    def model() -> Steps[Model]:
+        yield from ()
         return {
             "model": service.model,
             "labels": list(service.classifier.label_names),
@@ -105,16 +135,7 @@ def endpoints(service: Service) -> list[Callable[..., Any]]:
             "notice": texts()("notice"),
         }
 
-    return [classify, classify_volume, about_model]
-
-
-@contextmanager
-def _sentences(service: Service) -> Iterator[None]:
-    """Whatever is wrong with what was given reaches the caller as a sentence, and no log."""
-    try:
-        yield
-    except BrainMRIError as error:
-        raise gr.Error(error_text(service, error, texts()), print_exception=False) from None
+    return [Endpoint(classify, one), Endpoint(classify_volume, several), Endpoint(about_model, model)]
 
 
 def _one(prediction: Prediction) -> Answer:

@@ -6,6 +6,8 @@ window.brainMRI = (() => {
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
   let chosen = [];
   let seen = null;
+  let running = null; // the request in progress, to be ended
+  const tab = crypto.randomUUID?.() ?? String(Math.random()); // not over plain HTTP
   const one = (selector) => document.querySelector(selector);
 
   const line = (file) => {
@@ -29,24 +31,117 @@ window.brainMRI = (() => {
     one(".bm-chosen").hidden = !chosen.length;
   };
 
-  const say = (text) => {
-    const place = one(".bm-answer .bm-waiting");
-    if (place) place.textContent = text;
+  const message = (text) => {
+    const card = Object.assign(document.createElement("section"), { className: "bm-card bm-message" });
+    card.setAttribute("role", "alert");
+    for (const [kind, said] of [["h2", one(".bm-upload").dataset.error], ["p", text]]) {
+      card.append(Object.assign(document.createElement(kind), { textContent: said }));
+    }
+    return card.outerHTML;
   };
 
-  // What the button's listener on the server is given: where the server has put the files, or why it has not.
-  const send = async () => {
+  const run = (text) => {
+    one(".bm-running").hidden = text === null;
+    one(".bm-running span").textContent = text ?? "";
+  };
+
+  // Lines of JSON as they arrive: how far it is, and at the end the answer.
+  const read = async (response, progress) => {
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (let rest = ""; ; ) {
+      const { done, value } = await reader.read();
+      if (done) return null;
+      const lines = (rest + value).split("\n");
+      rest = lines.pop();
+      for (const line of lines.map(JSON.parse)) {
+        if (line.html) return line.html;
+        run(progress.replace("{done}", line.done).replace("{all}", line.all));
+      }
+    }
+  };
+
+  const ask = async (signal) => {
     const told = one(".bm-upload").dataset;
-    if (!chosen.length) return [[]];
-    say(told.uploading);
     const form = new FormData();
     chosen.forEach((file) => form.append("files", file, file.name));
-    const { root, api_prefix } = window.gradio_config;
-    const response = await fetch(`${root}${api_prefix}/upload`, { method: "POST", body: form }).catch(() => null);
-    if (!response?.ok) return [{ problem: response?.status === 413 ? told.tooLarge : told.failed }];
-    const paths = await response.json();
-    const meta = { _type: "gradio.FileData" };
-    return [paths.map((path, i) => ({ path, orig_name: chosen[i].name, meta }))];
+    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}`;
+    run(told.uploading);
+    const response = await fetch(address, { method: "POST", body: form, signal });
+    if (response.ok) return (await read(response, told.progress)) ?? message(told.failed);
+    return message({ 413: told.tooLarge, 507: told.busy }[response.status] ?? told.failed);
+  };
+
+  // The button. First the answer to the last question goes, so that it is not taken for the answer to this one.
+  const begin = () => {
+    running?.abort();
+    return nothing();
+  };
+
+  const nothing = () => {
+    const { waiting } = one(".bm-upload").dataset;
+    return Object.assign(document.createElement("p"), { className: "bm-waiting", textContent: waiting }).outerHTML;
+  };
+
+  // What this gives takes the answer's place. "Cancel", another press and leaving the page end the request, and with it
+  // the work.
+  const classify = async () => {
+    const mine = (running = new AbortController());
+    const answer = await ask(mine.signal).catch(() =>
+      mine.signal.aborted ? nothing() : message(one(".bm-upload").dataset.failed),
+    );
+    if (running === mine) run(null);
+    return answer;
+  };
+
+  // The slice, beside it the slice under its evidence, and below what is said of them: drawn here, as it is seen.
+  const sheet = (card, lines) => {
+    const size = 640, letters = 24, gap = 12;
+    const slice = card.querySelector(".bm-slice"), layer = card.querySelector(".bm-layer");
+    const scale = size / Math.max(slice.naturalWidth, slice.naturalHeight);
+    const [width, height] = [slice.naturalWidth * scale, slice.naturalHeight * scale].map(Math.round);
+    const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+    const font = `${letters}px system-ui, sans-serif`;
+    canvas.width = layer ? 2 * width : Math.max(width, size);
+    pen.font = font;
+    const rows = lines.flatMap((line) => wrapped(line, canvas.width - 2 * gap, pen));
+    canvas.height = height + rows.length * letters * 1.4 + 2 * gap; // this forgets the font
+    pen.fillStyle = "white";
+    pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(slice, 0, 0, width, height);
+    if (layer) {
+      pen.drawImage(slice, width, 0, width, height);
+      pen.globalAlpha = Number(getComputedStyle(layer).opacity);
+      pen.drawImage(layer, width, 0, width, height);
+      pen.globalAlpha = 1;
+    }
+    pen.fillStyle = "#111827";
+    pen.font = font;
+    rows.forEach((row, i) => pen.fillText(row, gap, height + gap + letters * (1 + 1.4 * i)));
+    return canvas;
+  };
+
+  const wrapped = (line, width, pen) => {
+    const rows = [""];
+    for (const word of line.split(/\s+/)) {
+      const longer = `${rows.at(-1)} ${word}`.trim();
+      if (pen.measureText(longer).width <= width) rows[rows.length - 1] = longer;
+      else rows.push(word);
+    }
+    return rows.filter(Boolean);
+  };
+
+  const save = (link) => {
+    sheet(link.closest(".bm-card"), JSON.parse(link.dataset.lines)).toBlob((blob) => {
+      const saved = Object.assign(document.createElement("a"), { download: link.download, href: URL.createObjectURL(blob) });
+      saved.click();
+      setTimeout(() => URL.revokeObjectURL(saved.href), 60_000);
+    }, "image/png");
+  };
+
+  const about = async () => {
+    const address = `${window.gradio_config.root}/about?language=${document.documentElement.lang}`;
+    const response = await fetch(address).catch(() => null);
+    return response?.ok ? response.text() : message(one(".bm-upload").dataset.failed);
   };
 
   document.addEventListener("change", (event) => {
@@ -57,9 +152,15 @@ window.brainMRI = (() => {
   });
 
   document.addEventListener("click", (event) => {
+    if (event.target.closest(".bm-cancel")) running?.abort();
     if (event.target.closest(".bm-clear")) {
       choose([]);
       one(".bm-drop input").focus();
+    }
+    const picture = event.target.closest(".bm-export");
+    if (picture) {
+      event.preventDefault();
+      save(picture);
     }
     const example = event.target.closest(".bm-example");
     if (!example) return;
@@ -95,5 +196,5 @@ window.brainMRI = (() => {
     seen = title;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  return { send };
+  return { begin, classify, about };
 })();

@@ -1,83 +1,167 @@
-"""Requests that no page sends, which gradio would answer with a traceback, a path of the server, or never again."""
+"""What stands between a visitor and all else: requests too large or too slow, and errors, get a sentence.
+
+Plain ASGI, so that it holds for every route: ours, the assistants' and gradio's.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
+import time
+import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fastapi import Request
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from page.startup import gr
+BROKEN = "something is broken here, and it has been noted: try it again later."
 
-_GRADIOS_CHECK = gr.processing_utils._check_allowed
-_GRADIOS_COUNT = gr.blocks.Blocks.validate_inputs
-_GRADIOS_QUEUE = gr.queueing.Queue.__init__
-_GRADIOS_SEND = gr.queueing.Queue.send_message
-_SESSIONS = 500  # whose answers are kept until they are fetched
-_UNREAD = 20  # messages of a session
-
-
-def _not_uploaded(path: str | Path, check_in_upload_folder: bool) -> None:
-    """Gradio's check that a file was uploaded; its own message names folders of the server."""
-    try:
-        _GRADIOS_CHECK(path, check_in_upload_folder)
-    except gr.exceptions.InvalidPathError:
-        raise gr.Error("no such upload: send the file first.", print_exception=False) from None
+_LOG = logging.getLogger("brain_mri.page")
+_JSON_BYTES = 2**20  # of a request; 2,048 uploads take half of it
+_JSON_PARTS = 40_000  # brackets, commas and colons: what takes time to parse and to check
+_STRUCTURE = (b"{", b"[", b",", b":")
+_BODY = "brain_mri.body"  # of a scope
+_LINGER = 10.0  # seconds in which the rest of a refused body is read and thrown away
+_PAUSE = 15.0  # seconds without a byte of a body that is not complete
+_GRACE, _SLOWEST = 20.0, 32_768  # seconds, and bytes per second after them
+_FORWARDED = [f"x-forwarded-{what}" for what in ("host", "proto", "port", "prefix", "for", "server", "path")]
+_FORWARDED += ["forwarded", "x-real-ip", "x-original-url", "x-rewrite-url"]
 
 
-def _counted(blocks: Any, *given: Any) -> None:
-    """Gradio's check that no input is missing; its own message is a traceback in the log."""
-    try:
-        _GRADIOS_COUNT(blocks, *given)
-    except ValueError:
-        raise gr.Error("an input is missing: /info says what this endpoint takes.", print_exception=False) from None
+class RefusedError(Exception):
+    """A request that is not answered, with the HTTP code and a sentence for whoever sent it."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+    def response(self) -> JSONResponse:
+        """The answer in its place."""
+        return _Refusal({"error": str(self), "detail": str(self)}, self.status, {"Connection": "close"})
 
 
-def _begun(queue: Any, *given: Any, **options: Any) -> None:
-    """Gradio's queue, with less room for what nobody fetches: 2,000 answers with their pictures are a gigabyte."""
-    _GRADIOS_QUEUE(queue, *given, **options)
-    queue.pending_messages_per_session.max_size = _SESSIONS
+class _Refusal(JSONResponse):
+    """An answer that is sent before the body has come, and still reaches who is sending it.
 
-
-def _sent(queue: Any, event: Any, message: Any) -> None:
-    """Gradio's message to a session, unless the session is forgotten, or is told its place and hasn't read the last.
-
-    Gradio 6.31 forgets the oldest session when it has too many, then fails with a KeyError on telling a waiting request
-    of it its place, and that ends the loop that starts everybody's requests, for good.
+    If the connection ended with bytes unread, the system would throw the answer away (RFC 9112, 9.6).
     """
-    waiting = queue.pending_messages_per_session.get(event.session_hash)
-    if waiting is None:
-        return
-    if isinstance(message, gr.server_messages.EstimationMessage) and waiting.qsize() > _UNREAD:
-        return
-    _GRADIOS_SEND(queue, event, message)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        body: _Paced = scope[_BODY]
+        with suppress(TimeoutError, RefusedError):
+            async with asyncio.timeout(_LINGER):
+                while not body.is_whole:
+                    await body()
+        await send({"type": "http.response.body", "body": b""})
 
 
-def refuse_quietly() -> None:
-    """Let such requests be refused in a sentence without path or traceback, and let all others be answered on."""
-    gr.processing_utils._check_allowed = _not_uploaded
-    gr.blocks.Blocks.validate_inputs = _counted
-    gr.queueing.Queue.__init__ = _begun
-    gr.queueing.Queue.send_message = _sent
+class Front:
+    """Around the whole application: paces bodies, drops headers that anybody can forge, and hides errors.
+
+    What a proxy in front may say of its visitors is uvicorn's to decide (FORWARDED_ALLOW_IPS), before this.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = MutableHeaders(scope=scope)
+        for name in _FORWARDED:
+            del headers[name]
+        answer = _Answer(send)
+        try:
+            scope[_BODY] = body = _Paced(scope, receive)
+            await self.app(scope, body, answer)
+        except RefusedError as error:
+            await answer.instead(error, scope, receive)
+        except ClientDisconnect:
+            return  # there is nobody to answer
+        except Exception as error:  # a visitor's words may be in it: only its kind and place are written down
+            note(error)
+            await answer.instead(RefusedError(500, BROKEN), scope, receive)
 
 
-async def _absent(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, KeyError) and not request.url.path.endswith("/queue/join"):
-        raise error  # one of ours, which has to be seen
-    return JSONResponse({"detail": "no such endpoint"}, 404)
+class _Answer:
+    """What is sent, and whether anything has been."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._begun = send, False
+
+    async def __call__(self, message: Message) -> None:
+        self._begun = True
+        await self._send(message)
+
+    async def instead(self, error: RefusedError, scope: Scope, receive: Receive) -> None:
+        if not self._begun:
+            await error.response()(scope, receive, self._send)
 
 
-async def _broken_off(_: Request, __: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "the upload was broken off"}, 400)
+class _Paced:
+    """A request's body, as long as it comes."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        length = Headers(scope=scope).get("content-length", "")
+        size = int(length) if length.isascii() and length.isdigit() else 0
+        self._receive, self.is_whole = receive, False
+        self._end = time.monotonic() + _GRACE + size / _SLOWEST
+
+    async def __call__(self) -> Message:
+        if self.is_whole:  # what comes next is the visitor's leaving, whenever that is
+            return await self._receive()
+        try:
+            async with asyncio.timeout(min(_PAUSE, self._end - time.monotonic())):
+                message = await self._receive()
+        except TimeoutError:
+            raise RefusedError(408, "the request came too slowly: send it again.") from None
+        self.is_whole = not message.get("more_body", False)
+        return message
 
 
-# For `launch(app_kwargs=...)`: an unknown name or number of an endpoint is 404, not 500; who goes away is no error.
-APP: dict[str, Any] = {
-    "exception_handlers": {
-        KeyError: _absent,
-        gr.route_utils.FnIndexInferError: _absent,
-        ClientDisconnect: _broken_off,
-    }
-}
+async def read_body(request: Request, most: int = _JSON_BYTES) -> bytes:
+    """A body of JSON, unread if it is longer than `most` bytes.
+
+    Raises:
+        RefusedError: it is longer, or has more parts than any request of the page or of a program.
+    """
+    body, too_much = bytearray(), RefusedError(413, "the request is too large: upload files first, and name them.")
+    if int(length if (length := request.headers.get("content-length", "0")).isdigit() else 0) > most:
+        raise too_much
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > most:
+            raise too_much
+    if sum(body.count(part) for part in _STRUCTURE) > _JSON_PARTS:
+        raise too_much
+    return bytes(body)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """A body that is a JSON object.
+
+    Raises:
+        RefusedError: it is none.
+    """
+    try:
+        found = json.loads(await read_body(request))
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise RefusedError(400, "the request is no JSON object.")
+    return found
+
+
+def note(error: BaseException) -> None:
+    """Write down what broke and where, without a word of the message, in which a visitor's may be."""
+    places = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
+    _LOG.error("%s in %s", type(error).__name__, " > ".join(places[-4:]))

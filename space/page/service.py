@@ -8,8 +8,9 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -19,11 +20,14 @@ from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mr
 from brain_mri.io.untrusted import printable
 from brain_mri.io.volumes import Slices, read_slices
 from brain_mri.model_folder import DESCRIPTION, ModelRecords, read_records
+from page.jobs import Steps
 
 Answer = Prediction | VolumePrediction
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NAME_BYTES = 200  # of an upload's name; a file system takes 255
+_PATH_LETTERS = 1000
+_STEP = 8  # slices judged without looking whether anybody still waits for them
 
 
 class ExpiredError(ImageError):
@@ -114,35 +118,53 @@ class Service:
                 link.symlink_to(path)
             return read_slices(folder, f"{len(uploads)} files")
 
-    def classify(self, files: Any, report: Callable[[int, int], object] = lambda done, count: None) -> Answer:
-        """The prediction of what was uploaded: one slice, or a volume; `report(done, all)` is called on the way.
+    def judging(self, files: Any, *, alone: bool = False) -> Steps[Answer]:
+        """The prediction of what was uploaded, one slice or a volume, in short steps.
+
+        Args:
+            files: see `read`.
+            alone: refuse several slices.
 
         Raises:
             ImageError: see `read`.
         """
         try:
-            return self.classifier.classify(self.read(files), report=report)
+            slices = self.read(files)
         except NotMRIError as error:
             return not_mri(self._uploaded(files[0])[1], str(error))
+        if alone and slices.is_volume:
+            raise ImageError("this holds several slices: use /classify_volume.")
+        found: list[Prediction] = []
+        rest, count = self.classifier.predict_slices(slices), len(slices.names)
+        while batch := list(islice(rest, _STEP)):
+            found += batch
+            if count > 1:
+                yield len(found), count
+        if slices.is_volume:
+            return self.classifier.summarize(found, slices.notes)
+        return replace(found[0], notes=slices.notes)
 
     def _uploaded(self, file: Any) -> tuple[Path, str]:
         """The path of an upload, after making sure that it is one, and what its owner calls it."""
         described = file if isinstance(file, dict) else {}
-        path = Path(str(described.get("path", "")).replace("\0", "?")).resolve()
+        given, called = described.get("path"), described.get("orig_name") or ""
+        is_path = isinstance(given, str) and 0 < len(given) <= _PATH_LETTERS and "\0" not in given
+        path = Path(str(given)).resolve() if is_path else Path()
         if not path.is_relative_to(self.uploads):
             raise ImageError("only files that were uploaded here are read: upload the file first.")
-        file = described
-        name = printable(PurePosixPath(str(file.get("orig_name") or path.name).replace("\\", "/")).name)
+        if not isinstance(called, str):
+            raise ImageError("a file's orig_name is no text: give the name of the file.")
+        name = printable(PurePosixPath((called or path.name).replace("\\", "/")).name)
         name = name.encode()[-_NAME_BYTES:].decode(errors="ignore")  # the end, which has the suffix
         name = "file" if name in ("", ".", "..") else name
-        if not path.is_file():
+        if not os.path.isfile(path):  # no error for a name that is too long
             raise ExpiredError(name)
-        return path, name.replace("\0", "?")
+        return path, name
 
     def start_sweeping(self) -> None:
         """Delete, from now on, whatever lies in the folder for longer than `keep` seconds.
 
-        gradio's `delete_cache` does so for the uploads that it knows of; not for those broken off midway.
+        Those of the page are deleted with its answer; these are those of programs, and those broken off midway.
         """
         threading.Thread(target=self._sweep_forever, daemon=True, name="sweeper").start()
 

@@ -1,4 +1,4 @@
-"""What must be settled before gradio is imported: where uploads go, no telemetry, and no time lost.
+"""What must be settled before gradio is imported: where uploads go, no telemetry, and little memory.
 
 Import gradio from here: `from page.startup import gr`.
 """
@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import inspect
 import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,6 @@ _M_ARENA_MAX = -8  # of glibc's malloc.h
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # it makes a table of all that it remembers after each request
 
 if platform.libc_ver()[0] == "glibc":
     # Else each of the server's threads gets an arena of its own and keeps what its largest request took: a quarter of
@@ -34,26 +30,7 @@ os.environ["GRADIO_TEMP_DIR"] = str(UPLOADS)
 atexit.register(shutil.rmtree, UPLOADS, ignore_errors=True)
 
 
-@contextmanager
-def _no_editor_stubs() -> Iterator[None]:
-    """Keep gradio from writing its components' `.pyi` files, which takes half of the time of importing it.
-
-    It leaves a component without a stub where `inspect.getfile` finds no source file, so none is found meanwhile.
-    """
-    found = inspect.getfile
-
-    def no_file(object: Any) -> str:
-        raise OSError("no editor stubs are needed here")
-
-    inspect.getfile = no_file
-    try:
-        yield
-    finally:
-        inspect.getfile = found
-
-
-with _no_editor_stubs():
-    import gradio as gr
+import gradio as gr  # noqa: E402
 
 
 def look() -> gr.themes.Base:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import io
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -120,7 +121,7 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
         place=t["places"][pictures.strongest_place(prediction, label)] if label else "",
         no_layer=_why_no_evidence(prediction, t),
         opacity=pictures.OPACITY,
-        export=pictures.png_uri(pictures.exported(prediction, image, label, lines)),
+        lines=lines,
         milliseconds=round(prediction.milliseconds),
     )
 
@@ -217,17 +218,22 @@ def _csv(service: Service, volume: VolumePrediction, t: Texts) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     columns = ["number", "name", "verdict", "reason", "label", "score", *service.classifier.label_names]
-    writer.writerow([*columns, "prediction_set", "guard_score", "notice"])
+    writer.writerow(map(_harmless, [*columns, "prediction_set", "guard_score", "notice"]))
     for number, p in enumerate(volume.slices, 1):
         score = "" if p.score is None else f"{p.score:.6f}"
         guard = "" if p.guard_score is None else f"{p.guard_score:.4f}"
-        row = [number, _harmless(p.name), p.verdict, p.reason or "", p.label or "", score]
+        row = [number, p.name, p.verdict, p.reason or "", p.label or "", score]
         row += _shares(service, p, "{:.6f}".format)
         caveat = [t("not_looked_for")] if p.caveat else []
-        writer.writerow([*row, " ".join(p.prediction_set), guard, " ".join([t("notice"), *caveat])])
+        writer.writerow(map(_harmless, [*row, " ".join(p.prediction_set), guard, " ".join([t("notice"), *caveat])]))
     return file.getvalue()
 
 
-def _harmless(name: str) -> str:
-    """A name that no spreadsheet takes for a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name
+def _harmless(cell: object) -> str:
+    """A cell that a spreadsheet takes for a text or a number, never for a formula or for several cells.
+
+    As it is only what begins with a letter or a digit: what else may begin a formula differs between programs. The
+    separators of other locales would end the cell there, and begin a new one with what follows.
+    """
+    text = re.sub(r"[;|\t\r\n]", "_", str(cell))
+    return text if not text or text[0].isalnum() else f"'{text}"

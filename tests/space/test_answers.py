@@ -83,7 +83,7 @@ def test_the_sweeper_outlives_an_upload_that_is_renamed_under_its_hands(
 
 def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
     answer = judge.classifier.predict(grey(0.375))
-    layer = np.asarray(pictures.evidence_layer(answer, answer.image, "meningioma"), dtype=np.float64)
+    layer = np.asarray(pictures.evidence_layer(answer, answer.image, "meningioma").convert("RGBA"), dtype=np.float64)
     cover, slice_ = layer[..., 3:] / 255, np.asarray(answer.image, dtype=np.float64)
     inside = cover[..., 0] < 0.9  # away from the outline, and where the wash is not yet its own peak
     assert inside.mean() > 0.2 and cover.max() > 0.95
@@ -93,16 +93,11 @@ def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
         assert np.abs(blended - drawn)[inside].max() <= 2.5
 
 
-def test_every_export_carries_the_notice(judge: service.Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[list[str]] = []
-    drawn = pictures.exported
-    monkeypatch.setattr(pictures, "exported", lambda *given: written.append(given[3]) or drawn(*given))
+def test_every_export_carries_the_notice(judge: service.Service) -> None:
     for picture in (grey(0.375), grey(0.25), photograph()):
-        views.answer_html(judge, judge.classifier.predict(picture), texts())
-    assert len(written) == 3 and all(_NOTICE in lines[-1] for lines in written)
-    answer = judge.classifier.predict(grey(0.375))
-    sheet = drawn(answer, answer.image, "meningioma", written[0])
-    assert sheet.width == 2 * pictures.SHOWN and np.asarray(sheet)[pictures.SHOWN :].min() < 100, "letters below"
+        html = views.answer_html(judge, judge.classifier.predict(picture), texts())
+        lines = json.loads(re.search("bm-export[^>]* data-lines='([^']*)'", html)[1])
+        assert _NOTICE in lines[-1] and lines[0].rstrip(".") in _plain(html)
     assert all(row["notice"] == _NOTICE for row in _table(judge, ["a.png"]))
 
 
@@ -123,6 +118,19 @@ def test_the_table_for_download_withholds_what_the_page_withholds(judge: service
     for row in (unsure, refused):
         assert row["reason"] and not any(row[key] for key in ("label", "score", "prediction_set", *LABELS))
     assert unsure["name"] == "'=1+1.png", "a spreadsheet would run it as a formula"
+
+
+@pytest.mark.parametrize(
+    "name", [" =1+1.png", "\uff1d1+1.png", "\ufeff=1+1.png", "+1.png", "@x.png", "\u00a0=1.png", "(=1).png", "'=1.png"]
+)
+def test_no_cell_of_the_table_begins_with_anything_but_a_letter_or_a_digit(judge: service.Service, name: str) -> None:
+    (row,) = _table(judge, [name])
+    assert row["name"] == f"'{name}"
+
+
+def test_a_name_cannot_open_a_cell_of_its_own_where_cells_are_separated_otherwise(judge: service.Service) -> None:
+    rows = _table(judge, ["a;=1+1.png", "a\t=1+1.png", "a|=1.png", "\u00c4rzte 2.png"])
+    assert [row["name"] for row in rows] == ["a_=1+1.png", "a_=1+1.png", "a_=1.png", "\u00c4rzte 2.png"]
 
 
 def test_a_file_name_cannot_bring_code_into_the_page(judge: service.Service) -> None:

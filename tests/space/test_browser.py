@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
@@ -109,6 +110,11 @@ def test_a_slice_gets_label_bars_and_evidence_whose_strength_needs_no_server(pag
     with page.expect_download() as download:
         page.click(".bm-download")
     assert download.value.suggested_filename == "brain-mri-answer.png"
+    sheet = Image.open(download.value.path()).convert("L")
+    assert sheet.width == 2 * sheet.crop((0, 0, 640, 640)).width
+    assert sheet.crop((0, 660, sheet.width, sheet.height)).getextrema()[1] == 255 and sheet.getextrema()[0] < 60, (
+        "letters on paper"
+    )
     _shot(page, "answer")
 
 
@@ -137,6 +143,25 @@ def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 9 and all("not a diagnosis" in row for row in rows[1:])
     _shot(page, "volume")
+
+
+def test_cancel_ends_the_request_and_the_answer_to_another_file_is_gone(page: Page, tmp_path: Path) -> None:
+    _judge(page, _slice(tmp_path))
+    expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
+    expect(page.locator(".bm-cancel")).to_be_hidden()
+    with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
+        for number in range(900):
+            archive.write(tmp_path / "slice.png", f"{number}.png")
+    ended: list[str] = []
+    page.on("requestfailed", lambda request: ended.append(request.url))
+    _judge(page, tmp_path / "long.zip")
+    expect(page.locator(".bm-running")).to_contain_text("of 900")
+    _shot(page, "running")
+    page.click(".bm-cancel")
+    expect(page.locator(".bm-cancel")).to_be_hidden()
+    expect(page.locator(".bm-answer .bm-waiting")).to_be_visible()
+    expect(page.locator(".bm-answer h2")).to_have_count(0)
+    assert [url for url in ended if "/answer" in url]
 
 
 def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
 import base64
 import json
@@ -21,6 +20,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from pydicom.data import get_testdata_file
 from support.space_server import SPACE, grey, photograph, serving, write_model
+from support.space_site import finished
 
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
@@ -47,14 +47,14 @@ async def _by_mcp(url: str, path: Path) -> dict[str, Any]:
     async with server as (read, write, _), ClientSession(read, write) as session:
         await session.initialize()
         said = (await session.call_tool("classify", {"file": address})).content[0].text
-    found: dict[str, Any] = ast.literal_eval(said)  # as gradio writes what an endpoint returned
+    found: dict[str, Any] = json.loads(said)
     return found
 
 
 def _page(model: Path, files: list[Path], uploads: Path) -> str:
     judge = service.Service(str(model), uploads, 180)
     copies = [Path(shutil.copy(path, uploads / path.name)) for path in files]
-    return views.answer_html(judge, judge.classify([{"path": str(path)} for path in copies]), texts())
+    return views.answer_html(judge, finished(judge.judging([{"path": str(path)} for path in copies])), texts())
 
 
 @pytest.mark.slow
