@@ -20,19 +20,18 @@ export class Classifier {
     const vendor = new URL('./vendor/', import.meta.url);
     ort.env.wasm.numThreads = threads;
     ort.env.wasm.wasmPaths = { mjs: new URL('ort-wasm-simd-threaded.mjs', vendor).href };
-    const [wasm, weights, config, calibration, settings, tensors] = await Promise.all([
-      unpacked(new URL('ort-wasm-simd-threaded.wasm.gz', vendor)), bytes('onnx/model_quantized.onnx'),
-      json('config.json'), json('calibration.json'), json('guard.json'), bytes('guard.safetensors'),
+    const about = await json('model.json');
+    const [wasm, weights, calibration, settings, tensors] = await Promise.all([
+      unpacked(new URL('ort-wasm-simd-threaded.wasm.gz', vendor)), bytes(about.file),
+      json('calibration.json'), json('guard.json'), bytes('guard.safetensors'),
     ]);
     ort.env.wasm.wasmBinary = wasm;
     const session = await ort.InferenceSession.create(new Uint8Array(weights), { executionProviders: ['wasm'] });
-    return new Classifier(session, config, new Rule(calibration), new Guard(settings, tensors));
+    return new Classifier(session, about, new Rule(calibration), new Guard(settings, tensors));
   }
 
-  constructor(session, config, rule, guard) {
-    const { input_size: [, height, width], interpolation, mean, std } = config.pretrained_cfg;
-    if (interpolation !== 'bicubic') throw new Error(`this model resizes with ${interpolation}, not bicubic`);
-    Object.assign(this, { session, rule, guard, height, width, mean, std, labels: config.label_names });
+  constructor(session, about, rule, guard) {
+    Object.assign(this, { session, rule, guard, size: about.size, mean: about.mean, std: about.std, labels: about.label_names });
   }
 
   /**
@@ -43,7 +42,7 @@ export class Classifier {
    *   verdict is no answer; `evidence`: `{label: {values, width, height}}`
    */
   async predict(picture) {
-    const pixels = new ort.Tensor('float32', this.#pixelValues(picture), [1, 3, this.height, this.width]);
+    const pixels = new ort.Tensor('float32', this.#pixelValues(picture), [1, 3, this.size, this.size]);
     const outputs = await this.session.run({ pixel_values: pixels });
     const values = Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
     const scores = softmax(values.logits);
@@ -56,9 +55,9 @@ export class Classifier {
   }
 
   #pixelValues(picture) {
-    const { data, channels } = resize(picture, this.width, this.height, 'bicubic');
+    const { data, channels } = resize(picture, this.size, this.size, 'bicubic');
     const f = Math.fround; // float32 throughout, as in Python
-    const area = this.width * this.height;
+    const area = this.size ** 2;
     const values = new Float32Array(3 * area);
     for (let channel = 0; channel < 3; ++channel) {
       for (let i = 0; i < area; ++i) {

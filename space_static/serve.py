@@ -1,6 +1,6 @@
 """Serve the static page for one model folder, with the headers that let it use several threads.
 
-    python space_static/serve.py release      # http://127.0.0.1:7861
+python space_static/serve.py release      # http://127.0.0.1:7861
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from brain_mri.errors import run_command
+from brain_mri.errors import ConfigError, run_command
 from brain_mri.hub.static_space import stage_static_space
 
 
@@ -30,6 +30,18 @@ class Handler(SimpleHTTPRequestHandler):
         """Say nothing of each request."""
 
 
+def listening(folder: Path, port: int) -> ThreadingHTTPServer:
+    """A server of the folder at 127.0.0.1; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), partial(Handler, directory=str(folder)))
+    except OSError as error:
+        raise ConfigError(f"port {port} can't be opened ({error.strerror}): give another with --port.") from error
+
+
 def main() -> None:
     """Stage the page in a temporary folder and serve it until the process is stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -38,7 +50,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="brain-mri-static-") as scratch:
         stage_static_space(Path(scratch) / "page", options.model)
-        server = ThreadingHTTPServer(("127.0.0.1", options.port), partial(Handler, directory=f"{scratch}/page"))
+        server = listening(Path(scratch) / "page", options.port)
         print(f"* Running on local URL:  http://127.0.0.1:{options.port}", flush=True)
         server.serve_forever()
 

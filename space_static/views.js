@@ -148,8 +148,8 @@ export function about(figures, texts) {
   ];
 }
 
-function safetyLine({ name, low, high, value, ...counts }, texts) {
+function safetyLine({ protocol, name, low, high, value, ...counts }, texts) {
   const interval = low === undefined ? '' : ` (${texts.percent(low)} \u2013 ${texts.percent(high)})`;
-  const title = name ? filled(texts.of('protocols').external, { name }) : texts.of('protocols').test;
+  const title = filled(texts.of('protocols')[name ? 'external' : protocol], { name });
   return texts('safety_line', { title, share: texts.percent(value) + interval, ...counts });
 }

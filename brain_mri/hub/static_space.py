@@ -1,4 +1,4 @@
-"""The files of a static Space: a page that runs the model in the visitor's browser, where its pictures stay. No torch."""
+"""The files of a static Space: a page that runs the model in the visitor's browser. No torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ from typing import Any
 from huggingface_hub import SpaceCard
 
 from brain_mri.errors import ConfigError
+from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.inference.onnx_model import OnnxModel
+from brain_mri.inference.predictions import REASONS
 from brain_mri.io.dicom_header import refusal_words
-from brain_mri.model_folder import CALIBRATION, CARD, CONFIG, GUARD, GUARD_TENSORS, INT8_FILE, read_records
+from brain_mri.model_folder import CALIBRATION, CARD, GUARD, GUARD_TENSORS, read_records, served_file
 from brain_mri.reporting.protocols import Protocol, protocols, share_found
 from brain_mri.utils.files import write_json
 
 _ROOT = Path(__file__).resolve().parents[2]
 _SOURCE, _GRADIO = _ROOT / "space_static", _ROOT / "space"
 _NOT_SHOWN = ("node_modules", "package*.json", ".*", "*.py", "__pycache__")
-_MODEL = (CONFIG, CALIBRATION, GUARD, GUARD_TENSORS, INT8_FILE)
+_MODEL = (CALIBRATION, GUARD, GUARD_TENSORS)
+_RESIZED = "bicubic"  # what space_static/resize.js does as Pillow does it
 _VENDOR = {  # of node_modules: where it goes
     "onnxruntime-web/dist/ort.wasm.min.mjs": "ort.wasm.min.mjs",
     "onnxruntime-web/dist/ort-wasm-simd-threaded.mjs": "ort-wasm-simd-threaded.mjs",
@@ -44,7 +48,7 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
 
     Args:
         target: the folder to write.
-        folder: the model folder that the page runs: with an int8 file, a guard and a calibration.
+        folder: the model folder that the page runs, with a guard and a calibration.
         model: id of the model on the Hub, for links to its card; None for none.
 
     Raises:
@@ -53,15 +57,14 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
     """
     if not (_SOURCE / "index.html").is_file():
         raise ConfigError(f"{_SOURCE} holds no index.html: publish a static Space from a clone of the repository.")
-    if missing := [name for name in _MODEL if not (folder / name).is_file()]:
-        raise ConfigError(f"{folder} lacks {', '.join(missing)}, which a page must not be without: export it again.")
+    if missing := BrainMRIClassifier.from_pretrained(folder).rule.missing:
+        raise ConfigError(f"{folder} can't be shown, {REASONS[missing]}: train or export it again.")
     modules = _modules()
     shutil.copytree(_SOURCE, target, ignore=shutil.ignore_patterns(*_NOT_SHOWN))
     for name, place in _VENDOR.items():
         _copy(modules / name, target / "vendor" / place)
     _settle_vendor(target / "vendor")
-    for name in _MODEL:
-        _copy(folder / name, target / "model" / name)
+    _stage_model(folder, target / "model")
     shutil.copytree(_GRADIO / "texts", target / "texts")
     shutil.copytree(_GRADIO / "examples", target / "examples", ignore=shutil.ignore_patterns("*.zip"))
     write_json(refusal_words(), target / "words.json")
@@ -72,6 +75,18 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
         card.data["models"] = [model]
         (target / CARD).write_text(str(card), encoding="utf-8")
     write_json(_listing(target), target / "files.json")
+
+
+def _stage_model(folder: Path, target: Path) -> None:
+    file = served_file(folder)
+    assert file is not None, "it was loaded before"
+    preprocessing = OnnxModel(file).preprocessing()
+    if preprocessing["resample"] != _RESIZED:
+        raise ConfigError(f"{folder} resizes pictures with {preprocessing['resample']}, the page with {_RESIZED} only.")
+    for name in _MODEL:
+        _copy(folder / name, target / name)
+    _copy(file, target / file.name)
+    write_json(preprocessing | {"file": file.name}, target / "model.json")
 
 
 def _copy(source: Path, place: Path) -> None:

@@ -124,7 +124,7 @@ def read_header(dataset: Dataset, label: str) -> Header:
 
 
 def refusal_words() -> dict[str, Any]:
-    """What `read_header` refuses by, for programs in other languages: `modalities`, and patterns of `head` and `elsewhere`.
+    """What `read_header` refuses by, for programs in other languages: `modalities`, patterns of `head`, `elsewhere`.
 
     A pattern matches a whole word in lower case, and means the same in JavaScript with the flag `u`.
     """
