@@ -72,8 +72,9 @@ def main() -> None:
         ready = time.perf_counter() - started
         first = _answered(page, options.slice)
         times = [_answered(page, options.slice) for _ in range(_TIMES)]
-        print(f"\nready after {ready:.1f} s, first answer {first:.2f} s later, then {1000 * statistics.median(times):.0f} ms "
-              f"(median of {_TIMES}, from the choice of the file to its answer on the page)")  # fmt: skip
+        then = 1000 * statistics.median(times)
+        print(f"\nready after {ready:.1f} s, first answer {first:.2f} s later, then {then:.0f} ms")
+        print(f"(median of {_TIMES}, from the choice of the file to its answer on the page)")
         browser.close()
         server.shutdown()
 
