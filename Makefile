@@ -6,7 +6,7 @@ QUICK  := outputs/quickstart
 SHIPPED := $(wildcard release/onnx)
 export HF_HUB_DISABLE_TELEMETRY = 1
 
-.PHONY: demo quickstart train results release test test-fast quality format clean help
+.PHONY: demo demo-static quickstart train results release test test-fast quality format clean help
 
 help:            ## this list
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/: .*## /\t/' | sort
@@ -19,6 +19,9 @@ $(VENV)/.installed: pyproject.toml
 
 demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json)    ## the page at http://127.0.0.1:7860
 	MODEL_ID=$(if $(SHIPPED),release,$(QUICK)/model) $(BIN)/python space/app.py
+
+demo-static: $(VENV)/.installed    ## the page that runs in the browser, at http://127.0.0.1:7861; needs npm
+	$(BIN)/python space_static/serve.py $(if $(SHIPPED),release,$(QUICK)/model)
 
 quickstart:      ## train the small CNN on synthetic phantoms, evaluate it, classify one slice: one to two minutes
 	rm -rf $(QUICK)

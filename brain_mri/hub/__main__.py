@@ -1,7 +1,7 @@
 """Put a model folder on the Hub, and the page that serves it into a Space; or images as a data set. No torch.
 
     python -m brain_mri.hub publish release --model USER/NAME --dry_run
-    python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME
+    python -m brain_mri.hub publish release --model USER/NAME --space USER/NAME --static_space USER/PAGE
     python -m brain_mri.hub push_data FOLDER --dataset USER/NAME --license cc0-1.0 --source https://...
 
 Each repository gets one commit, or none if nothing changed; until then the Hub shows the old state. After a failure,
@@ -34,6 +34,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     command.add_argument("folder", type=Path, help="the folder that train.py left, such as release")
     command.add_argument("--model", required=True, metavar="USER/NAME", help="the model's id on the Hub")
     command.add_argument("--space", metavar="USER/NAME", help="the Space's id on the Hub (default: no Space)")
+    command.add_argument(
+        "--static_space",
+        metavar="USER/NAME",
+        help="id of a second Space, whose page runs the model in the visitor's browser (default: none; needs npm)",
+    )
     command.add_argument("--private", action="store_true", help="create both private (default: as the account has it)")
     command.add_argument("--examples", type=Path, metavar="FOLDER", help="pictures you have the right to show to all")
     command.add_argument("--examples_license", metavar="TEXT", help="whose they are, and under what licence")
@@ -52,7 +57,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     options = _parse(words)
     destination = Destination(
-        options.model, options.space, options.private or None, options.examples, options.examples_license
+        options.model,
+        options.space,
+        options.private or None,
+        options.examples,
+        options.examples_license,
+        options.static_space,
     )
     for line in (plan if options.dry_run else publish)(options.folder, destination):
         print(line)

@@ -13,6 +13,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.hub.release import copy_published
 from brain_mri.hub.repository import NOTHING_SENT, Repository, check_id, listing, required_token, upload
 from brain_mri.hub.space import stage_space
+from brain_mri.hub.static_space import stage_static_space
 
 _MODEL_VARIABLE = "MODEL_ID"  # what space/app.py reads
 _PUSH_DATA_HELP = "write a folder of images as Parquet shards, and upload them with their audit in the card"
@@ -25,6 +26,7 @@ class Destination:
     Attributes:
         model: id of the model repository, USER/NAME.
         space: id of the Space; None for none.
+        static_space: id of the Space whose page runs the model in the visitor's browser; None for none.
         private: whether new repositories are private; None leaves that to the account's default.
         examples: pictures that the Space offers instead of phantoms.
         examples_license: whose they are and under what licence they are shown.
@@ -38,9 +40,10 @@ class Destination:
     private: bool | None = None
     examples: Path | None = None
     examples_license: str | None = None
+    static_space: str | None = None
 
     def __post_init__(self) -> None:
-        for option, name in (("model", self.model), ("space", self.space)):
+        for option, name in (("model", self.model), ("space", self.space), ("static_space", self.static_space)):
             if name is not None:
                 check_id(option, name)
         if self.examples is not None and self.space is None:
@@ -48,7 +51,7 @@ class Destination:
 
 
 def publish(folder: Path, destination: Destination) -> list[str]:
-    """Upload the published files of a model folder and, if the destination has one, the Space that serves it.
+    """Upload the published files of a model folder and, if the destination has any, the Spaces that serve it.
 
     Args:
         folder: a model folder, or the copy that `brain_mri.hub.release` makes.
@@ -132,5 +135,10 @@ def _stage(folder: Path, destination: Destination, scratch: Path) -> list[Reposi
     if destination.space is not None:
         target = scratch / "space"
         stage_space(target, destination.model, destination.examples, destination.examples_license)
-        staged.append(Repository("space", destination.space, target, {_MODEL_VARIABLE: destination.model}))
+        variables = {_MODEL_VARIABLE: destination.model}
+        staged.append(Repository("space", destination.space, target, variables, sdk="gradio"))
+    if destination.static_space is not None:
+        target = scratch / "static_space"
+        stage_static_space(target, scratch / "model", destination.model)
+        staged.append(Repository("space", destination.static_space, target, {}, sdk="static"))
     return staged

@@ -17,7 +17,6 @@ from brain_mri.hub.errors import one_sentence
 from brain_mri.model_folder import AUDIT, CARD, CONFIG, RUN, is_published
 
 NOTHING_SENT = "Dry run: nothing was sent."
-_SDK = "gradio"
 _TYPES = ("model", "space", "dataset")
 _NOUNS = {"model": "model", "space": "Space", "dataset": "data set"}
 _DATA = (CARD, AUDIT, "data/*.parquet")  # what `brain_mri.shards` writes
@@ -32,12 +31,14 @@ class Repository:
         name: its id.
         folder: the files, laid out as in the repository.
         variables: environment variables of a Space.
+        sdk: of a Space, `gradio` or `static`; None of other repositories.
     """
 
     kind: str
     name: str
     folder: Path
     variables: Mapping[str, str]
+    sdk: str | None = None
 
     def is_foreign(self, there: Sequence[str]) -> bool:
         """Whether the files on the Hub are a model or a data set that was not made by this package."""
@@ -156,8 +157,7 @@ def address(api: HfApi, repository: Repository) -> str:
 def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> ModelInfo | SpaceInfo | DatasetInfo:
     """Create the repository if it is missing; check its kind, SDK and visibility."""
     name, kind, url = repository.name, repository.kind, address(api, repository)
-    sdk = _SDK if kind == "space" else None
-    api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
+    api.create_repo(name, repo_type=kind, private=private, exist_ok=True, space_sdk=repository.sdk)
     try:
         info = _info(api, repository)
     except RepositoryNotFoundError as error:
@@ -167,8 +167,8 @@ def _make_ready(api: HfApi, repository: Repository, private: bool | None) -> Mod
         raise ConfigError(f"{name} is a {others[0]} on the Hub, no {kind}: give --{kind} another name.") from error
     if private and not info.private:
         raise ConfigError(f"{name} is public: make it private at {url}/settings, or leave --private out.")
-    if isinstance(info, SpaceInfo) and info.sdk not in (None, sdk):
-        raise ConfigError(f"{name} is a Space of the SDK {info.sdk}, not {sdk}: give --space another name.")
+    if isinstance(info, SpaceInfo) and info.sdk not in (None, repository.sdk):
+        raise ConfigError(f"{name} is a Space of the SDK {info.sdk}, not {repository.sdk}: choose another name.")
     return info
 
 

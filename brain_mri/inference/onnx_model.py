@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -97,6 +98,17 @@ class OnnxModel:
     def size(self) -> int:
         """Height and width, in pixels, of what the network reads."""
         return self._about.size
+
+    def preprocessing(self) -> dict[str, Any]:
+        """What turns a picture into what the network reads, for programs in other languages; see `pixel_values`."""
+        about = self._about
+        return {
+            "label_names": list(about.label_names),
+            "size": about.size,
+            "mean": about.mean.ravel().tolist(),
+            "std": about.std.ravel().tolist(),
+            "resample": about.resample.name.lower(),
+        }
 
     def blank(self) -> dict[str, Float32]:
         """The outputs for an empty picture, which show that file and metadata fit each other.

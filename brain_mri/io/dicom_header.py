@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brain_mri.io.untrusted import parsing
 
@@ -121,6 +121,18 @@ def read_header(dataset: Dataset, label: str) -> Header:
     with parsing(label, "DICOM file"):
         foreign = _other_method(dataset) or _other_body_part(dataset)
         return Header(foreign, () if foreign else (*_doubts(dataset), *_sequence_notes(dataset)))
+
+
+def refusal_words() -> dict[str, Any]:
+    """What `read_header` refuses by, for programs in other languages: `modalities`, patterns of `head`, `elsewhere`.
+
+    A pattern matches a whole word in lower case, and means the same in JavaScript with the flag `u`.
+    """
+    return {
+        "modalities": dict(_MODALITIES),
+        "head": _HEAD.pattern,
+        "elsewhere": {part: pattern.pattern for part, pattern in _ELSEWHERE.items()},
+    }
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -1,0 +1,54 @@
+/** What may be said of a slice, and of the slices of one patient together: brain_mri/inference/predictions.py. */
+
+export const HEALTHY = 'no_tumor';
+
+export class Rule {
+  /** @param {object} calibration what calibration.json holds */
+  constructor(calibration) {
+    this.threshold = number(calibration.referral?.threshold);
+    this.allClear = Math.max(this.threshold, calibration.all_clear ? number(calibration.all_clear.threshold) : 0);
+  }
+
+  /** `{verdict, reason}` of one slice. */
+  ofSlice(probabilities, guardScore) {
+    if (!(guardScore <= 1)) return refused('not_brain_mri'); // a score that is no number is refused too
+    return this.#sureEnough(probabilities);
+  }
+
+  /** `{verdict, reason, probabilities}` of the slices of one patient; "no tumour" never outvotes a tumour. */
+  ofVolume(slices) {
+    const accepted = slices.filter((one) => one.verdict !== 'refused');
+    if (!accepted.length) return { ...refused('no_slice_accepted'), probabilities: {} };
+    const labels = Object.keys(accepted[0].probabilities);
+    const mean = (label) => accepted.reduce((sum, one) => sum + one.probabilities[label], 0) / accepted.length;
+    const probabilities = Object.fromEntries(labels.map((label) => [label, mean(label)]));
+    return { ...this.#together(slices, accepted, probabilities), probabilities };
+  }
+
+  #together(slices, accepted, probabilities) {
+    if (2 * accepted.length < slices.length) return refused('most_slices_refused');
+    const healthy = first(probabilities) === HEALTHY;
+    if (healthy && !accepted.every((one) => first(one.probabilities) === HEALTHY)) return unsure('slices_disagree');
+    if (healthy && accepted.length < slices.length) return unsure('slices_not_judged');
+    return this.#sureEnough(probabilities);
+  }
+
+  #sureEnough(probabilities) {
+    const label = first(probabilities);
+    const needed = label === HEALTHY ? this.allClear : this.threshold;
+    return probabilities[label] >= needed ? { verdict: 'answer', reason: null } : unsure('below_threshold');
+  }
+}
+
+const refused = (reason) => ({ verdict: 'refused', reason });
+const unsure = (reason) => ({ verdict: 'unsure', reason });
+
+/** The most probable label. */
+export function first(probabilities) {
+  return Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
+}
+
+function number(value) {
+  if (!(Number.isFinite(value) && value >= 0)) throw new Error('calibration.json is broken');
+  return value;
+}

@@ -1,0 +1,248 @@
+"""The page that runs the model in the browser: Debian's Chromium, driven by Playwright.
+
+Needs what npm installs (`npm ci` in space_static/); AXE_PATH names axe.min.js, SPACE_SHOTS a folder for screenshots.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from pydicom.data import get_testdata_file
+from support.space_server import ROOT, photograph
+
+from brain_mri.errors import ConfigError
+from brain_mri.hub.static_space import _SOURCE, stage_static_space
+from brain_mri.inference import BrainMRIClassifier
+from brain_mri.io.volumes import read_slices
+from brain_mri.labels import LABELS
+from brain_mri.phantom.drawing import draw_phantom
+
+sys.path.insert(0, str(ROOT / "space_static"))
+from serve import listening
+
+pytestmark = pytest.mark.slow
+_RELEASE = ROOT / "release"
+_PATIENCE = 60_000  # milliseconds
+expect.set_options(timeout=_PATIENCE)
+_ANSWERS = """async (pictures) => {
+  const [{ Classifier }, { readSlices }] = await Promise.all([import('./classifier.js'), import('./read.js')]);
+  globalThis.model ??= await Classifier.load(new URL('./model/', location.href), 1);
+  const words = await (await fetch('words.json')).json();
+  const answers = [];
+  for (const picture of pictures) {
+    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
+    const { slices } = await readSlices(new Blob([bytes]), words);
+    const found = [];
+    for (const slice of slices) found.push(await model.predict(slice));
+    const whole = slices.length > 1 ? model.rule.ofVolume(found) : found[0];
+    answers.push({ ...whole, evidence: null, slices: found.map(({ evidence, ...rest }) => rest) });
+  }
+  return answers;
+}"""
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if not (_SOURCE / "node_modules").is_dir():
+        pytest.skip("the page's packages are not installed: npm ci in space_static/")
+    folder = tmp_path_factory.mktemp("static") / "page"
+    stage_static_space(folder, _RELEASE)
+    server = listening(folder, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("no chromium is installed: apt-get install chromium")
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 390, "height": 800}, locale="en-GB")
+    context.set_default_timeout(_PATIENCE)
+    yield context
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def page(context: BrowserContext, url: str) -> Page:
+    """The page of a phone, loaded."""
+    page = context.new_page()
+    page.goto(url)
+    page.wait_for_selector("body[data-ready]")
+    return page
+
+
+@pytest.fixture(scope="module")
+def classifier() -> BrainMRIClassifier:
+    return BrainMRIClassifier.from_pretrained(_RELEASE)
+
+
+def _judge(page: Page, *given: Path) -> None:
+    page.set_input_files("#files", list(given))
+    expect(page.locator("#answers .card")).to_have_count(len(given))
+
+
+def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def _head() -> Path:
+    return Path(str(files("nibabel"))) / "tests" / "data" / "example4d.nii.gz"
+
+
+def _pictures() -> list[bytes]:
+    """Two hundred slices: phantoms of many sizes, kinds of file and modes, a real head, and what is no brain."""
+    found = []
+    for seed in range(40):
+        phantom = draw_phantom(LABELS[seed % 4], seed, 64 + 13 * seed).image
+        found += [
+            _saved(phantom, "PNG"),
+            _saved(phantom, "JPEG", quality=80),
+            _saved(phantom.convert("RGB"), "WEBP", lossless=True),
+        ]
+        found.append(_saved(phantom.convert("RGB").resize((300, 150 + seed)), "PNG"))
+    found += [_saved(picture, "PNG") for picture in read_slices(_head()).images]
+    rng = np.random.default_rng(0)
+    found += [_saved(Image.fromarray(rng.integers(0, 256, (50 + i, 60, 3), np.uint8)), "PNG") for i in range(16)]
+    return found
+
+
+def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) -> None:
+    """The same pixels, and the same answers but for the rounding of int8 kernels, which differ between processors."""
+    answers = page.evaluate(_ANSWERS, [base64.b64encode(picture).decode() for picture in pictures])
+    expected = [classifier.predict(picture) for picture in pictures]
+    pairs = list(zip(answers, expected, strict=True))
+    off = np.array([[one["probabilities"][k] - p for k, p in known.probabilities.items()] for one, known in pairs])
+    assert np.median(np.abs(off).max(axis=1)) < 1e-3 and np.abs(off).max() < 0.05
+    distances = np.array([[one["guardScore"], known.guard_score] for one, known in pairs])
+    assert distances[:, 0] == pytest.approx(distances[:, 1], rel=0.03)
+    other = [one for one, known in pairs if (one["verdict"], one["reason"]) != (known.verdict, known.reason)]
+    assert len(other) <= len(pairs) / 50, "at a threshold a last digit decides"
+
+
+def test_two_hundred_slices_get_the_answers_of_python(page: Page, classifier: BrainMRIClassifier) -> None:
+    pictures = _pictures()
+    assert len(pictures) >= 200
+    _agree(pictures, page, classifier)
+
+
+def test_real_slices_get_the_answers_of_python(page: Page, classifier: BrainMRIClassifier) -> None:
+    data = os.environ.get("BRAIN_MRI_DATA")
+    if not data:
+        pytest.skip("BRAIN_MRI_DATA is not set: it names the folder of real images")
+    known = sorted(Path(data, "brain-tumor-mri", "Testing").glob("*/*.jpg"))
+    _agree([path.read_bytes() for path in known[:: len(known) // 100]], page, classifier)
+
+
+def test_a_volume_gets_the_verdict_of_python(page: Page, classifier: BrainMRIClassifier) -> None:
+    (answer,) = page.evaluate(_ANSWERS, [base64.b64encode(_head().read_bytes()).decode()])
+    expected = classifier.predict_volume(_head())
+    assert (answer["verdict"], answer["reason"]) == (expected.verdict, expected.reason)
+    assert [one["verdict"] for one in answer["slices"]] == [one.verdict for one in expected.slices]
+    assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-3)
+
+
+def test_a_slice_as_dicom_is_read_and_a_ct_is_refused_by_its_header(page: Page, classifier: BrainMRIClassifier) -> None:
+    mr, ct = (Path(str(get_testdata_file(name, download=False))) for name in ("MR_small.dcm", "CT_small.dcm"))
+    _agree([mr.read_bytes()], page, classifier)
+    _judge(page, ct)
+    expect(page.locator("#answers .card")).to_have_attribute("data-verdict", "refused")
+    expect(page.locator("#answers")).to_contain_text("a CT picture (Modality CT)")
+
+
+@pytest.mark.parametrize("kind", ["noise", "film", "deep"])
+def test_what_a_browser_would_misread_is_no_answer(page: Page, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "given.png"
+    if kind == "film":
+        frames = [Image.new("L", (64, 64), shade) for shade in (10, 200)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "deep":
+        Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)).save(path)
+    else:
+        path.write_bytes(np.random.default_rng(0).bytes(5000))
+    _judge(page, path)
+    expect(page.locator("#answers .card")).to_have_attribute("data-verdict", "error")
+
+
+def test_nothing_leaves_the_page_while_it_answers(page: Page, tmp_path: Path) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for i in range(10):
+        photograph().save(tmp_path / f"{i}.png")
+        _judge(page, tmp_path / f"{i}.png")
+    assert [one for one in asked if not one.startswith("blob:")] == []
+
+
+def test_without_a_network_a_second_visit_answers(
+    context: BrowserContext, page: Page, url: str, tmp_path: Path
+) -> None:
+    page.evaluate("navigator.serviceWorker.ready.then(() => null)")
+    context.set_offline(True)
+    try:
+        second = context.new_page()
+        second.goto(url)
+        second.wait_for_selector("body[data-ready]")
+        photograph().save(tmp_path / "photo.png")
+        _judge(second, tmp_path / "photo.png")
+        expect(second.locator("#answers .card")).to_have_attribute("data-verdict", "refused")
+    finally:
+        context.set_offline(False)
+
+
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_german_is_complete(
+    context: BrowserContext, url: str, tmp_path: Path
+) -> None:
+    page = context.new_page()
+    page.goto(f"{url}?lang=de")
+    page.wait_for_selector("body[data-ready]")
+    photograph().save(tmp_path / "photo.png")
+    _judge(page, tmp_path / "photo.png")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert "undefined" not in page.content() and "bleibt auf diesem Gerät" in page.content()
+    if folder := os.environ.get("SPACE_SHOTS"):
+        page.screenshot(path=Path(folder, "static_phone.png"), full_page=True)
+
+
+def test_axe_finds_nothing(page: Page, tmp_path: Path) -> None:
+    axe = os.environ.get("AXE_PATH")
+    if not axe:
+        pytest.skip("AXE_PATH is not set: it names axe.min.js (npm install axe-core)")
+    photograph().save(tmp_path / "photo.png")
+    _judge(page, tmp_path / "photo.png")
+    page.evaluate(Path(axe).read_text(encoding="utf-8"))
+    assert page.evaluate("axe.run()")["violations"] == []
+
+
+def test_a_model_without_a_guard_gets_no_page(tmp_path: Path) -> None:
+    shutil.copytree(_RELEASE, tmp_path / "model")
+    (tmp_path / "model" / "guard.json").unlink()
+    with pytest.raises(ConfigError, match="guard"):
+        stage_static_space(tmp_path / "page", tmp_path / "model")
+    assert not (tmp_path / "page").exists()
