@@ -3,8 +3,8 @@
     python space/choose_examples.py <folder of figshare 1512427 as PNG or JPEG, with boxes.csv and patients.csv> release
 
 One slice of each tumour that is named rightly, one that the model is unsure of, one that it names wrongly with the most
-confidence, each of another patient; and a phantom, which is refused. Real slices are by Jun Cheng, figshare 1512427, CC BY
-4.0.
+confidence, each of another patient; and a phantom, which is refused. Real slices are by Jun Cheng, figshare 1512427,
+CC BY 4.0.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the page offers to try: the pictures in `examples/`, and for the reader's own view those whose truth is known."""
+"""What the page offers to try: the pictures in `examples/`, and for "Read it first" their truth."""
 
 from __future__ import annotations
 
