@@ -14,6 +14,7 @@ from brain_mri.data.training_images import DRAW_GROUP
 from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.metrics.scores import quick_scores
+from brain_mri.training.teacher import Teacher
 from brain_mri.training.trainer import MRITrainer
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,12 @@ def build_trainer(
     recipe: RecipeArguments,
     args: TrainingArguments,
     model_init: Callable[..., PreTrainedModel] | None = None,
+    teacher: Teacher | None = None,
 ) -> MRITrainer:
-    """A trainer on `splits["train"]`, evaluated on `splits["validation"]`; it never gets the test split."""
+    """A trainer on `splits["train"]`, evaluated on `splits["validation"]`; it never gets the test split.
+
+    The `teacher` that `recipe` names is given loaded.
+    """
     args.remove_unused_columns = False  # the columns are chosen here; the model's forward has other names
     _check(recipe, args, _drawn(splits["train"], recipe))
     callbacks = []
@@ -53,6 +58,7 @@ def build_trainer(
         callbacks=callbacks,
         recipe=recipe,
         preprocessing=preprocessing,
+        teacher=teacher,
         label_ids=splits["train"]["label"][:],
         draw_groups=splits["train"][DRAW_GROUP][:] if grouped else None,
     )

@@ -26,6 +26,7 @@ from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
 from brain_mri.training.optim import parameter_groups
+from brain_mri.training.teacher import Teacher, distillation_loss
 from brain_mri.utils.distributed import whole
 from brain_mri.utils.hardware import autocast_dtype
 
@@ -53,6 +54,7 @@ class MRITrainer(Trainer):
         preprocessing: Preprocessing,
         label_ids: Sequence[int],
         draw_groups: Sequence[int] | None = None,
+        teacher: Teacher | None = None,
         **kwargs: Any,
     ) -> None:
         """Args beyond Trainer's.
@@ -63,9 +65,11 @@ class MRITrainer(Trainer):
             preprocessing: the model's.
             label_ids: of the training images, for the weights of the classes and of the draws.
             draw_groups: of the training images, see `draws`; None draws each once an epoch.
+            teacher: whose answers to the same images are learnt too.
             kwargs: Trainer's.
         """
         self.recipe = recipe
+        self.teacher = teacher
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
         self._tap: FeatureTap | None = None  # on the model while it is trained with guidance
@@ -99,7 +103,7 @@ class MRITrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy (weighted, smoothed, mixed, guided by boxes when training) of a batch of uint8 pixels."""
+        """The loss of a batch of uint8 pixels: cross-entropy; in training weighted, smoothed, mixed, taught, guided."""
         pixels, targets = inputs["pixel_values"], inputs["labels"]
         smoothing, theta = 0.0, None
         if model.training:
@@ -115,8 +119,12 @@ class MRITrainer(Trainer):
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
             logits = model(pixel_values=pixel_values).logits.float()
+            taught = self.teacher(pixels) if self.teacher is not None and model.training else None
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        if taught is not None:
+            apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
+            loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
             features = self._tap.take()
             coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])
