@@ -6,8 +6,8 @@ mixed (Beyer 2022, https://arxiv.org/abs/2106.05237).
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -20,16 +20,22 @@ from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import label_names_of, load_model
 from brain_mri.labels import align_labels
 from brain_mri.models.fuse import fuse_batch_norms
+from brain_mri.utils.hardware import autocast_dtype
 
-logger = logging.getLogger(__name__)
+_NAMED = 6  # classes that a message names
 
 
 class Teacher:
     """A model in evaluation mode, without gradients. It is no part of the network that is trained, sharded or saved."""
 
-    def __init__(self, name: str, model: PreTrainedModel, preprocessing: Preprocessing) -> None:
-        """Hold `model`, whose own preprocessing is given, under the name that the user gave it."""
-        self.name = name
+    def __init__(
+        self, name: str, model: PreTrainedModel, preprocessing: Preprocessing, precision: str = "auto"
+    ) -> None:
+        """Hold `model`, whose own preprocessing is given, under the name that the user gave it.
+
+        `precision` is that of the recipe; what `auto` means depends on the teacher's own layers.
+        """
+        self.name, self._precision = name, precision
         self._preprocessing = preprocessing
         self._model = fuse_batch_norms(model, preprocessing.size).requires_grad_(False).eval()
         names = label_names_of(model)
@@ -37,14 +43,14 @@ class Teacher:
         self._order: list[int] = []
 
     @classmethod
-    def load(cls, name: str) -> Teacher:
+    def load(cls, name: str, precision: str) -> Teacher:
         """The teacher in a model folder, or on the Hub.
 
         Raises:
             ConfigError: there is no image classifier, or its preprocessing is not resize, rescale and normalise.
             DataError: two of its classes mean the same.
         """
-        return cls(name, *load_model(EvaluationArguments(model_dir=name)))
+        return cls(name, *load_model(EvaluationArguments(model_dir=name)), precision)
 
     def match(self, label_names: Sequence[str]) -> None:
         """Bring the teacher's answers into the order of `label_names`; its classes are known by their names.
@@ -73,14 +79,15 @@ class Teacher:
             pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True).clamp(0, 255)
         pixel_values = self._preprocessing.normalize(pixels).contiguous(memory_format=torch.channels_last)
         self._model.to(pixels.device, memory_format=torch.channels_last)
-        with torch.no_grad():
+        dtype = autocast_dtype(self._precision, pixels.device, self._model)
+        with torch.no_grad(), torch.autocast(pixels.device.type, dtype) if dtype else nullcontext():
             logits: Tensor = self._model(pixel_values=pixel_values).logits.float()
         return logits[:, self._order]
 
 
-def _listed(names: Sequence[str] | dict[str, int]) -> str:
-    shown = ", ".join(list(names)[:6])
-    return f"{shown} ... ({len(names)})" if len(names) > 6 else shown
+def _listed(names: Iterable[str]) -> str:
+    listed = list(names)
+    return ", ".join(listed[:_NAMED]) + (f" ... ({len(listed)})" if len(listed) > _NAMED else "")
 
 
 def distillation_loss(logits: Tensor, taught: Tensor, targets: Tensor, temperature: float) -> Tensor:

@@ -56,7 +56,7 @@ def train(
     checkpoint = same_in_all_processes(run.checkpoint_to_resume(args))
 
     preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
-    teacher = Teacher.load(recipe.teacher) if recipe.teacher else None
+    teacher = Teacher.load(recipe.teacher, recipe.precision) if recipe.teacher else None
     images, splits = _prepare(data_args, preprocessing)
     if teacher is not None:
         teacher.match(images.label_names)

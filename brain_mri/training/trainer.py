@@ -119,11 +119,10 @@ class MRITrainer(Trainer):
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
             logits = model(pixel_values=pixel_values).logits.float()
-            taught = self.teacher(pixels) if self.teacher is not None and model.training else None
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
-        if taught is not None:
-            apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
+        if self.teacher is not None and model.training:
+            apart = distillation_loss(logits, self.teacher(pixels), targets, self.recipe.teacher_temperature)
             loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
             features = self._tap.take()
