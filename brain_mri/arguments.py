@@ -163,6 +163,11 @@ class RecipeArguments:
         choices=["auto", "fp32", "bf16", "fp16"],
     )
     channels_last: bool = _option(True, "Keep images and convolutions in NHWC memory order, faster on CPU and GPU.")
+    cache_features: int = _option(
+        0,
+        "Augmented copies of each training image whose features are computed once, in place of new ones in every "
+        "epoch, where all layers below the head are frozen; an epoch goes over all copies; 0: none.",
+    )
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
     )
@@ -194,9 +199,23 @@ class RecipeArguments:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("grafts", "mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
+        for name in (
+            "grafts",
+            "mixup",
+            "cutmix",
+            "guidance",
+            "rotation",
+            "early_stopping_patience",
+            "search_trials",
+            "cache_features",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
+        changing = ("mixup", "cutmix", "guidance", "progressive_size", "search_trials")
+        if self.cache_features and (others := [name for name in changing if getattr(self, name)]):
+            raise ConfigError(
+                f"--cache_features and --{others[0]}: the latter needs new features each time; set it to 0."
+            )
         if self.progressive_size and self.progressive_size < 32:
             raise ConfigError(f"--progressive_size {self.progressive_size}: give at least 32 pixels, or 0.")
         if self.final_output_stride not in (0, 8, 16, 32):

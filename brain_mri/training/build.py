@@ -14,6 +14,7 @@ from brain_mri.data.training_images import DRAW_GROUP
 from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.metrics.scores import quick_scores
+from brain_mri.training.frozen import FEATURES, TAUGHT, collate
 from brain_mri.training.teacher import Teacher
 from brain_mri.training.trainer import MRITrainer
 
@@ -43,16 +44,18 @@ def build_trainer(
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    columns = ["pixels", "label"]
+    cached = FEATURES in splits["train"].column_names
+    columns = [FEATURES, "shape", "label"] if cached else ["pixels", "label"]
+    taught = [TAUGHT] if TAUGHT in splits["train"].column_names else []
     grouped = DRAW_GROUP in splits["train"].column_names
     guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,
         args=args,
-        train_dataset=splits["train"].select_columns(columns + guiding),
+        train_dataset=splits["train"].select_columns(columns + guiding + taught),
         eval_dataset=splits["validation"].select_columns(columns),
-        data_collator=Collator(preprocessing.size),
+        data_collator=collate if cached else Collator(preprocessing.size),
         processing_class=preprocessing.processor,
         compute_metrics=compute_metrics,
         callbacks=callbacks,

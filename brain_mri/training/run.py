@@ -143,7 +143,7 @@ def save_run(
         "splits": split_sizes(splits, images.label_names),
         "left_out": left_out(images.rows, splits),
         "parameters": trainer.model.num_parameters(),
-        "grafts": len(trainer.train_dataset) - len(splits["train"]),
+        "grafts": len(trainer.train_dataset) // (recipe.cache_features or 1) - len(splits["train"]),
         "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,

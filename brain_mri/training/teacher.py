@@ -6,6 +6,7 @@ mixed (Beyer 2022, https://arxiv.org/abs/2106.05237).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 
@@ -64,6 +65,11 @@ class Teacher:
                 f"{_listed(label_names)}: choose a teacher that was trained on the same classes."
             )
         self._order = [self._column_of[label] for label in label_names]
+
+    def fingerprint(self) -> str:
+        """A hash of what its answers depend on."""
+        weights = b"".join(value.cpu().numpy().tobytes() for value in self._model.state_dict().values())
+        return hashlib.sha256(f"{self._preprocessing.key} {self._order}".encode() + weights).hexdigest()
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """What the teacher says of augmented images.

@@ -19,6 +19,7 @@ from brain_mri.hub import publish
 from brain_mri.models.build import build_config, build_model, build_processor
 from brain_mri.training import finalize, lineage, run
 from brain_mri.training.build import build_trainer
+from brain_mri.training.frozen import features_only
 from brain_mri.training.search import search
 from brain_mri.training.teacher import Teacher
 from brain_mri.utils.distributed import join_launch, same_in_all_processes
@@ -72,9 +73,10 @@ def train(
     if recipe.search_trials:
         model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args, teacher)
     model = build_model(build_config(model_args), model_args, images.label_names)
-    trainer = build_trainer(model, trained_on, preprocessing, recipe, args, teacher=teacher)
-    trainer.add_callback(clock := run.Clock(folder, started))
-    trainer.train(checkpoint)
+    with features_only(model, trained_on, preprocessing, recipe, args.seed, teacher) as rows:
+        trainer = build_trainer(model, rows, preprocessing, recipe, args, teacher=teacher)
+        trainer.add_callback(clock := run.Clock(folder, started))
+        trainer.train(checkpoint)
 
     arguments = (data_args, model_args, recipe)
     _finalize(trainer.model, splits, images.label_names, preprocessing, arguments, folder)

@@ -108,21 +108,25 @@ class MRITrainer(Trainer):
         smoothing, theta = 0.0, None
         if model.training:
             hold_frozen_statistics(model)
+            smoothing = self.args.label_smoothing_factor
+        if model.training and not self.recipe.cache_features:
             generator = self._generator()
             pixels, theta = self.augmentation(pixels, generator, self._training_size())
-            smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 with _numpy_seeded(generator):
                     pixels, targets = self.mix(pixels, targets)
                 smoothing = 0.0  # the mixed targets include it
-        pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
+        cached = self.recipe.cache_features  # then they are features of normalised pixels, see `frozen`
+        pixel_values = pixels if cached else self.preprocessing.normalize(pixels)
+        pixel_values = pixel_values.contiguous(memory_format=self.memory_format)
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
             logits = model(pixel_values=pixel_values).logits.float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
         if self.teacher is not None and model.training:
-            apart = distillation_loss(logits, self.teacher(pixels), targets, self.recipe.teacher_temperature)
+            taught = inputs["taught"] if cached else self.teacher(pixels)
+            apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
             loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
             features = self._tap.take()
