@@ -69,7 +69,7 @@ def train(
     with PartialState().local_main_process_first():
         trained_on = training_images(images, splits, data_args, recipe, preprocessing.size, args.seed)
 
-    origins = lineage.origins(model_args, recipe.teacher, data_args, fingerprint(images))
+    origins = lineage.origins(model_args, recipe.teacher, data_args, splits, fingerprint(images))
     if recipe.search_trials:
         model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args, teacher)
     model = build_model(build_config(model_args), model_args, images.label_names)

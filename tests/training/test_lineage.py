@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import save_file
 from support.card_records import run_record
 from support.doors import run_train
@@ -56,6 +57,14 @@ _DATA = DataArguments(data_dir="anywhere")
 _PRINT = run_record()["data_fingerprint"]
 
 
+def _rows(*names: str) -> Dataset:
+    return Dataset.from_dict({"file_name": names, "digest": names, "label": [0] * len(names)})
+
+
+_SPLITS = {"train": _rows("a", "b"), "validation": _rows("c"), "test": _rows("d")}
+_OURS = origins(ModelArguments(), None, _DATA, _SPLITS, _PRINT)["split_fingerprints"]
+
+
 def _trained(folder: Path, **changes: Any) -> str:
     """A model folder with a record of its training."""
     folder.mkdir()
@@ -67,31 +76,33 @@ def _trained(folder: Path, **changes: Any) -> str:
 @pytest.mark.parametrize(
     ("changes", "fingerprint", "saw"),
     [
-        ({}, _PRINT, "nothing"),
-        ({"data": vars(DataArguments(train_on_validation=True))}, _PRINT, "validation"),
+        ({"split_fingerprints": _OURS}, _PRINT, "nothing"),
+        ({"split_fingerprints": _OURS | {"train": "with the validation images"}}, _PRINT, "validation"),
+        ({"split_fingerprints": {"train": "of", "test": "another seed"}}, _PRINT, "held out"),
+        ({"split_fingerprints": _OURS}, "another folder's", "unknown"),
+        ({}, _PRINT, "validation"),  # before splits had fingerprints: the options, and the less favourable case
         ({"data": vars(DataArguments(split_seed=7))}, _PRINT, "held out"),
-        ({}, "another folder's", "unknown"),
     ],
 )
 def test_what_a_teacher_saw_of_the_held_out_images_is_said(
     changes: dict[str, Any], fingerprint: str, saw: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     teacher = _trained(tmp_path / "teacher", **changes)
-    found = origins(ModelArguments(), teacher, _DATA, fingerprint)["teacher"]
+    found = origins(ModelArguments(), teacher, _DATA, _SPLITS, fingerprint)["teacher"]
     assert found["saw"] == saw and found["sha256"] == sha256(tmp_path / "teacher" / "model.safetensors")
     assert ("the teacher" in caplog.text) == (saw != "nothing")
     assert [stage["steps"] for stage in found["stages"]] == [66], "the teacher's own training counts"
 
 
 def test_what_the_teacher_of_a_teacher_saw_counts_too(tmp_path: Path) -> None:
-    first = _trained(tmp_path / "first", data=vars(DataArguments(train_on_validation=True)))
-    taught = origins(ModelArguments(), first, _DATA, _PRINT)["teacher"]
-    second = _trained(tmp_path / "second", teacher=taught)
-    assert origins(ModelArguments(), second, _DATA, _PRINT)["teacher"]["saw"] == "validation"
-    assert origins(ModelArguments(model=second), None, _DATA, _PRINT)["stages"][0]["teacher"] == taught
+    first = _trained(tmp_path / "first", split_fingerprints=_OURS | {"train": "with the validation images"})
+    taught = origins(ModelArguments(), first, _DATA, _SPLITS, _PRINT)["teacher"]
+    second = _trained(tmp_path / "second", split_fingerprints=_OURS, teacher=taught)
+    assert origins(ModelArguments(), second, _DATA, _SPLITS, _PRINT)["teacher"]["saw"] == "validation"
+    assert origins(ModelArguments(model=second), None, _DATA, _SPLITS, _PRINT)["stages"][0]["teacher"] == taught
 
 
 def test_a_file_of_weights_is_known_by_its_checksum(tmp_path: Path) -> None:
     file = Path(_trained(tmp_path / "model")) / "model.safetensors"
-    found = origins(ModelArguments(weights=str(file)), None, _DATA, _PRINT)
+    found = origins(ModelArguments(weights=str(file)), None, _DATA, _SPLITS, _PRINT)
     assert found["weights"] == {"file": str(file), "sha256": sha256(file)} and found["teacher"] is None
