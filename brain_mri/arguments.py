@@ -66,6 +66,11 @@ class ModelArguments:
     )
     model_revision: str | None = _option(None, "Branch, tag or commit of the model on the Hub.")
     pretrained: bool = _option(True, "Start from the model's weights; false: the same architecture, random weights.")
+    weights: str | None = _option(
+        None,
+        "Safetensors file whose tensors replace those of the model that have the same name and shape: a backbone of "
+        "your own. How many did not fit is said.",
+    )
     image_size: int = _option(224, "Height and width, in pixels, that every slice is resized to.")
     drop_rate: float | None = _option(None, "Dropout before the classifier, 0 to below 1; default: the model's own.")
     drop_path_rate: float | None = _option(None, "Stochastic depth, 0 to below 1; default: the model's own.")
@@ -158,10 +163,28 @@ class RecipeArguments:
         choices=["auto", "fp32", "bf16", "fp16"],
     )
     channels_last: bool = _option(True, "Keep images and convolutions in NHWC memory order, faster on CPU and GPU.")
+    cache_features: int = _option(
+        0,
+        "Augmented copies of each training image whose features are computed once, in place of new ones in every "
+        "epoch, where all layers below the head are frozen; an epoch goes over all copies; 0: none.",
+    )
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
     )
     export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only evaluated.")
+    teacher: str | None = _option(
+        None,
+        "Model folder or Hub id of a trained model with the same classes: the network is trained to give its answers "
+        "to the same augmented images too (knowledge distillation; Hinton 2015).",
+        group="distillation",
+    )
+    teacher_weight: float = _option(
+        0.5, "Share of the loss that compares with the teacher, above 0 and at most 1; the labels have the rest."
+    )
+    teacher_temperature: float = _option(
+        2.0,
+        "What both models' logits are divided by for that comparison; higher: the smaller probabilities count more.",
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -176,14 +199,30 @@ class RecipeArguments:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("grafts", "mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
+        for name in (
+            "grafts",
+            "mixup",
+            "cutmix",
+            "guidance",
+            "rotation",
+            "early_stopping_patience",
+            "search_trials",
+            "cache_features",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
+        changing = ("mixup", "cutmix", "guidance", "progressive_size", "search_trials")
+        if self.cache_features and (others := [name for name in changing if getattr(self, name)]):
+            raise ConfigError(
+                f"--cache_features and --{others[0]}: the latter needs new features each time; set it to 0."
+            )
         if self.progressive_size and self.progressive_size < 32:
             raise ConfigError(f"--progressive_size {self.progressive_size}: give at least 32 pixels, or 0.")
         if self.final_output_stride not in (0, 8, 16, 32):
             raise ConfigError(f"--final_output_stride {self.final_output_stride}: give 8, 16 or 32, or 0 for none.")
-        for name in ("layer_decay", "backbone_lr_scale"):
+        if self.teacher_temperature <= 0:
+            raise ConfigError(f"--teacher_temperature {self.teacher_temperature}: give a number above 0.")
+        for name in ("layer_decay", "backbone_lr_scale", "teacher_weight"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -21,6 +22,7 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 from brain_mri.arguments import ModelArguments
 from brain_mri.errors import ConfigError
 from brain_mri.models.layers import freeze_until, is_head, is_timm
+from brain_mri.models.weights import load_fitting
 
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
@@ -107,10 +109,11 @@ def build_processor(config: PreTrainedConfig, args: ModelArguments) -> Any:
 def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Sequence[str]) -> PreTrainedModel:
     """The network for `config`, with the weights of `args.model` and a new head, or with random weights.
 
-    The labels go into `config`, where `pipeline` reads them.
+    What fits of `args.weights` replaces them. The labels go into `config`, where `pipeline` reads them.
 
     Raises:
-        ConfigError: weights other than the head's are missing or of another shape, or the size does not fit.
+        ConfigError: weights other than the head's are missing or of another shape, the size does not fit, or layers
+            would be frozen with random weights that `args.weights` was to replace.
     """
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
@@ -130,9 +133,21 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
         _check_size(model, args)
     except (TypeError, AttributeError) as error:  # timm's create_model on an argument that an architecture lacks
         raise ConfigError(f"--model {args.model} does not take {config.model_args}: {error}.") from error
+    loaded = load_fitting(model, Path(args.weights)) if args.weights else set()
     if args.freeze_until:
         freeze_until(model, args.freeze_until)
+        if args.weights and not args.pretrained:
+            _check_frozen_are_loaded(model, loaded, args)
     return model
+
+
+def _check_frozen_are_loaded(model: PreTrainedModel, loaded: set[str], args: ModelArguments) -> None:
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    if random := sorted(frozen - loaded):
+        raise ConfigError(
+            f"--freeze_until {args.freeze_until} would freeze {len(random)} tensors with random weights, which "
+            f"{args.weights} does not hold ({', '.join(random[:3])}{' ...' if len(random) > 3 else ''}): freeze less."
+        )
 
 
 def _check_only_head_is_new(model: PreTrainedModel, info: dict[str, Any], args: ModelArguments) -> None:

@@ -33,14 +33,14 @@ from brain_mri.model_folder import (
     without_paths,
 )
 from brain_mri.reporting import markdown
-from brain_mri.reporting.model_card import first_model, missed_tumors
+from brain_mri.reporting.model_card import first_file, first_model, missed_tumors, teachers
 from brain_mri.utils.files import read_json, write_json
 
 FIGURES = (
     "model", "patients never seen", "without near-duplicates", "official test", "ECE", "heat map's peak on the tumour"
 )  # fmt: skip
-RUNS = ("model", "network", "first weights", "pixels", "parameters", "ms a slice", "training")
-FIRST_PAGE = (FIGURES[1], "weakest class there", FIGURES[5], RUNS[5], FIGURES[2], FIGURES[3])
+RUNS = ("model", "network", "first weights", "teacher", "pixels", "parameters", "ms a slice", "training")
+FIRST_PAGE = (FIGURES[1], "weakest class there", FIGURES[5], "ms a slice", FIGURES[2], FIGURES[3])
 
 
 def table(folders: Sequence[Path], columns: Sequence[str] = FIGURES) -> str:
@@ -75,7 +75,8 @@ def _cells(folder: Path) -> dict[str, str]:
         "ECE": f"{scores['expected_calibration_error']['value']:.4f}",
         "heat map's peak on the tumour": _evidence(records.evidence),
         "network": str(first["model"]).rsplit("/", 1)[-1].split(".")[0],
-        "first weights": "ImageNet" if first["pretrained"] else "random",
+        "first weights": _first_weights(run),
+        "teacher": ", ".join(f"`{teacher['name']}`" for teacher in teachers(run)) or "-",
         "pixels": str(run["model"]["image_size"]),
         "parameters": f"{run['parameters'] / 1e6:.1f} M" if "parameters" in run else "-",
         "ms a slice": _latency(read_json(folder / EVALUATION / LATENCY)),
@@ -138,11 +139,23 @@ def _latency(record: Record) -> str:
     return f"{served['p50_ms']:.0f}" if served else "-"
 
 
+def _first_weights(run: Record) -> str:
+    """What the first training stage began with; `pretrained` weights are ImageNet's in every recipe here."""
+    begun = "ImageNet" if first_model(run)["pretrained"] else "random"
+    file = first_file(run)
+    return f"{begun}, some from `{file}`" if file else begun
+
+
 def _training(run: Record) -> str:
-    """Epochs and time, of all stages."""
-    stages: list[Record] = run.get("stages", [])
-    epochs = sum(stage["epochs"] for stage in stages) + run["training"]["num_train_epochs"]
-    seconds = sum(stage["seconds"] for stage in stages) + run["seconds"]
+    """Epochs and time, of all stages; then those of the teachers."""
+    own = {"epochs": run["training"]["num_train_epochs"], "seconds": run["seconds"]}
+    spent = _spent([*run.get("stages", []), own])
+    taught = [stage for teacher in teachers(run) for stage in teacher["stages"]]
+    return f"{spent}; teacher {_spent(taught)}" if taught else spent
+
+
+def _spent(stages: Sequence[Record]) -> str:
+    epochs, seconds = (sum(stage[name] for stage in stages) for name in ("epochs", "seconds"))
     time = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     return f"{epochs:g} epochs, {time}"
 

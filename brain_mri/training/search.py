@@ -16,6 +16,7 @@ from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.models.build import build_config, build_model
 from brain_mri.training.build import build_trainer
+from brain_mri.training.teacher import Teacher
 
 if TYPE_CHECKING:
     import optuna
@@ -42,6 +43,7 @@ def search(
     preprocessing: Preprocessing,
     recipe: RecipeArguments,
     args: TrainingArguments,
+    teacher: Teacher | None = None,
 ) -> tuple[ModelArguments, TrainingArguments]:
     """Try `recipe.search_trials` settings; returns the arguments with the best one.
 
@@ -57,7 +59,7 @@ def search(
     metric = args.metric_for_best_model or "macro_f1"
     key = metric if metric.startswith("eval_") else f"eval_{metric}"
     trial_args = replace(args, save_strategy="no", load_best_model_at_end=False, report_to="none", run_name="search")
-    trainer = build_trainer(None, splits, preprocessing, recipe, trial_args, model_init=model_init)
+    trainer = build_trainer(None, splits, preprocessing, recipe, trial_args, model_init, teacher)
     best = trainer.hyperparameter_search(
         backend="optuna",
         hp_space=_space,

@@ -26,6 +26,7 @@ from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
 from brain_mri.training.optim import parameter_groups
+from brain_mri.training.teacher import Teacher, distillation_loss
 from brain_mri.utils.distributed import whole
 from brain_mri.utils.hardware import autocast_dtype
 
@@ -53,6 +54,7 @@ class MRITrainer(Trainer):
         preprocessing: Preprocessing,
         label_ids: Sequence[int],
         draw_groups: Sequence[int] | None = None,
+        teacher: Teacher | None = None,
         **kwargs: Any,
     ) -> None:
         """Args beyond Trainer's.
@@ -63,9 +65,11 @@ class MRITrainer(Trainer):
             preprocessing: the model's.
             label_ids: of the training images, for the weights of the classes and of the draws.
             draw_groups: of the training images, see `draws`; None draws each once an epoch.
+            teacher: whose answers to the same images are learnt too.
             kwargs: Trainer's.
         """
         self.recipe = recipe
+        self.teacher = teacher
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
         self._tap: FeatureTap | None = None  # on the model while it is trained with guidance
@@ -99,24 +103,31 @@ class MRITrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy (weighted, smoothed, mixed, guided by boxes when training) of a batch of uint8 pixels."""
+        """The loss of a batch of uint8 pixels: cross-entropy; in training weighted, smoothed, mixed, taught, guided."""
         pixels, targets = inputs["pixel_values"], inputs["labels"]
         smoothing, theta = 0.0, None
         if model.training:
             hold_frozen_statistics(model)
+            smoothing = self.args.label_smoothing_factor
+        if model.training and not self.recipe.cache_features:
             generator = self._generator()
             pixels, theta = self.augmentation(pixels, generator, self._training_size())
-            smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 with _numpy_seeded(generator):
                     pixels, targets = self.mix(pixels, targets)
                 smoothing = 0.0  # the mixed targets include it
-        pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
+        cached = self.recipe.cache_features  # then they are features of normalised pixels, see `frozen`
+        pixel_values = pixels if cached else self.preprocessing.normalize(pixels)
+        pixel_values = pixel_values.contiguous(memory_format=self.memory_format)
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
             logits = model(pixel_values=pixel_values).logits.float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        if self.teacher is not None and model.training:
+            taught = inputs["taught"] if cached else self.teacher(pixels)
+            apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
+            loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
             features = self._tap.take()
             coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])

@@ -493,3 +493,40 @@ def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) ->
         text = write_card(full).read_text(encoding="utf-8")
         assert "0.9876" in text and ("third_hospital" in text) is claimed
         assert ("brain-mri all_clear" in text) is not claimed
+
+
+def _teacher(saw: str) -> dict[str, object]:
+    stage = {"pretrained": True, "epochs": 9.0, "images": 4569, "seconds": 7200.0}
+    return {"model": "/private/place/elder", "sha256": "0123456789abcdef", "saw": saw, "stages": [stage]}
+
+
+@pytest.mark.parametrize(
+    ("saw", "said"),
+    [
+        ("nothing", None),
+        ("validation", "Its teacher was trained on this model's validation images: what was chosen or fitted"),
+        ("held out", "so also on images that this model's figures are measured on"),
+        ("unknown", "Its teacher left no record of this folder"),
+    ],
+)
+def test_a_student_names_its_teacher_and_what_that_saw_of_the_held_out_images(
+    full: Path, saw: str, said: str | None
+) -> None:
+    save(full, run=json.loads((full / "run.json").read_text()) | {"teacher": _teacher(saw)})
+    text = write_card(full).read_text()
+    assert table_row(text, "Teacher") == [
+        "`elder`, whose answers to the training images were learnt too; its own training took 9 epochs and 2 h 00 min, "
+        "on 4,569 images, from published weights; weights `0123456789ab`"
+    ]
+    assert "50% of it replaced by the distance to the teacher's answers at temperature 2" in table_row(text, "Loss")[0]
+    assert "private" not in text and "Hinton" in section(text, "Methods and citation")
+    assert ("Its teacher" in section(text, "At a glance")) == (said is not None) and (said or "") in text
+
+
+def test_weights_from_a_file_are_named_and_claim_no_base_model(bare: Path) -> None:
+    run = run_record(model="timm/vgg16.tv_in1k", pretrained=False, weights="/private/place/backbone.safetensors")
+    save(bare, run=run | {"weights": {"file": run["model"]["weights"], "sha256": "0" * 64}})
+    text = write_card(bare).read_text()
+    assert table_row(text, "Weights from a file") == ["the tensors of `backbone.safetensors` that fit"]
+    assert "trained further from the weights of a file" in table_row(text, "Network")[0]
+    assert "private" not in text and ModelCard(text).data.base_model is None
