@@ -147,6 +147,11 @@ class RecipeArguments:
         "Weight of the loss that asks the true class's evidence map to lie in the box of boxes.csv; 0, or no "
         "boxes.csv: none.",
     )
+    guidance_extent: float = _option(
+        0.0,
+        "Weight of the loss that asks that map, as it is drawn, to have the tumour's size: its overlap (Dice) with the "
+        "ellipse in the box; 0, or no boxes.csv: none.",
+    )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
@@ -176,7 +181,16 @@ class RecipeArguments:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("grafts", "mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
+        for name in (
+            "grafts",
+            "mixup",
+            "cutmix",
+            "guidance",
+            "guidance_extent",
+            "rotation",
+            "early_stopping_patience",
+            "search_trials",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
         if self.progressive_size and self.progressive_size < 32:

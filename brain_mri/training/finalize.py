@@ -23,6 +23,7 @@ from brain_mri.inference.onnx_model import OnnxModel
 from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
+from brain_mri.metrics.localization import choose_levels
 from brain_mri.metrics.scores import quick_scores
 from brain_mri.model_folder import (
     CALIBRATION,
@@ -95,10 +96,14 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
 
 
 def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
-    """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`."""
+    """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`.
+
+    Its `levels`, of the overlay's contour, are chosen on these images.
+    """
     if predictions.evidence is None or not PartialState().is_main_process:
         return
-    if found := evidence_figures(predictions, validation, label_names):
+    levels = choose_levels(predictions.evidence, predictions.labels, validation["box"][:], label_names)
+    if found := evidence_figures(predictions, validation, label_names, levels):
         write_json(found, folder / EVIDENCE)
         peak = f"{found['pointing_game']['value']:.1%} of {found['n']} validation images with a box"
         logger.info(f"the peak of the evidence lies on the tumour in {peak}")

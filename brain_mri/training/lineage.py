@@ -24,7 +24,8 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
 
     Returns:
         For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
-        `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `label_smoothing`, `seconds`, `finished`.
+        `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `guidance_extent`, `label_smoothing`,
+        `seconds`, `finished`.
     """
     run = read_json(Path(model) / RUN)
     if not run:
@@ -42,6 +43,7 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
         "boxed_images": run.get("boxed_images", 0),
         "learning_rate": run["training"]["learning_rate"],
         "guidance": run["recipe"].get("guidance", 0.0),
+        "guidance_extent": run["recipe"].get("guidance_extent", 0.0),
         "label_smoothing": run["training"]["label_smoothing_factor"],
         "seconds": run["seconds"],
         "finished": run["finished"],
