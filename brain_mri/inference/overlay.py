@@ -97,7 +97,7 @@ def evidence_layer(evidence: Floats, width: int, height: int, level: float = LEV
     """
     enlarged = enlarge(evidence, width, height)
     top = max(float(enlarged.max()), float(np.finfo(np.float32).tiny))
-    places = np.asarray(np.maximum(enlarged, 0) * (_LEVELS / top)).round().astype(np.uint8)
+    places = np.asarray(np.maximum(enlarged, 0) / top * _LEVELS).round().astype(np.uint8)
     for place, drawn in enumerate(_lines(enlarged, level), _LEVELS + 1):
         places[drawn] = place
     layer = Image.fromarray(places)
@@ -116,7 +116,7 @@ def evidence_layer(evidence: Floats, width: int, height: int, level: float = LEV
 
 
 def _lines(enlarged: Floats, level: float) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """The pixels of contour and cross, (H, W), and those of a dark edge, by which they are seen on bright tissue too."""
+    """The pixels of contour and cross, (H, W), and of a dark edge, by which they are seen on bright tissue too."""
     lines = _border(evidence_region(enlarged, level)) | _cross(enlarged)
     return lines, ~_shrunk(~lines, 1) & ~lines
 

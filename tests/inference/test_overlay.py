@@ -58,7 +58,7 @@ def test_the_overlay_is_as_large_as_its_slice_and_marks_the_peak(size: tuple[int
     drawn = draw_overlay(slice_, evidence)
     assert drawn.size == size and drawn.mode == "RGB"
     pixels = np.asarray(drawn).astype(int)
-    at = pixels[int(size[1] * 3.8 / 14), int(size[0] * 9.8 / 14)]  # beside the cross
+    at = pixels[int(size[1] * 3.66 / 14), int(size[0] * 9.66 / 14)]  # beside the cross
     assert at[0] > at[2] + 20, "the peak is warm"
     assert (pixels == _LINE).all(axis=-1).any(), "and outlined"
     assert (pixels[int(size[1] * 0.9), int(size[0] * 0.1)] == 100).all(), "the rest is the slice"
