@@ -41,7 +41,8 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
     first = read_json(folder / f"fold{finished[0]}" / "model" / RUN)
-    summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
+    asked = any(first["recipe"].get(name) for name in ("guidance", "guidance_extent"))
+    summary["guided"] = bool(asked and first.get("boxed_images"))
     return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
 
 
@@ -49,7 +50,7 @@ def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str
     """One fold: accuracy with its interval, the sensitivity of each class, and with boxes what the map has of them."""
     confusion = np.asarray(scores["confusion_matrix"])
     found = [row[i] / row.sum() if row.any() else None for i, row in enumerate(confusion)]  # a fold may lack a class
-    located = {name: maps[name] for name in ("pointing_game", "overlap", "area_ratio") if name in maps}
+    located: dict[str, Any] = {name: maps[name] for name in ("pointing_game", "overlap", "area_ratio") if name in maps}
     sensitivity = dict(zip(scores["label_names"], found, strict=True))
     return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **located}
 

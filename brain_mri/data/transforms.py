@@ -208,8 +208,8 @@ def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int, ellipse:
     """
     shape = [len(boxes), 1, height * _SAMPLES, width * _SAMPLES]
     source = (functional.affine_grid(theta, shape, align_corners=False) + 1) / 2  # (batch, H, W, 2), x before y
-    centre, size = boxes.to(theta.device)[:, None, None].split(2, dim=-1)
-    distance = (2 * (source - centre) / size).abs()  # 1 at the box's sides
+    box = boxes.to(theta.device)[:, None, None]
+    distance = (2 * (source - box[..., :2]) / box[..., 2:]).abs()  # 1 at the box's sides
     inside = (distance.square().sum(dim=-1) if ellipse else distance.amax(dim=-1)) <= 1  # False where a box is NaN
     coverage = functional.avg_pool2d(inside[:, None].float(), _SAMPLES)[:, 0]
     largest = coverage.amax(dim=(1, 2), keepdim=True)

@@ -148,4 +148,5 @@ def _cross(enlarged: Floats) -> npt.NDArray[np.bool_]:
 
 def _thickness(picture: npt.NDArray[Any]) -> int:
     """Of lines, in pixels."""
-    return max(1, round(min(picture.shape) / 250))
+    side: int = min(picture.shape)
+    return max(1, round(side / 250))

@@ -41,7 +41,7 @@ from brain_mri.model_folder import (
 )
 from brain_mri.models.export import export_onnx, quantize
 from brain_mri.models.layers import at_output_stride, fold_temperature
-from brain_mri.utils.files import sha256, write_json
+from brain_mri.utils.files import read_json, sha256, write_json
 
 logger = logging.getLogger(__name__)
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
@@ -107,6 +107,19 @@ def measure_evidence(predictions: Predictions, validation: Dataset, label_names:
         write_json(found, folder / EVIDENCE)
         peak = f"{found['pointing_game']['value']:.1%} of {found['n']} validation images with a box"
         logger.info(f"the peak of the evidence lies on the tumour in {peak}")
+
+
+def refit_contour(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
+    """Choose the contour's levels anew, for a last stage that keeps the evidence's figures of the stage before.
+
+    Another stage's maps are wider or narrower, and their levels do not fit. That these images were trained on matters
+    little: levels chosen on training images fitted unseen patients as well as any (docs/experiments.md).
+    """
+    record = read_json(folder / EVIDENCE)
+    if predictions.evidence is None or not record or not PartialState().is_main_process:
+        return
+    levels = choose_levels(predictions.evidence, predictions.labels, validation["box"][:], label_names)
+    write_json(record | {"levels": levels}, folder / EVIDENCE)
 
 
 def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

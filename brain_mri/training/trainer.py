@@ -123,9 +123,9 @@ class MRITrainer(Trainer):
 
     def _guidance(
         self, features: Tensor, classifier: nn.Module, labels: Tensor, boxes: Tensor, theta: Tensor
-    ) -> Tensor | float:
+    ) -> Tensor:
         """What the boxes of a batch add to its loss."""
-        (height, width), loss = features.shape[2:], 0.0
+        (height, width), loss = features.shape[2:], torch.zeros((), device=features.device)
         if self.recipe.guidance:
             coverage = box_coverage(boxes, theta, height, width)
             loss = loss + self.recipe.guidance * guidance_loss(features, classifier, labels, coverage)

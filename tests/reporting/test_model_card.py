@@ -462,6 +462,15 @@ def test_the_contour_is_said_with_its_levels_and_where_they_were_chosen(bare: Pa
     assert "`glioma` 80%, chosen on the validation images" in section(write_card(bare).read_text(), "Evidence maps")
 
 
+def test_training_for_the_extent_alone_is_said(bare: Path) -> None:
+    run = run_record() | {"boxed_images": 2640}
+    run["recipe"] |= {"guidance": 0.0, "guidance_extent": 0.7}
+    save(bare, run=run, evidence=evidence_figures(590, 0.8))
+    text = write_card(bare).read_text()
+    assert "asked the evidence to lie there" in section(text, "Evidence maps") and "Nothing in" not in text
+    assert "0.7 times that of their extent" in text and "times the guidance" not in text
+
+
 def test_the_guard_is_said_as_measured(bare: Path) -> None:
     assert "There is no guard" in section(write_card(bare).read_text(), "What is no brain MRI")
     save(bare, guard={"acceptance": 0.99}, results=full_results() | {"guard": {"accepted": 0.9847}})
