@@ -152,6 +152,11 @@ class RecipeArguments:
         "Weight of the loss that asks the true class's evidence map to lie in the box of boxes.csv; 0, or no "
         "boxes.csv: none.",
     )
+    guidance_extent: float = _option(
+        0.0,
+        "Weight of the loss that asks that map, as it is drawn, to have the tumour's size: its overlap (Dice) with the "
+        "ellipse in the box; 0, or no boxes.csv: none.",
+    )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
@@ -204,6 +209,7 @@ class RecipeArguments:
             "mixup",
             "cutmix",
             "guidance",
+            "guidance_extent",
             "rotation",
             "early_stopping_patience",
             "search_trials",

@@ -15,11 +15,13 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from brain_mri.inference.overlay import spline
 from brain_mri.models.layers import classifier_of
 
 _POOLINGS = (SelectAdaptivePool2d, nn.AdaptiveAvgPool2d)
 _SMALLEST_MAP = 2  # places a side
 _TOLERANCE = 1e-3  # of logits, which are of the order of 1
+FINER = 4  # pixels a place and side, at which `extent_loss` compares the drawn map with the tumour
 
 
 class FeatureTap:
@@ -76,13 +78,42 @@ def guidance_loss(features: Tensor, classifier: nn.Module, labels: Tensor, cover
         labels: (batch,), the true classes.
         coverage: (batch, h, w) of `transforms.box_coverage`: 0 outside the box, 1 in its middle; all 0 without a box.
     """
-    weight: Tensor = classifier.weight  # type: ignore[assignment]
-    maps = torch.einsum("bchw,bc->bhw", features.float(), weight[labels].float())
+    maps = _true_maps(features, classifier, labels)
     shares = maps.flatten(1).log_softmax(dim=1).exp()
     inside = (shares * coverage.flatten(1)).sum(dim=1)
     boxed = coverage.flatten(1).amax(dim=1) > 0
     losses = torch.where(boxed, -inside.clamp_min(torch.finfo(inside.dtype).tiny).log(), 0.0)
     return losses.sum() / boxed.sum().clamp_min(1)
+
+
+def extent_loss(features: Tensor, classifier: nn.Module, labels: Tensor, coverage: Tensor) -> Tensor:
+    """The loss that gives the true class's map the tumour's size.
+
+    One minus the soft Dice overlap (Milletari 2016) of tumour and map, averaged over the images with a box; 0 if none
+    has one. The map is taken as the overlay draws it: enlarged, its positive part, as a share of its peak. So a contour
+    at a share of the peak lies round the tumour.
+
+    Args:
+        features: (batch, channels, h, w), of `FeatureTap`.
+        classifier: the linear layer that follows the pooling.
+        labels: (batch,), the true classes.
+        coverage: (batch, FINER h, FINER w) of `transforms.box_coverage`.
+    """
+    maps = _true_maps(features, classifier, labels)
+    rows, columns = (torch.from_numpy(spline(n, FINER * n)).to(maps) for n in maps.shape[1:])
+    drawn = (rows @ maps @ columns.T).relu().flatten(1)
+    drawn = drawn / drawn.amax(dim=1, keepdim=True).clamp_min(torch.finfo(drawn.dtype).tiny)
+    tumor = coverage.flatten(1)
+    boxed = tumor.amax(dim=1) > 0
+    both = (drawn.square() + tumor.square()).sum(dim=1)
+    dice = 2 * (drawn * tumor).sum(dim=1) / torch.where(boxed, both, 1.0)
+    return torch.where(boxed, 1 - dice, 0.0).sum() / boxed.sum().clamp_min(1)
+
+
+def _true_maps(features: Tensor, classifier: nn.Module, labels: Tensor) -> Tensor:
+    """The map of each image's own class, (batch, h, w) float32."""
+    weight: Tensor = classifier.weight  # type: ignore[assignment]
+    return torch.einsum("bchw,bc->bhw", features.float(), weight[labels].float())
 
 
 class OnePass(nn.Module):

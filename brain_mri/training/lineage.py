@@ -114,8 +114,8 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
 
     Returns:
         For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
-        `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `label_smoothing`, `seconds`, `finished`,
-        `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`, `weights`.
+        `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `guidance_extent`, `label_smoothing`,
+        `seconds`, `finished`, `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`, `weights`.
     """
     return _stages(read_json(Path(model) / RUN))
 
@@ -137,6 +137,7 @@ def _stages(run: dict[str, Any]) -> list[dict[str, Any]]:
         "boxed_images": run.get("boxed_images", 0),
         "learning_rate": run["training"]["learning_rate"],
         "guidance": run["recipe"].get("guidance", 0.0),
+        "guidance_extent": run["recipe"].get("guidance_extent", 0.0),
         "label_smoothing": run["training"]["label_smoothing_factor"],
         "seconds": run["seconds"],
         "finished": run["finished"],

@@ -107,10 +107,11 @@ def _finalize(
     validation = splits["validation"]
     model = finalize.refine(trained, validation, preprocessing, recipe.final_output_stride)
     finalize.discard_products(folder)
+    predictions = predict(model, validation, preprocessing)
     if data_args.train_on_validation:
         lineage.carry_over(model_args.model, folder)
+        finalize.refit_contour(predictions, validation, label_names, folder)
     else:
-        predictions = predict(model, validation, preprocessing)
         finalize.calibrate(model, predictions, folder)
         finalize.measure_evidence(predictions, validation, label_names, folder)
     finalize.save_model(model, preprocessing, folder)

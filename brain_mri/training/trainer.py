@@ -21,7 +21,7 @@ from brain_mri.arguments import RecipeArguments
 from brain_mri.data.streamed_split import StreamedSplit
 from brain_mri.data.transforms import Augmentation, Preprocessing, box_coverage
 from brain_mri.errors import ConfigError
-from brain_mri.models.evidence import FeatureTap, guidance_loss, has_evidence
+from brain_mri.models.evidence import FINER, FeatureTap, extent_loss, guidance_loss, has_evidence
 from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
@@ -129,10 +129,21 @@ class MRITrainer(Trainer):
             apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
             loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
-            features = self._tap.take()
-            coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])
-            loss = loss + self.recipe.guidance * guidance_loss(features, self._tap.classifier, targets, coverage)
+            loss = loss + self._guidance(self._tap.take(), self._tap.classifier, targets, inputs["boxes"], theta)
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _guidance(
+        self, features: Tensor, classifier: nn.Module, labels: Tensor, boxes: Tensor, theta: Tensor
+    ) -> Tensor:
+        """What the boxes of a batch add to its loss."""
+        (height, width), loss = features.shape[2:], torch.zeros((), device=features.device)
+        if self.recipe.guidance:
+            coverage = box_coverage(boxes, theta, height, width)
+            loss = loss + self.recipe.guidance * guidance_loss(features, classifier, labels, coverage)
+        if self.recipe.guidance_extent:
+            coverage = box_coverage(boxes, theta, FINER * height, FINER * width, ellipse=True)
+            loss = loss + self.recipe.guidance_extent * extent_loss(features, classifier, labels, coverage)
+        return loss
 
     def _training_size(self) -> int | None:
         """The side of this step's images: small at first (progressive resizing; Howard 2018), None for full size."""
@@ -181,7 +192,7 @@ class MRITrainer(Trainer):
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
-        if self.recipe.guidance and "box" in self.train_dataset.column_names:
+        if (self.recipe.guidance or self.recipe.guidance_extent) and "box" in self.train_dataset.column_names:
             self._tap = self._guide()
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 

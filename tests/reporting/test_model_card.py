@@ -444,11 +444,31 @@ def test_the_evidence_is_said_as_measured_and_where(bare: Path) -> None:
     save(bare, evidence=evidence_figures(590, 0.8111))
     text = write_card(bare).read_text()
     said = section(text, "Evidence maps")
-    assert table_row(said, "all") == ["590", "0.8111 (0.7000 to 0.9000)", *["0.3000 (0.2000 to 0.4000)"] * 2, "0.0230"]
+    share = "0.3000 (0.2000 to 0.4000)"
+    assert table_row(said, "all") == ["590", "0.8111 (0.7000 to 0.9000)", share, "0.0230", share, "not measured"]
+    assert "half of the evidence at the peak" in said
     assert "on 590 validation images" in said and "in 31 groups" in said and "2,640 training images" in said
     assert "plus 0.5 times the guidance by boxes" in text and "160 pixels in the first 60%" in text
     save(bare, results=full_results() | {"evidence": evidence_figures(77, 0.5)})
     assert "on 77 test images" in section(write_card(bare).read_text(), "Evidence maps")
+
+
+def test_the_contour_is_said_with_its_levels_and_where_they_were_chosen(bare: Path) -> None:
+    found = evidence_figures(590, 0.8) | {"levels": {"glioma": 0.8}, "area_ratio": {"value": 1.234}}
+    save(bare, evidence=found)
+    said = section(write_card(bare).read_text(), "Evidence maps")
+    assert table_row(said, "all")[-1] == "1.23" and "`glioma` 80%, chosen on these images" in said
+    save(bare, results=full_results() | {"evidence": found})
+    assert "`glioma` 80%, chosen on the validation images" in section(write_card(bare).read_text(), "Evidence maps")
+
+
+def test_training_for_the_extent_alone_is_said(bare: Path) -> None:
+    run = run_record() | {"boxed_images": 2640}
+    run["recipe"] |= {"guidance": 0.0, "guidance_extent": 0.7}
+    save(bare, run=run, evidence=evidence_figures(590, 0.8))
+    text = write_card(bare).read_text()
+    assert "asked the evidence to lie there" in section(text, "Evidence maps") and "Nothing in" not in text
+    assert "0.7 times that of their extent" in text and "times the guidance" not in text
 
 
 def test_the_guard_is_said_as_measured(bare: Path) -> None:
