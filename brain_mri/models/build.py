@@ -22,6 +22,7 @@ from brain_mri.arguments import ModelArguments
 from brain_mri.errors import ConfigError
 from brain_mri.models.layers import freeze_until, is_head, is_timm
 
+_LACKING = (TypeError, AttributeError)  # of timm's create_model on an argument that an architecture lacks
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
 
@@ -80,7 +81,7 @@ def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
         _set_first(config, ("hidden_dropout_prob", "classifier_dropout", "dropout"), args.drop_rate, "drop_rate")
     if args.drop_path_rate is not None:
         _set_first(config, ("drop_path_rate",), args.drop_path_rate, "drop_path_rate")
-    if not args.pretrained and hasattr(config, "image_size"):
+    if not args.pretrained or not hasattr(config, "image_size"):  # a ResNet has none, and takes any
         config.image_size = args.image_size
 
 
@@ -114,8 +115,10 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
     """
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
-    try:
-        if args.pretrained:
+    if not args.pretrained:
+        model = random_network(config, args)
+    else:
+        try:
             model, info = _from_hub(
                 AutoModelForImageClassification,
                 args,
@@ -124,15 +127,29 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-            _check_only_head_is_new(model, info, args)
-        else:
-            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-        _check_size(model, args)
-    except (TypeError, AttributeError) as error:  # timm's create_model on an argument that an architecture lacks
-        raise ConfigError(f"--model {args.model} does not take {config.model_args}: {error}.") from error
+        except _LACKING as error:
+            raise _not_taken(config, args, error) from error
+        _check_only_head_is_new(model, info, args)
+    _check_size(model, args)
     if args.freeze_until:
         freeze_until(model, args.freeze_until)
     return model
+
+
+def random_network(config: PreTrainedConfig, args: ModelArguments) -> PreTrainedModel:
+    """The network for `config` with random weights.
+
+    Raises:
+        ConfigError: it does not take an argument.
+    """
+    try:
+        return AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    except _LACKING as error:
+        raise _not_taken(config, args, error) from error
+
+
+def _not_taken(config: PreTrainedConfig, args: ModelArguments, error: Exception) -> ConfigError:
+    return ConfigError(f"--model {args.model} does not take {config.model_args}: {error}.")
 
 
 def _check_only_head_is_new(model: PreTrainedModel, info: dict[str, Any], args: ModelArguments) -> None:

@@ -91,10 +91,12 @@ class OnePass(nn.Module):
     Its float32 outputs, by name: `logits` (batch, k); `embedding` (batch, channels), the input of the last layer; if
     the model `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; of a timm model, `texture` (batch, 2 c),
     see `texture_of`. The guard reads `embedding` and `texture`.
+    Activation checkpointing, which only training needs, is switched off.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
+        model.activation_checkpointing_disable()  # timm flattens its stages under it, in evaluation too: no hook fires
         self.model = model
         self._middle = middle_layer(model)
         further = (("evidence", has_evidence(model)), ("texture", self._middle is not None))

@@ -29,7 +29,7 @@ def classifier_of(model: PreTrainedModel) -> nn.Module:
     native: nn.Module = next(
         module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None
     )
-    return native
+    return native[-1] if isinstance(native, nn.Sequential) else native  # a ResNet's flattens first
 
 
 def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
@@ -47,9 +47,15 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     config.model_args = (config.model_args or {}) | {"output_stride": stride}
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    except (TypeError, NotImplementedError, AssertionError) as error:  # each of timm's families has its own
-        raise ConfigError(f"--final_output_stride {stride}: {config.architecture} can't do it ({error}).") from error
-    finer.load_state_dict(model.state_dict())
+        finer.load_state_dict(model.state_dict())
+    except (
+        TypeError,
+        NotImplementedError,
+        AssertionError,
+        RuntimeError,
+    ) as error:  # each of timm's families has its own
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"--final_output_stride {stride}: {config.architecture} can't do it ({reason}).") from error
     return finer.to(model.device).eval()
 
 

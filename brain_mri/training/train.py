@@ -17,9 +17,11 @@ from brain_mri.evaluation.predict import predict
 from brain_mri.evaluation.results import write_model_card
 from brain_mri.hub import publish
 from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.models.family import fit_options
 from brain_mri.training import finalize, lineage, run
 from brain_mri.training.build import build_trainer
-from brain_mri.training.search import search
+from brain_mri.training.identity import identity, settle
+from brain_mri.training.search import search, search_begun
 from brain_mri.utils.distributed import join_launch, same_in_all_processes
 from brain_mri.utils.hardware import keep_freed_memory
 from brain_mri.utils.options import TrainingOptions
@@ -54,8 +56,11 @@ def train(
     folder = run.begin(args)
     checkpoint = same_in_all_processes(run.checkpoint_to_resume(args))
 
+    model_args, recipe = fit_options(model_args, recipe, options.told)
     preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
     images, splits = _prepare(data_args, preprocessing)
+    this = identity(images, splits, (data_args, model_args, recipe, args))
+    settle(this, folder, checkpoint or search_begun(folder), recipe.resume_with_changes)
     if data_args.streaming:
         splits["train"] = open_stream(data_args, args, recipe.search_trials, preprocessing, images)
         keep_record(splits["train"], folder, checkpoint)
@@ -65,7 +70,7 @@ def train(
         trained_on = training_images(images, splits, data_args, recipe, preprocessing.size, args.seed)
 
     if recipe.search_trials:
-        model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args)
+        model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args, folder)
     model = build_model(build_config(model_args), model_args, images.label_names)
     trainer = build_trainer(model, trained_on, preprocessing, recipe, args)
     trainer.add_callback(clock := run.Clock(folder, started))
