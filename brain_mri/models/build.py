@@ -19,10 +19,10 @@ from transformers import (
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
 from brain_mri.arguments import ModelArguments
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, LackingError
 from brain_mri.models.layers import freeze_until, is_head, is_timm
 
-_LACKING = (TypeError, AttributeError)  # of timm's create_model on an argument that an architecture lacks
+_LACKING = (TypeError, AttributeError, AssertionError, NotImplementedError)  # of timm's create_model; each has its own
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
 
@@ -76,7 +76,7 @@ def _adapt_timm(config: TimmWrapperConfig, args: ModelArguments) -> None:
 
 def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
     if args.model_args:
-        raise ConfigError(f"--model_args is for timm models; {args.model} is a {config.model_type} of transformers.")
+        raise LackingError(f"--model_args is for timm models; {args.model} is a {config.model_type} of transformers.")
     if args.drop_rate is not None:
         _set_first(config, ("hidden_dropout_prob", "classifier_dropout", "dropout"), args.drop_rate, "drop_rate")
     if args.drop_path_rate is not None:
@@ -88,7 +88,7 @@ def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
 def _set_first(config: PreTrainedConfig, names: tuple[str, ...], value: float, option: str) -> None:
     name = next((name for name in names if hasattr(config, name)), None)
     if name is None:
-        raise ConfigError(f"--{option}: a {config.model_type} model has no such rate; leave the option out.")
+        raise LackingError(f"--{option}: a {config.model_type} model has no such rate; leave the option out.")
     setattr(config, name, value)
 
 
@@ -148,8 +148,8 @@ def random_network(config: PreTrainedConfig, args: ModelArguments) -> PreTrained
         raise _not_taken(config, args, error) from error
 
 
-def _not_taken(config: PreTrainedConfig, args: ModelArguments, error: Exception) -> ConfigError:
-    return ConfigError(f"--model {args.model} does not take {config.model_args}: {error}.")
+def _not_taken(config: PreTrainedConfig, args: ModelArguments, error: Exception) -> LackingError:
+    return LackingError(f"--model {args.model} does not take {config.model_args}: {error}.")
 
 
 def _check_only_head_is_new(model: PreTrainedModel, info: dict[str, Any], args: ModelArguments) -> None:

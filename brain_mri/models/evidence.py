@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from brain_mri.models.layers import classifier_of
 
 _POOLINGS = (SelectAdaptivePool2d, nn.AdaptiveAvgPool2d)
+_ANY_SIZE = 224  # pixels, for a network that takes any size, and whose configuration names none
 _SMALLEST_MAP = 2  # places a side
 _TOLERANCE = 1e-3  # of logits, which are of the order of 1
 
@@ -188,4 +189,4 @@ def input_size(model: PreTrainedModel) -> int:
     """Height and width, in pixels, of the model's input."""
     config: Any = model.config
     pretrained = getattr(config, "pretrained_cfg", None)
-    return int(pretrained["input_size"][-1] if pretrained else config.image_size)
+    return int(pretrained["input_size"][-1] if pretrained else getattr(config, "image_size", _ANY_SIZE))

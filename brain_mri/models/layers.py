@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel, TimmWrapperConfig
 
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, LackingError
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     """
     config = copy.deepcopy(model.config)
     if not is_timm(config):
-        raise ConfigError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
+        raise LackingError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
     config.model_args = (config.model_args or {}) | {"output_stride": stride}
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
@@ -55,7 +55,7 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
         RuntimeError,
     ) as error:  # each of timm's families has its own
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--final_output_stride {stride}: {config.architecture} can't do it ({reason}).") from error
+        raise LackingError(f"--final_output_stride {stride}: {config.architecture} can't do it ({reason}).") from error
     return finer.to(model.device).eval()
 
 
@@ -96,7 +96,7 @@ def freeze_until(model: PreTrainedModel, layer: str) -> None:
     inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
     if not inner:
         children = [name for name, _ in (model.timm_model if is_timm(model.config) else model).named_children()]
-        raise ConfigError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
+        raise LackingError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
     first = min(inner, key=len)
     frozen = 0
     for name, parameter in model.named_parameters():

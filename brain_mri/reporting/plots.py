@@ -62,7 +62,7 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
 
 
 def search_trials(values: Sequence[float], higher_is_better: bool, name: str, path: str | Path) -> Path:
-    """Draws the score `name` of each trial of a search, in order, and the best so far; what is not finite is left out."""
+    """Draws the score `name` of each trial of a search, in order, and the best so far; what is infinite is left out."""
     scores = np.asarray(values, dtype=float)
     best = (np.maximum if higher_is_better else np.minimum).accumulate(scores)
     figure = _figure(8, 4)

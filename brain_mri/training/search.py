@@ -14,6 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from datasets import DatasetDict
 from optuna.samplers import TPESampler
+from optuna.trial import TrialState
 from transformers import PreTrainedModel, TrainingArguments
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
@@ -93,8 +94,8 @@ def _open_study(folder: Path, key: str, sizes: tuple[int, ...]) -> optuna.Study 
 
 
 def _finished(study: optuna.Study | None) -> int:
-    """How many trials have ended; one that a kill cut short has not, and is tried again."""
-    return 0 if study is None else sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+    """How many trials were judged; one that was cut short is tried again."""
+    return 0 if study is None else len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE]))
 
 
 def _try(trainer: MRITrainer, key: str, sizes: tuple[int, ...], folder: Path, number: int) -> None:
