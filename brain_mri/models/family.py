@@ -56,7 +56,7 @@ def fit_options(
 
 def _without(args: _Arguments, name: str, check: Callable[[Any], object], told: Collection[str]) -> _Arguments:
     """`args` with this option as it is by default, if `check` raises a `LackingError`."""
-    default = next(field.default for field in fields(args) if field.name == name)
+    default: Any = next(field.default for field in fields(args) if field.name == name)
     if getattr(args, name) == default:
         return args
     try:
@@ -71,7 +71,8 @@ def _without(args: _Arguments, name: str, check: Callable[[Any], object], told: 
 
 def _check_takes(args: ModelArguments, name: str) -> None:
     """Raise a `LackingError` if the network can't be built with this option alone."""
-    alone = replace(args, **{other: None for other in _BUILT_WITH if other != name})
+    others: dict[str, Any] = {other: None for other in _BUILT_WITH if other != name}
+    alone = replace(args, **others)
     with torch.device("meta"):  # neither memory nor time for its weights
         random_network(build_config(alone), alone)
 

@@ -31,6 +31,7 @@ _OF_THE_TRAINER = (
 _OF_THE_STEPS = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_train_epochs", "max_steps"
 )  # fmt: skip
+_DATA = ("classes", "images", "patients, boxes and findings", "splits")
 _PROCESSES = "processes"
 CHANGEABLE = (*(f"--{name}" for name in _OF_THE_STEPS), _PROCESSES)
 """What may change on the way with `--resume_with_changes`; each takes effect from the checkpoint on."""
@@ -55,18 +56,17 @@ def identity(
     options = {f"--{name}": _plain(value) for name, value in chosen.items() if name not in _AFTER_THE_TRAINING}
     sides = zip(*(rows[name][:] for name in ("file_name", "patient_group", "finding", "box")), strict=True)
     held = ((split, name) for split, part in splits.items() for name in part["file_name"][:])
+    classes = ", ".join(images.label_names)
+    images_here = f"{len(images)} (fingerprint {fingerprint(images)[:8]})"
     return {
-        "classes": ", ".join(images.label_names),
-        "images": f"{len(images)} (fingerprint {fingerprint(images)[:8]})",
-        "patients, boxes and findings": f"fingerprint {_hash(sides)}",
-        "splits": f"fingerprint {_hash(held)}",
+        **dict(zip(_DATA, (classes, images_here, _hash(sides), _hash(held)), strict=True)),
         **options,
         _PROCESSES: training.world_size,
     }
 
 
 def _hash(rows: Iterable[object]) -> str:
-    return hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()[:8]
+    return "fingerprint " + hashlib.sha256("\n".join(sorted(map(repr, rows))).encode()).hexdigest()[:8]
 
 
 def _plain(value: Any) -> Any:
@@ -106,6 +106,9 @@ def _compare(identity: dict[str, Any], record: Path, with_changes: bool) -> None
     changed = {name: value for name, value in identity.items() if name in begun and begun[name] != value}
     if not changed:
         return
+    of_data = [name for name in _DATA if name in changed]
+    for name in of_data[1:]:  # other classes are other images too, and so on
+        del changed[name]
     said = "; ".join(f"{name}: {begun[name]}, now {value}" for name, value in changed.items())
     if not all(name in CHANGEABLE for name in changed):
         raise ConfigError(
