@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import fields, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import torch
@@ -19,10 +19,11 @@ from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.errors import LackingError
 from brain_mri.models.build import build_config, random_network
 from brain_mri.models.evidence import has_evidence
-from brain_mri.models.layers import at_output_stride, freeze_until, is_timm
+from brain_mri.models.layers import at_output_stride, is_timm, parameters_before
 
 logger = logging.getLogger(__name__)
 
+_Network = Callable[[], PreTrainedModel]  # built when it is asked for
 _Arguments = TypeVar("_Arguments", ModelArguments, RecipeArguments)
 _BUILT_WITH = ("model_args", "drop_rate", "drop_path_rate")
 
@@ -46,11 +47,11 @@ def fit_options(
         model = replace(model, freeze_until=None)
     with torch.random.fork_rng(devices=[]):  # so that the run draws the same with and without these checks
         for name in _BUILT_WITH:
-            model = _without(model, name, lambda args, name=name: _check_takes(args, name), told)
+            model = _without(model, name, partial(_check_takes, name), told)
         network = cache(lambda: random_network(build_config(model), model))
-        unfrozen = _without(model, "freeze_until", lambda args: freeze_until(network(), args.freeze_until), told)
+        unfrozen = _without(model, "freeze_until", partial(_check_freezes, network), told)
         for name, check in _TRAINED_WITH.items():
-            recipe = _without(recipe, name, lambda args, check=check: check(network(), args), told)
+            recipe = _without(recipe, name, partial(check, network), told)
     return unfrozen, recipe
 
 
@@ -69,7 +70,7 @@ def _without(args: _Arguments, name: str, check: Callable[[Any], object], told: 
     return args
 
 
-def _check_takes(args: ModelArguments, name: str) -> None:
+def _check_takes(name: str, args: ModelArguments) -> None:
     """Raise a `LackingError` if the network can't be built with this option alone."""
     others: dict[str, Any] = {other: None for other in _BUILT_WITH if other != name}
     alone = replace(args, **others)
@@ -77,27 +78,31 @@ def _check_takes(args: ModelArguments, name: str) -> None:
         random_network(build_config(alone), alone)
 
 
-def _check_guides(network: PreTrainedModel, recipe: RecipeArguments) -> None:
-    if not has_evidence(network):
+def _check_freezes(network: _Network, args: ModelArguments) -> None:
+    parameters_before(network(), str(args.freeze_until))
+
+
+def _check_guides(network: _Network, recipe: RecipeArguments) -> None:
+    if not has_evidence(network()):
         raise LackingError(
             "--guidance: this model's classifier is not linear on average-pooled features, so it has no exact evidence "
             "map to guide; set it to 0."
         )
 
 
-def _check_shrinks(network: PreTrainedModel, recipe: RecipeArguments) -> None:
+def _check_shrinks(network: _Network, recipe: RecipeArguments) -> None:
     side = recipe.progressive_size
     try:
         with torch.no_grad():
-            network.eval()(pixel_values=torch.zeros(1, 3, side, side))
+            network().eval()(pixel_values=torch.zeros(1, 3, side, side))
     except (ValueError, AssertionError, RuntimeError) as error:
         raise LackingError(
             f"--progressive_size {side}: this model takes one size ({_first_line(error)}); set it to 0."
         ) from error
 
 
-def _check_layers(network: PreTrainedModel, recipe: RecipeArguments) -> None:
-    if not is_timm(network.config):
+def _check_layers(network: _Network, recipe: RecipeArguments) -> None:
+    if not is_timm(network().config):
         raise LackingError("--layer_decay needs a timm model, which knows its layers; use --backbone_lr_scale instead.")
 
 
@@ -105,9 +110,9 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-_TRAINED_WITH: dict[str, Callable[[PreTrainedModel, RecipeArguments], object]] = {
+_TRAINED_WITH: dict[str, Callable[[_Network, RecipeArguments], object]] = {
     "guidance": _check_guides,
     "progressive_size": _check_shrinks,
     "layer_decay": _check_layers,
-    "final_output_stride": lambda network, recipe: at_output_stride(network, recipe.final_output_stride),
+    "final_output_stride": lambda network, recipe: at_output_stride(network(), recipe.final_output_stride),
 }

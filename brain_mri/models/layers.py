@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+from itertools import takewhile
 
 import torch
 from torch import nn
@@ -85,28 +86,37 @@ def head_parameters(model: PreTrainedModel) -> set[str]:
     return {name for name, _ in model.named_parameters() if is_head(name, model)}
 
 
-def freeze_until(model: PreTrainedModel, layer: str) -> None:
-    """Freeze every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
-
-    `hold_frozen_statistics` keeps the statistics of frozen BatchNorm layers, which `model.train()` would update.
+def parameters_before(model: PreTrainedModel, layer: str) -> list[nn.Parameter]:
+    """Every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
 
     Raises:
-        ConfigError: the model has no such layer, or no parameters before it.
+        LackingError: the model has no such layer.
+        ConfigError: no parameter comes before it.
     """
     inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
     if not inner:
         children = [name for name, _ in (model.timm_model if is_timm(model.config) else model).named_children()]
         raise LackingError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
     first = min(inner, key=len)
-    frozen = 0
-    for name, parameter in model.named_parameters():
-        if name.startswith(first + "."):
-            break
-        parameter.requires_grad = False
-        frozen += 1
-    if not frozen:
+    before = takewhile(lambda named: not named[0].startswith(first + "."), model.named_parameters())
+    found = [parameter for _, parameter in before]
+    if not found:
         raise ConfigError(f"--freeze_until {layer}: no parameter comes before this layer, so nothing would be frozen.")
-    logger.info("frozen: the %d parameters before %s", frozen, first)
+    return found
+
+
+def freeze_until(model: PreTrainedModel, layer: str) -> None:
+    """Freeze the `parameters_before` this layer.
+
+    `hold_frozen_statistics` keeps the statistics of frozen BatchNorm layers, which `model.train()` would update.
+
+    Raises:
+        ConfigError: the model has no such layer, or no parameters before it.
+    """
+    frozen = parameters_before(model, layer)
+    for parameter in frozen:
+        parameter.requires_grad = False
+    logger.info("frozen: the %d parameters before %s", len(frozen), layer)
 
 
 def hold_frozen_statistics(model: nn.Module) -> None:
