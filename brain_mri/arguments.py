@@ -77,12 +77,10 @@ class ModelArguments:
     model_args: str | None = _option(None, "JSON of further arguments to timm.create_model, kept in config.json.")
     freeze_until: str | None = _option(
         None,
-        "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included; none: train all.",
+        "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included.",
     )
 
     def __post_init__(self) -> None:
-        if self.freeze_until == "none":  # on the command line, against a recipe that freezes
-            self.freeze_until = None
         for name in ("drop_rate", "drop_path_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -175,6 +173,11 @@ class RecipeArguments:
     )
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
+    )
+    resume_with_changes: bool = _option(
+        False,
+        "Let --resume_from_checkpoint go on with another batch size, learning rate, number of epochs, steps or "
+        "processes than the run was begun with.",
     )
     export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only evaluated.")
     teacher: str | None = _option(

@@ -19,6 +19,7 @@ from brain_mri.inference.overlay import spline
 from brain_mri.models.layers import classifier_of
 
 _POOLINGS = (SelectAdaptivePool2d, nn.AdaptiveAvgPool2d)
+_ANY_SIZE = 224  # pixels, for a network that takes any size, and whose configuration names none
 _SMALLEST_MAP = 2  # places a side
 _TOLERANCE = 1e-3  # of logits, which are of the order of 1
 FINER = 4  # pixels a place and side, at which `extent_loss` compares the drawn map with the tumour
@@ -122,10 +123,12 @@ class OnePass(nn.Module):
     Its float32 outputs, by name: `logits` (batch, k); `embedding` (batch, channels), the input of the last layer; if
     the model `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; of a timm model, `texture` (batch, 2 c),
     see `texture_of`. The guard reads `embedding` and `texture`.
+    Activation checkpointing, which only training needs, is switched off.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
+        model.activation_checkpointing_disable()  # timm flattens its stages under it, in evaluation too: no hook fires
         self.model = model
         self._middle = middle_layer(model)
         further = (("evidence", has_evidence(model)), ("texture", self._middle is not None))
@@ -217,4 +220,4 @@ def input_size(model: PreTrainedModel) -> int:
     """Height and width, in pixels, of the model's input."""
     config: Any = model.config
     pretrained = getattr(config, "pretrained_cfg", None)
-    return int(pretrained["input_size"][-1] if pretrained else config.image_size)
+    return int(pretrained["input_size"][-1] if pretrained else getattr(config, "image_size", _ANY_SIZE))

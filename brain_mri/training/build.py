@@ -40,7 +40,7 @@ def build_trainer(
     The `teacher` that `recipe` names is given loaded.
     """
     args.remove_unused_columns = False  # the columns are chosen here; the model's forward has other names
-    _check(recipe, args, _drawn(splits["train"], recipe))
+    _check(recipe, args, images_drawn(splits["train"], recipe))
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -67,7 +67,7 @@ def build_trainer(
     )
 
 
-def _drawn(train: Dataset, recipe: RecipeArguments) -> int:
+def images_drawn(train: Dataset, recipe: RecipeArguments) -> int:
     """How many images an epoch draws."""
     by_cluster = recipe.draw_by == "cluster" and DRAW_GROUP in train.column_names
     return len(set(train[DRAW_GROUP][:])) if by_cluster else len(train)

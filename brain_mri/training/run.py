@@ -19,7 +19,7 @@ from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
 from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, headline
-from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SECONDS, TRAINING_CURVES
+from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SEARCH, SECONDS, TRAINING_CURVES
 from brain_mri.reporting import plots
 from brain_mri.training import checkpoints
 from brain_mri.training.trainer import MRITrainer
@@ -48,7 +48,7 @@ def begin(args: TrainingArguments) -> Path:
     if PartialState().is_main_process:
         hold(folder)
     output = folder / CHECKPOINTS
-    if not args.resume_from_checkpoint and ((folder / CONFIG).exists() or output.exists()):
+    if not args.resume_from_checkpoint and any(path.exists() for path in (folder / CONFIG, folder / SEARCH, output)):
         raise ConfigError(f"{folder} already holds a run: add --resume_from_checkpoint or choose another --output_dir.")
     args.output_dir = str(output)
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning

@@ -17,10 +17,12 @@ from brain_mri.evaluation.predict import predict
 from brain_mri.evaluation.results import write_model_card
 from brain_mri.hub import publish
 from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.models.family import fit_options
 from brain_mri.training import finalize, lineage, run
 from brain_mri.training.build import build_trainer
 from brain_mri.training.frozen import features_only
-from brain_mri.training.search import search
+from brain_mri.training.identity import identity, settle
+from brain_mri.training.search import search, search_begun
 from brain_mri.training.teacher import Teacher
 from brain_mri.utils.distributed import join_launch, same_in_all_processes
 from brain_mri.utils.hardware import keep_freed_memory
@@ -56,11 +58,14 @@ def train(
     folder = run.begin(args)
     checkpoint = same_in_all_processes(run.checkpoint_to_resume(args))
 
+    model_args, recipe = fit_options(model_args, recipe, options.told)
     preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
     teacher = Teacher.load(recipe.teacher, recipe.precision) if recipe.teacher else None
     images, splits = _prepare(data_args, preprocessing)
     if teacher is not None:
         teacher.match(images.label_names)
+    this = identity(images, splits, (data_args, model_args, recipe, args))
+    settle(this, folder, checkpoint or search_begun(folder), recipe.resume_with_changes)
     if data_args.streaming:
         splits["train"] = open_stream(data_args, args, recipe.search_trials, preprocessing, images)
         keep_record(splits["train"], folder, checkpoint)
@@ -71,7 +76,8 @@ def train(
 
     origins = lineage.origins(model_args, recipe.teacher, data_args, splits, fingerprint(images))
     if recipe.search_trials:
-        model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args, teacher)
+        search_args = (images.label_names, trained_on, preprocessing, recipe, args, folder, teacher)
+        model_args, args = search(model_args, *search_args)
     model = build_model(build_config(model_args), model_args, images.label_names)
     with features_only(model, trained_on, preprocessing, recipe, args.seed, teacher) as rows:
         trainer = build_trainer(model, rows, preprocessing, recipe, args, teacher=teacher)

@@ -25,7 +25,7 @@ from brain_mri.models.evidence import FINER, FeatureTap, extent_loss, guidance_l
 from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
-from brain_mri.training.optim import parameter_groups
+from brain_mri.training.optim import parameter_groups, set_start_rates
 from brain_mri.training.teacher import Teacher, distillation_loss
 from brain_mri.utils.distributed import whole
 from brain_mri.utils.hardware import autocast_dtype
@@ -167,6 +167,13 @@ class MRITrainer(Trainer):
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        assert self.optimizer is not None, "Trainer makes it before it loads its state"
+        rates = [group.get("initial_lr", group["lr"]) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            set_start_rates(self.optimizer, self.lr_scheduler, rates)
+
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train; the model then has the best (or last) weights, averaged if the recipe averages."""
         try:
@@ -177,6 +184,8 @@ class MRITrainer(Trainer):
                 self._tap = None
         if self.ema is not None and not self.args.load_best_model_at_end:
             self.model.load_state_dict(self.ema.module.state_dict())
+        # --bf16 and --fp16 leave their autocast around the forward pass, which float32 products must not have
+        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.is_fsdp_enabled:
             self.model = whole(self.model)
         return result

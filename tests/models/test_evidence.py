@@ -250,3 +250,14 @@ def test_texture_is_mean_and_spread_of_each_channel_in_any_order_of_axes() -> No
     assert torch.allclose(texture_of(features, 5), expected, atol=1e-6)
     assert torch.allclose(texture_of(features.permute(0, 2, 3, 1), 5), expected, atol=1e-6)
     assert torch.allclose(texture_of(features.flatten(2).transpose(1, 2), 5), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "tf_efficientnet_lite0.in1k", "convnext_atto.d2_in1k"])
+def test_a_network_that_was_trained_with_checkpointing_shows_what_it_would_without(name: str) -> None:
+    model = _model(f"timm/{name}")
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = OnePass(model)(picture)
+        model.activation_checkpointing_enable()
+        found = OnePass(model)(picture)
+    assert len(found) == len(expected) and all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
