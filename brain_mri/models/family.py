@@ -85,8 +85,8 @@ def _check_freezes(network: _Network, args: ModelArguments) -> None:
 def _check_guides(network: _Network, recipe: RecipeArguments, option: str = "guidance") -> None:
     if not has_evidence(network()):
         raise LackingError(
-            f"--{option}: this model's classifier is not linear on average-pooled features, so it has no exact evidence "
-            "map to guide; set it to 0."
+            f"--{option}: this model's classifier is not linear on average-pooled features, so it has no exact "
+            "evidence map to guide; set it to 0."
         )
 
 
