@@ -66,18 +66,21 @@ class ModelArguments:
     )
     model_revision: str | None = _option(None, "Branch, tag or commit of the model on the Hub.")
     pretrained: bool = _option(True, "Start from the model's weights; false: the same architecture, random weights.")
+    weights: str | None = _option(
+        None,
+        "Safetensors file whose tensors replace those of the model that have the same name and shape: a backbone of "
+        "your own. How many did not fit is said.",
+    )
     image_size: int = _option(224, "Height and width, in pixels, that every slice is resized to.")
     drop_rate: float | None = _option(None, "Dropout before the classifier, 0 to below 1; default: the model's own.")
     drop_path_rate: float | None = _option(None, "Stochastic depth, 0 to below 1; default: the model's own.")
     model_args: str | None = _option(None, "JSON of further arguments to timm.create_model, kept in config.json.")
     freeze_until: str | None = _option(
         None,
-        "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included; none: train all.",
+        "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included.",
     )
 
     def __post_init__(self) -> None:
-        if self.freeze_until == "none":  # on the command line, against a recipe that freezes
-            self.freeze_until = None
         for name in ("drop_rate", "drop_path_rate"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
@@ -147,6 +150,11 @@ class RecipeArguments:
         "Weight of the loss that asks the true class's evidence map to lie in the box of boxes.csv; 0, or no "
         "boxes.csv: none.",
     )
+    guidance_extent: float = _option(
+        0.0,
+        "Weight of the loss that asks that map, as it is drawn, to have the tumour's size: its overlap (Dice) with the "
+        "ellipse in the box; 0, or no boxes.csv: none.",
+    )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
@@ -158,10 +166,33 @@ class RecipeArguments:
         choices=["auto", "fp32", "bf16", "fp16"],
     )
     channels_last: bool = _option(True, "Keep images and convolutions in NHWC memory order, faster on CPU and GPU.")
+    cache_features: int = _option(
+        0,
+        "Augmented copies of each training image whose features are computed once, in place of new ones in every "
+        "epoch, where all layers below the head are frozen; an epoch goes over all copies; 0: none.",
+    )
     search_trials: int = _option(
         0, "Optuna trials over learning rate, dropout, batch size, weight decay before the run; 0: none."
     )
+    resume_with_changes: bool = _option(
+        False,
+        "Let --resume_from_checkpoint go on with another batch size, learning rate, number of epochs, steps or "
+        "processes than the run was begun with.",
+    )
     export: bool = _option(True, "Write the ONNX files and the guard; false: for a model that is only evaluated.")
+    teacher: str | None = _option(
+        None,
+        "Model folder or Hub id of a trained model with the same classes: the network is trained to give its answers "
+        "to the same augmented images too (knowledge distillation; Hinton 2015).",
+        group="distillation",
+    )
+    teacher_weight: float = _option(
+        0.5, "Share of the loss that compares with the teacher, above 0 and at most 1; the labels have the rest."
+    )
+    teacher_temperature: float = _option(
+        2.0,
+        "What both models' logits are divided by for that comparison; higher: the smaller probabilities count more.",
+    )
 
     def __post_init__(self) -> None:
         for name in (
@@ -176,14 +207,31 @@ class RecipeArguments:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
-        for name in ("grafts", "mixup", "cutmix", "guidance", "rotation", "early_stopping_patience", "search_trials"):
+        for name in (
+            "grafts",
+            "mixup",
+            "cutmix",
+            "guidance",
+            "guidance_extent",
+            "rotation",
+            "early_stopping_patience",
+            "search_trials",
+            "cache_features",
+        ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
+        changing = ("mixup", "cutmix", "guidance", "progressive_size", "search_trials")
+        if self.cache_features and (others := [name for name in changing if getattr(self, name)]):
+            raise ConfigError(
+                f"--cache_features and --{others[0]}: the latter needs new features each time; set it to 0."
+            )
         if self.progressive_size and self.progressive_size < 32:
             raise ConfigError(f"--progressive_size {self.progressive_size}: give at least 32 pixels, or 0.")
         if self.final_output_stride not in (0, 8, 16, 32):
             raise ConfigError(f"--final_output_stride {self.final_output_stride}: give 8, 16 or 32, or 0 for none.")
-        for name in ("layer_decay", "backbone_lr_scale"):
+        if self.teacher_temperature <= 0:
+            raise ConfigError(f"--teacher_temperature {self.teacher_temperature}: give a number above 0.")
+        for name in ("layer_decay", "backbone_lr_scale", "teacher_weight"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
 

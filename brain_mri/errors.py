@@ -32,6 +32,10 @@ class ConfigError(BrainMRIError):
     """An option that is unknown, impossible here, or contradicts another."""
 
 
+class LackingError(ConfigError):
+    """An option for something that the chosen network does not have."""
+
+
 class DataError(BrainMRIError):
     """A folder or dataset that can't be trained or evaluated on."""
 

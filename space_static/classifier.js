@@ -31,7 +31,7 @@ export class Classifier {
   }
 
   constructor(session, about, rule, guard) {
-    Object.assign(this, { session, rule, guard, size: about.size, mean: about.mean, std: about.std, labels: about.label_names });
+    Object.assign(this, { session, rule, guard, size: about.size, mean: about.mean, std: about.std, labels: about.label_names, levels: about.levels });
   }
 
   /**
@@ -39,7 +39,8 @@ export class Classifier {
    *
    * @param {{data: Uint8ClampedArray, width: number, height: number, channels: number}} picture 1 or 3 channels
    * @returns {{verdict, reason, probabilities, guardScore, evidence}} `probabilities` must not be shown where the
-   *   verdict is no answer; `evidence`: `{label: {values, width, height}}`
+   *   verdict is no answer; `evidence`: `{label: {values, width, height, level}}`, the level of its
+   *   contour as a share of its peak
    */
   async predict(picture) {
     const pixels = new ort.Tensor('float32', this.#pixelValues(picture), [1, 3, this.size, this.size]);
@@ -70,7 +71,7 @@ export class Classifier {
 
   #maps({ data, dims: [, , height, width] }) {
     const size = height * width;
-    const map = (i) => ({ values: data.slice(i * size, (i + 1) * size), width, height });
+    const map = (i) => ({ values: data.slice(i * size, (i + 1) * size), width, height, level: this.levels[this.labels[i]] });
     return Object.fromEntries(this.labels.map((label, i) => [label, map(i)]));
   }
 }

@@ -1,6 +1,6 @@
 /** An evidence map over its slice: brain_mri/inference/overlay.py. */
 
-const REGION = 0.5; // of the map's largest value
+const CROSS = 0.02; // the arms of the cross, as a share of the picture's shorter side
 const OUTLINE = [86, 180, 233];
 const WASH = [[0, 0, 0], [120, 28, 20], [213, 94, 0], [240, 170, 40], [255, 240, 150]];
 const MOST_SIDE = 1024; // pixels that are drawn
@@ -31,7 +31,7 @@ function fitted(picture) {
   return { data, width, height, channels: picture.channels };
 }
 
-/** The map as a layer to lay over the slice, its strength in the alpha channel, with the outline of its strong part. */
+/** The map as a layer to lay over the slice: its strength in the alpha channel, a cross at its peak, a contour at `level`. */
 export function layer(map, width, height) {
   const surface = enlarge(map, width, height);
   const most = Math.max(surface.reduce((a, b) => Math.max(a, b), 0), 1e-30);
@@ -42,21 +42,43 @@ export function layer(map, width, height) {
     for (let c = 0; c < 3; ++c) pixels.data[4 * i + c] = WASH[below][c] + (WASH[below + 1][c] - WASH[below][c]) * (place - below);
     pixels.data[4 * i + 3] = 255 * strength;
   }
-  outline(pixels, surface, REGION * most);
+  outline(pixels, surface, map.level * most);
   return pixels;
 }
 
 function outline({ data, width, height }, surface, least) {
   const reach = Math.max(1, Math.round(Math.min(width, height) / 250));
-  const inside = (x, y) => x < 0 || y < 0 || x >= width || y >= height || surface[y * width + x] >= least;
-  for (let y = 0; y < height; ++y) {
-    for (let x = 0; x < width; ++x) {
-      if (!inside(x, y)) continue;
-      let border = false;
-      for (let dy = -reach; dy <= reach && !border; ++dy) for (let dx = -reach; dx <= reach; ++dx) border ||= !inside(x + dx, y + dy);
-      if (border) data.set([...OUTLINE, 255], 4 * (y * width + x));
-    }
-  }
+  const marked = (x, y) => x < 0 || y < 0 || x >= width || y >= height || surface[y * width + x] >= least;
+  const lines = cross(surface, width, height, reach >> 1);
+  each(width, height, (x, y, i) => { lines[i] ||= marked(x, y) && near(x, y, reach, (u, v) => !marked(u, v)); });
+  const drawn = (x, y) => x >= 0 && y >= 0 && x < width && y < height && lines[y * width + x];
+  each(width, height, (x, y, i) => { // a dark edge, by which the lines are seen on bright tissue too
+    if (lines[i]) data.set([...OUTLINE, 255], 4 * i);
+    else if (near(x, y, 1, drawn)) data.set([0, 0, 0, 255], 4 * i);
+  });
+}
+
+/** The pixels of a small cross at the peak; none where the map speaks against its class everywhere. */
+function cross(surface, width, height, half) {
+  const pixels = new Uint8Array(width * height);
+  const peak = surface.reduce((best, value, i) => (value > surface[best] ? i : best), 0);
+  if (surface[peak] <= 0) return pixels;
+  const arm = Math.max(3, Math.round(CROSS * Math.min(width, height)));
+  const [across, down] = [peak % width, Math.trunc(peak / width)];
+  each(width, height, (x, y, i) => {
+    const [least, most] = [Math.abs(x - across), Math.abs(y - down)].sort((a, b) => a - b);
+    pixels[i] = least <= half && most <= arm;
+  });
+  return pixels;
+}
+
+function each(width, height, visit) {
+  for (let y = 0, i = 0; y < height; ++y) for (let x = 0; x < width; ++x, ++i) visit(x, y, i);
+}
+
+function near(x, y, reach, holds) {
+  for (let v = y - reach; v <= y + reach; ++v) for (let u = x - reach; u <= x + reach; ++u) if (holds(u, v)) return true;
+  return false;
 }
 
 /** The map at a picture's size: its places are the coefficients of a uniform cubic B-spline (Unser 1999). */

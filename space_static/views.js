@@ -91,7 +91,7 @@ function evidence(map, shown, label, texts) {
   over.style.opacity = OPACITY;
   const slider = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: OPACITY, oninput: ({ target }) => { over.style.opacity = target.value; } });
   const layers = element('div', { class: 'layers' }, canvas('', shown), over);
-  return element('figure', {}, layers, element('figcaption', {}, element('label', { text: texts('opacity') }, slider), texts('evidence_caption', { label })));
+  return element('figure', {}, layers, element('figcaption', {}, element('label', { text: texts('opacity') }, slider), texts('evidence_caption', { label, level: texts.number(`${Math.round(100 * map.level)}%`) })));
 }
 
 function canvas(alt, ...layers) {

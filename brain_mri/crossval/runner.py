@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
+
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.crossval.folds import Plan, author_folds, grouped_folds
 from brain_mri.data.image_folder import FolderLayout
@@ -114,8 +117,13 @@ def settle_plan(options: argparse.Namespace, train_options: Sequence[str], layou
         asked["review"] = findings
     if options.stage_before:
         asked["stage_before"] = str(Path(options.stage_before).resolve())
-    else:
-        _check_start_model(read_options(options.config, train_options)[1].model)
+    _, model, recipe, _ = read_options(options.config, train_options)
+    if not options.stage_before:
+        _check_unseen("--model", model.model, "give --stage_before, the folder of its own cross-validation, or")
+    if model.weights:
+        _check_unseen("--weights", str(Path(model.weights).parent))
+    if recipe.teacher:
+        _check_unseen("--teacher", recipe.teacher)
     begun = read_json(path)
     if begun.get("asked") == asked:
         return Plan(**begun["plan"])
@@ -163,13 +171,27 @@ def _value(words: Sequence[str], name: str, default: Any) -> Any:
     return parser.parse_known_args(words)[0].value
 
 
-def _check_start_model(model: str) -> None:
-    """Raise a `ConfigError` if the folds would go on from a model that was trained on what they test."""
-    if (Path(model) / RUN).is_file():
+def _check_unseen(option: str, model: str, way_out: str = "give") -> None:
+    """Raise a `ConfigError` if the folds would learn from a model that may have been trained on what they test."""
+    if _was_trained_here(model):
         raise ConfigError(
-            f"{model} was trained here, on images that the folds test: give --stage_before, the folder of its own "
-            "cross-validation, or --model, weights from elsewhere."
+            f"{option} {model} was trained by this package, perhaps on images that the folds test: {way_out} weights "
+            "from elsewhere."
         )
+
+
+def _was_trained_here(model: str) -> bool:
+    """Whether a model folder, or a model on the Hub, has the record that train.py leaves."""
+    if Path(model).exists():
+        return (Path(model) / RUN).is_file()
+    try:
+        return bool(hf_hub_download(model, RUN))
+    except (
+        OSError,
+        ValueError,
+        EntryNotFoundError,
+    ):  # no such file or model, no network, or no id at all: the training says which
+        return False
 
 
 def stage_before(folder: str | None, number: int) -> list[str]:

@@ -13,7 +13,7 @@ from brain_mri.model_folder import EVALUATION, RESULTS, RUN
 from brain_mri.utils.files import read_json
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "macro_auroc", "expected_calibration_error")
-_EVIDENCE = ("pointing_game", "mass_inside")  # of the test images that have a box
+_EVIDENCE = ("pointing_game", "mass_inside", "overlap", "area_ratio")  # of the test images that have a box
 
 
 def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
@@ -41,17 +41,18 @@ def summarise(folder: Path, plan: Plan) -> dict[str, Any]:
     pooled = float(np.trace(confusion) / confusion.sum())
     summary["pooled"] = {"accuracy": pooled, "confusion_matrix": confusion.tolist()}
     first = read_json(folder / f"fold{finished[0]}" / "model" / RUN)
-    summary["guided"] = bool(first["recipe"].get("guidance") and first.get("boxed_images"))
+    asked = any(first["recipe"].get(name) for name in ("guidance", "guidance_extent"))
+    summary["guided"] = bool(asked and first.get("boxed_images"))
     return summary | {"n": sum(fold["n"] for fold in scores), "label_names": scores[0]["label_names"]}
 
 
 def _fold(number: int, scores: dict[str, Any], maps: dict[str, Any]) -> dict[str, Any]:
-    """One fold: accuracy with its interval, the sensitivity of each class, and with boxes the pointing game."""
+    """One fold: accuracy with its interval, the sensitivity of each class, and with boxes what the map has of them."""
     confusion = np.asarray(scores["confusion_matrix"])
     found = [row[i] / row.sum() if row.any() else None for i, row in enumerate(confusion)]  # a fold may lack a class
-    pointing = {"pointing_game": maps["pointing_game"]} if "pointing_game" in maps else {}
+    located: dict[str, Any] = {name: maps[name] for name in ("pointing_game", "overlap", "area_ratio") if name in maps}
     sensitivity = dict(zip(scores["label_names"], found, strict=True))
-    return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **pointing}
+    return {"fold": number, "n": scores["n"], "accuracy": scores["accuracy"], "sensitivity": sensitivity, **located}
 
 
 def results_file(folder: Path, number: int) -> Path:

@@ -192,7 +192,7 @@ class Augmentation:
 _SAMPLES = 4  # per side of a place of the map: a box covers it in sixteenths
 
 
-def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int) -> Tensor:
+def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int, ellipse: bool = False) -> Tensor:
     """How much of each place of an augmented image's map the image's box covers.
 
     Args:
@@ -200,6 +200,7 @@ def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int) -> Tenso
         theta: (batch, 2, 3), of `Augmentation`.
         height: of the map, in places.
         width: of the map, in places.
+        ellipse: take the ellipse that touches the box's sides, which is closer to a tumour than its corners are.
 
     Returns:
         (batch, height, width) float32: the covered share of each place, divided by the largest share of the map, so
@@ -207,8 +208,9 @@ def box_coverage(boxes: Tensor, theta: Tensor, height: int, width: int) -> Tenso
     """
     shape = [len(boxes), 1, height * _SAMPLES, width * _SAMPLES]
     source = (functional.affine_grid(theta, shape, align_corners=False) + 1) / 2  # (batch, H, W, 2), x before y
-    distance = (source - boxes[:, None, None, :2].to(theta.device)).abs()
-    inside = (distance <= boxes[:, None, None, 2:].to(theta.device) / 2).all(dim=-1)  # False where a box is NaN
+    box = boxes.to(theta.device)[:, None, None]
+    distance = (2 * (source - box[..., :2]) / box[..., 2:]).abs()  # 1 at the box's sides
+    inside = (distance.square().sum(dim=-1) if ellipse else distance.amax(dim=-1)) <= 1  # False where a box is NaN
     coverage = functional.avg_pool2d(inside[:, None].float(), _SAMPLES)[:, 0]
     largest = coverage.amax(dim=(1, 2), keepdim=True)
     return coverage / torch.where(largest > 0, largest, 1.0)

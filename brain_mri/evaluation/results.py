@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import Predictions
 from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import prediction_sets, softmax
+from brain_mri.inference.thresholds import contour_levels
 from brain_mri.leakage.shortcut import shortcut_accuracy
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
 from brain_mri.metrics.safety import format_safety, safety
 from brain_mri.metrics.scores import format_table, score
-from brain_mri.model_folder import AUDIT, CALIBRATION, PATIENT_WISE, RUN
+from brain_mri.model_folder import AUDIT, CALIBRATION, EVIDENCE, PATIENT_WISE, RUN
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
 
@@ -98,7 +99,8 @@ def _measured(evaluated: _Evaluated, label_names: Sequence[str], model_dir: str,
         result |= _calibrated(predictions, record)
     if evaluated.served is not None:
         result["guard"] = {"accepted": float(evaluated.served.accepted.mean()), "file": evaluated.served.file}
-    if evidence := evidence_figures(predictions, rows, label_names):
+    levels = contour_levels(Path(model_dir) / EVIDENCE)
+    if evidence := evidence_figures(predictions, rows, label_names, levels):
         result["evidence"] = evidence
     return result
 
@@ -188,12 +190,14 @@ def _referral(
     return result
 
 
-def evidence_figures(predictions: Predictions, rows: Dataset, label_names: Sequence[str]) -> dict[str, Any]:
+def evidence_figures(
+    predictions: Predictions, rows: Dataset, label_names: Sequence[str], levels: Mapping[str, float]
+) -> dict[str, Any]:
     """`localization` of the maps, for the rows that have a box; {} without maps or boxes."""
     if predictions.evidence is None:
         return {}
     groups = rows["patient_group"][:]
-    return localization(predictions.evidence, predictions.labels, rows["box"][:], label_names, groups)
+    return localization(predictions.evidence, predictions.labels, rows["box"][:], label_names, groups, levels)
 
 
 def adopt_patient_wise(source: str | None, evaluation: Path) -> None:

@@ -14,9 +14,11 @@ from huggingface_hub import SpaceCard
 from brain_mri.errors import ConfigError
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.onnx_model import OnnxModel
+from brain_mri.inference.overlay import LEVEL
 from brain_mri.inference.predictions import REASONS
+from brain_mri.inference.thresholds import contour_levels
 from brain_mri.io.dicom_header import refusal_words
-from brain_mri.model_folder import CALIBRATION, CARD, GUARD, GUARD_TENSORS, read_records, served_file
+from brain_mri.model_folder import CALIBRATION, CARD, EVIDENCE, GUARD, GUARD_TENSORS, read_records, served_file
 from brain_mri.reporting.protocols import Protocol, protocols, share_found
 from brain_mri.utils.files import write_json
 
@@ -86,7 +88,9 @@ def _stage_model(folder: Path, target: Path) -> None:
     for name in _MODEL:
         _copy(folder / name, target / name)
     _copy(file, target / file.name)
-    write_json(preprocessing | {"file": file.name}, target / "model.json")
+    chosen = contour_levels(folder / EVIDENCE)
+    levels = {label: chosen.get(label, LEVEL) for label in preprocessing["label_names"]}
+    write_json(preprocessing | {"file": file.name, "levels": levels}, target / "model.json")
 
 
 def _copy(source: Path, place: Path) -> None:

@@ -63,7 +63,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--precision", choices=list(PRECISIONS), default="auto", help="default: int8 where the model has that file"
     )
-    parser.add_argument("--overlay", metavar="PNG", help="write the evidence over the slice here; for one picture")
+    parser.add_argument(
+        "--overlay",
+        metavar="PNG",
+        help="write the slice under its evidence here: a cross at the peak, and a contour round roughly where the "
+        "model saw the class, not where a tumour ends; for one picture",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per file, a line each")
     parser.add_argument(
         "--unchecked",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +18,24 @@ from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
 from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, not_mri, together
-from brain_mri.inference.thresholds import Thresholds
+from brain_mri.inference.thresholds import Thresholds, contour_levels
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Slices, read_slices
-from brain_mri.model_folder import CALIBRATION, CONFIG, FLOAT32_FILE, GUARD, GUARD_TENSORS, INT8_FILE, served_file
+from brain_mri.model_folder import (
+    CALIBRATION,
+    CONFIG,
+    EVIDENCE,
+    FLOAT32_FILE,
+    GUARD,
+    GUARD_TENSORS,
+    INT8_FILE,
+    served_file,
+)
 
 NOTICE = "Research and teaching only, never diagnosis."
 Source = str | Path | bytes | Image.Image
 
-_FILES = (CONFIG, CALIBRATION, GUARD, GUARD_TENSORS)
+_FILES = (CONFIG, CALIBRATION, EVIDENCE, GUARD, GUARD_TENSORS)
 PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
 _BATCH = 8  # slices of a volume at once
 
@@ -38,9 +47,14 @@ class BrainMRIClassifier:
     """
 
     def __init__(
-        self, model: OnnxModel, guard: Guard | None, thresholds: Thresholds | None, missing: str | None = None
+        self,
+        model: OnnxModel,
+        guard: Guard | None,
+        thresholds: Thresholds | None,
+        missing: str | None = None,
+        levels: Mapping[str, float] | None = None,
     ) -> None:
-        self._model, self._guard, self.thresholds = model, guard, thresholds
+        self._model, self._guard, self.thresholds, self._levels = model, guard, thresholds, levels or {}
         referral, clear = (thresholds.referral, thresholds.all_clear) if thresholds else (0.0, 0.0)
         self.rule = Rule(referral, clear, missing)
         self.problem: str | None = None
@@ -83,7 +97,7 @@ class BrainMRIClassifier:
         thresholds = Thresholds.read(calibration) if calibration.is_file() else None
         guard, problem = _usable_guard(folder, loaded.blank())
         missing = "no_guard" if guard is None else "no_calibration" if thresholds is None else None
-        classifier = cls(loaded, guard, thresholds, None if unchecked else missing)
+        classifier = cls(loaded, guard, thresholds, None if unchecked else missing, contour_levels(folder / EVIDENCE))
         classifier.problem = problem
         return classifier
 
@@ -202,6 +216,7 @@ class BrainMRIClassifier:
                     milliseconds=milliseconds,
                     evidence=self._maps(outputs, i),
                     image=image,
+                    levels=self._levels,
                 )
             )
         return found

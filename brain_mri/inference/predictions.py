@@ -21,7 +21,7 @@ from PIL import Image
 
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.onnx_model import Float32
-from brain_mri.inference.overlay import draw_overlay
+from brain_mri.inference.overlay import LEVEL, draw_overlay
 from brain_mri.labels import is_healthy
 
 Verdict = Literal["answer", "unsure", "refused"]
@@ -167,6 +167,7 @@ class Prediction(_Said):
         evidence: `{label: map}`, float32 (h, w), what each place adds to the label's logit; None without exact maps.
         image: the slice, mode RGB; None where its header alone was enough to refuse it.
         notes: what else a reader should know, sentences without their full stop, see `io.volumes.Slices`.
+        levels: `{label: level}` of the contour, see `contour_level`.
     """
 
     name: str
@@ -179,14 +180,22 @@ class Prediction(_Said):
     evidence: dict[str, Float32] | None = field(repr=False)
     image: Image.Image | None = field(repr=False)
     notes: tuple[str, ...] = ()
+    levels: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def prediction_set(self) -> tuple[str, ...]:
         """The labels that can't be told apart, the most probable first; empty where no class may be named."""
         return self.likely if self.is_answered else ()
 
+    def contour_level(self, label: str) -> float:
+        """The contour of `overlay` encloses the places with at least this share of the evidence at its peak."""
+        return self.levels.get(label, LEVEL)
+
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
-        """The slice under the evidence for `label` (default: the most probable one); see `overlay.draw_overlay`.
+        """The slice under the evidence for `label` (default: the most probable one).
+
+        A cross marks the peak of the evidence, a contour the places at `contour_level`: roughly where the model saw the
+        class, not where a tumour ends. See `overlay.draw_overlay`.
 
         Raises:
             ConfigError: the model has no exact evidence maps or no such label, or the picture was refused.
@@ -198,7 +207,7 @@ class Prediction(_Said):
         label = label or _first(self.probabilities)
         if label not in self.evidence:
             raise ConfigError(f"no label {label!r}: the model knows {', '.join(self.evidence)}.")
-        return draw_overlay(self.image, self.evidence[label], opacity)
+        return draw_overlay(self.image, self.evidence[label], opacity, level=self.contour_level(label))
 
     def as_dict(self) -> dict[str, Any]:
         """All that may be said but pictures and maps, ready for JSON."""

@@ -1,4 +1,4 @@
-"""What a model folder's `calibration.json` says of how sure the model must be, checked when it is read. No torch."""
+"""What a model folder's records say of how sure the model must be, and of the contour, checked as read. No torch."""
 
 from __future__ import annotations
 
@@ -45,10 +45,31 @@ class Thresholds:
         )
 
 
+def contour_levels(path: Path) -> dict[str, float]:
+    """The level of each class's contour, a share of the map's peak, that `evidence.json` has.
+
+    {} without that file, or if it holds no levels.
+
+    Raises:
+        ConfigError: it is broken, or a level is not above 0 and at most 1.
+    """
+    levels = read_record(path).get("levels", {}) if path.is_file() else {}
+    if not isinstance(levels, dict) or not all(_is_number(level) and 0 < level <= 1 for level in levels.values()):
+        raise ConfigError(
+            f"{path}: levels is {levels!r}, where a share above 0 and at most 1 belongs for each class: train the "
+            "model again, or get the file anew."
+        )
+    return {str(name): float(level) for name, level in levels.items()}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _number(record: Record, path: Path, part: str, name: str) -> float:
     value: Any = record.get(part)
     value = value.get(name) if isinstance(value, dict) else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if not isinstance(value, int | float) or not _is_number(value) or value < 0:
         raise ConfigError(
             f"{path}: {part}.{name} is {value!r}, where a number of at least 0 belongs: train the model again, or get "
             "the file anew."

@@ -103,12 +103,20 @@ def score(
 
 
 def mean_score(
-    values: npt.ArrayLike, groups: Sequence[str | int | None], resamples: int = 1000, seed: int = 0
+    values: npt.ArrayLike,
+    groups: Sequence[str | int | None],
+    resamples: int = 1000,
+    seed: int = 0,
+    per: npt.ArrayLike | None = None,
 ) -> Interval:
-    """The mean of `values` (n,), its interval that of `score`: whole groups resampled."""
+    """The mean of `values` (n,), its interval that of `score`: whole groups resampled.
+
+    With `per` (n,), positive: the sum of `values` as a multiple of the sum of `per`.
+    """
     column, numbers = np.asarray(values, dtype=np.float64), _group_numbers(groups, len(np.asarray(values)))
+    units = np.ones(len(column)) if per is None else np.asarray(per, dtype=np.float64)
     drawn = _weights(numbers, resamples if numbers.max() > 0 else 0, seed)
-    return _interval(np.concatenate([weights @ column / weights.sum(axis=1) for weights in drawn]))
+    return _interval(np.concatenate([weights @ column / (weights @ units) for weights in drawn]))
 
 
 def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:

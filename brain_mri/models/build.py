@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -19,9 +20,11 @@ from transformers import (
 from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmWrapperImageProcessor
 
 from brain_mri.arguments import ModelArguments
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, LackingError
 from brain_mri.models.layers import freeze_until, is_head, is_timm
+from brain_mri.models.weights import load_fitting
 
+_LACKING = (TypeError, AttributeError, AssertionError, NotImplementedError)  # of timm's create_model; each has its own
 _HUB_HINT = "check the id, the network (HF_HUB_OFFLINE, HF_HUB_CACHE), and for a private model `hf auth login`"
 
 
@@ -75,19 +78,19 @@ def _adapt_timm(config: TimmWrapperConfig, args: ModelArguments) -> None:
 
 def _adapt_native(config: PreTrainedConfig, args: ModelArguments) -> None:
     if args.model_args:
-        raise ConfigError(f"--model_args is for timm models; {args.model} is a {config.model_type} of transformers.")
+        raise LackingError(f"--model_args is for timm models; {args.model} is a {config.model_type} of transformers.")
     if args.drop_rate is not None:
         _set_first(config, ("hidden_dropout_prob", "classifier_dropout", "dropout"), args.drop_rate, "drop_rate")
     if args.drop_path_rate is not None:
         _set_first(config, ("drop_path_rate",), args.drop_path_rate, "drop_path_rate")
-    if not args.pretrained and hasattr(config, "image_size"):
+    if not args.pretrained or not hasattr(config, "image_size"):  # a ResNet has none, and takes any
         config.image_size = args.image_size
 
 
 def _set_first(config: PreTrainedConfig, names: tuple[str, ...], value: float, option: str) -> None:
     name = next((name for name in names if hasattr(config, name)), None)
     if name is None:
-        raise ConfigError(f"--{option}: a {config.model_type} model has no such rate; leave the option out.")
+        raise LackingError(f"--{option}: a {config.model_type} model has no such rate; leave the option out.")
     setattr(config, name, value)
 
 
@@ -107,15 +110,18 @@ def build_processor(config: PreTrainedConfig, args: ModelArguments) -> Any:
 def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Sequence[str]) -> PreTrainedModel:
     """The network for `config`, with the weights of `args.model` and a new head, or with random weights.
 
-    The labels go into `config`, where `pipeline` reads them.
+    What fits of `args.weights` replaces them. The labels go into `config`, where `pipeline` reads them.
 
     Raises:
-        ConfigError: weights other than the head's are missing or of another shape, or the size does not fit.
+        ConfigError: weights other than the head's are missing or of another shape, the size does not fit, or layers
+            would be frozen with random weights that `args.weights` was to replace.
     """
     config.id2label = dict(enumerate(label_names))
     config.label2id = {name: i for i, name in enumerate(label_names)}
-    try:
-        if args.pretrained:
+    if not args.pretrained:
+        model = random_network(config, args)
+    else:
+        try:
             model, info = _from_hub(
                 AutoModelForImageClassification,
                 args,
@@ -124,15 +130,41 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
                 output_loading_info=True,
                 dtype=torch.float32,
             )
-            _check_only_head_is_new(model, info, args)
-        else:
-            model = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-        _check_size(model, args)
-    except (TypeError, AttributeError) as error:  # timm's create_model on an argument that an architecture lacks
-        raise ConfigError(f"--model {args.model} does not take {config.model_args}: {error}.") from error
+        except _LACKING as error:
+            raise _not_taken(config, args, error) from error
+        _check_only_head_is_new(model, info, args)
+    _check_size(model, args)
+    loaded = load_fitting(model, Path(args.weights)) if args.weights else set()
     if args.freeze_until:
         freeze_until(model, args.freeze_until)
+        if args.weights and not args.pretrained:
+            _check_frozen_are_loaded(model, loaded, args)
     return model
+
+
+def _check_frozen_are_loaded(model: PreTrainedModel, loaded: set[str], args: ModelArguments) -> None:
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    if random := sorted(frozen - loaded):
+        raise ConfigError(
+            f"--freeze_until {args.freeze_until} would freeze {len(random)} tensors with random weights, which "
+            f"{args.weights} does not hold ({', '.join(random[:3])}{' ...' if len(random) > 3 else ''}): freeze less."
+        )
+
+
+def random_network(config: PreTrainedConfig, args: ModelArguments) -> PreTrainedModel:
+    """The network for `config` with random weights.
+
+    Raises:
+        ConfigError: it does not take an argument.
+    """
+    try:
+        return AutoModelForImageClassification.from_config(config, dtype=torch.float32)
+    except _LACKING as error:
+        raise _not_taken(config, args, error) from error
+
+
+def _not_taken(config: PreTrainedConfig, args: ModelArguments, error: Exception) -> LackingError:
+    return LackingError(f"--model {args.model} does not take {config.model_args}: {error}.")
 
 
 def _check_only_head_is_new(model: PreTrainedModel, info: dict[str, Any], args: ModelArguments) -> None:

@@ -15,11 +15,14 @@ from timm.layers import SelectAdaptivePool2d
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from brain_mri.inference.overlay import spline
 from brain_mri.models.layers import classifier_of
 
 _POOLINGS = (SelectAdaptivePool2d, nn.AdaptiveAvgPool2d)
+_ANY_SIZE = 224  # pixels, for a network that takes any size, and whose configuration names none
 _SMALLEST_MAP = 2  # places a side
 _TOLERANCE = 1e-3  # of logits, which are of the order of 1
+FINER = 4  # pixels a place and side, at which `extent_loss` compares the drawn map with the tumour
 
 
 class FeatureTap:
@@ -76,13 +79,42 @@ def guidance_loss(features: Tensor, classifier: nn.Module, labels: Tensor, cover
         labels: (batch,), the true classes.
         coverage: (batch, h, w) of `transforms.box_coverage`: 0 outside the box, 1 in its middle; all 0 without a box.
     """
-    weight: Tensor = classifier.weight  # type: ignore[assignment]
-    maps = torch.einsum("bchw,bc->bhw", features.float(), weight[labels].float())
+    maps = _true_maps(features, classifier, labels)
     shares = maps.flatten(1).log_softmax(dim=1).exp()
     inside = (shares * coverage.flatten(1)).sum(dim=1)
     boxed = coverage.flatten(1).amax(dim=1) > 0
     losses = torch.where(boxed, -inside.clamp_min(torch.finfo(inside.dtype).tiny).log(), 0.0)
     return losses.sum() / boxed.sum().clamp_min(1)
+
+
+def extent_loss(features: Tensor, classifier: nn.Module, labels: Tensor, coverage: Tensor) -> Tensor:
+    """The loss that gives the true class's map the tumour's size.
+
+    One minus the soft Dice overlap (Milletari 2016) of tumour and map, averaged over the images with a box; 0 if none
+    has one. The map is taken as the overlay draws it: enlarged, its positive part, as a share of its peak. So a contour
+    at a share of the peak lies round the tumour.
+
+    Args:
+        features: (batch, channels, h, w), of `FeatureTap`.
+        classifier: the linear layer that follows the pooling.
+        labels: (batch,), the true classes.
+        coverage: (batch, FINER h, FINER w) of `transforms.box_coverage`.
+    """
+    maps = _true_maps(features, classifier, labels)
+    rows, columns = (torch.from_numpy(spline(n, FINER * n)).to(maps) for n in maps.shape[1:])
+    drawn = (rows @ maps @ columns.T).relu().flatten(1)
+    drawn = drawn / drawn.amax(dim=1, keepdim=True).clamp_min(torch.finfo(drawn.dtype).tiny)
+    tumor = coverage.flatten(1)
+    boxed = tumor.amax(dim=1) > 0
+    both = (drawn.square() + tumor.square()).sum(dim=1)
+    dice = 2 * (drawn * tumor).sum(dim=1) / torch.where(boxed, both, 1.0)
+    return torch.where(boxed, 1 - dice, 0.0).sum() / boxed.sum().clamp_min(1)
+
+
+def _true_maps(features: Tensor, classifier: nn.Module, labels: Tensor) -> Tensor:
+    """The map of each image's own class, (batch, h, w) float32."""
+    weight: Tensor = classifier.weight  # type: ignore[assignment]
+    return torch.einsum("bchw,bc->bhw", features.float(), weight[labels].float())
 
 
 class OnePass(nn.Module):
@@ -91,10 +123,12 @@ class OnePass(nn.Module):
     Its float32 outputs, by name: `logits` (batch, k); `embedding` (batch, channels), the input of the last layer; if
     the model `has_evidence`, `evidence` (batch, k, h, w), see `evidence_maps`; of a timm model, `texture` (batch, 2 c),
     see `texture_of`. The guard reads `embedding` and `texture`.
+    Activation checkpointing, which only training needs, is switched off.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
+        model.activation_checkpointing_disable()  # timm flattens its stages under it, in evaluation too: no hook fires
         self.model = model
         self._middle = middle_layer(model)
         further = (("evidence", has_evidence(model)), ("texture", self._middle is not None))
@@ -186,4 +220,4 @@ def input_size(model: PreTrainedModel) -> int:
     """Height and width, in pixels, of the model's input."""
     config: Any = model.config
     pretrained = getattr(config, "pretrained_cfg", None)
-    return int(pretrained["input_size"][-1] if pretrained else config.image_size)
+    return int(pretrained["input_size"][-1] if pretrained else getattr(config, "image_size", _ANY_SIZE))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
+from itertools import takewhile
 
 import torch
 from torch import nn
 from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel, TimmWrapperConfig
 
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, LackingError
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def classifier_of(model: PreTrainedModel) -> nn.Module:
     native: nn.Module = next(
         module for name in ("classifier", "head", "fc") if (module := getattr(model, name, None)) is not None
     )
-    return native
+    return native[-1] if isinstance(native, nn.Sequential) else native  # a ResNet's flattens first
 
 
 def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
@@ -43,13 +44,19 @@ def at_output_stride(model: PreTrainedModel, stride: int) -> PreTrainedModel:
     """
     config = copy.deepcopy(model.config)
     if not is_timm(config):
-        raise ConfigError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
+        raise LackingError(f"--final_output_stride: a transformers-native {config.model_type} has one stride; give 0.")
     config.model_args = (config.model_args or {}) | {"output_stride": stride}
     try:
         finer = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
-    except (TypeError, NotImplementedError, AssertionError) as error:  # each of timm's families has its own
-        raise ConfigError(f"--final_output_stride {stride}: {config.architecture} can't do it ({error}).") from error
-    finer.load_state_dict(model.state_dict())
+        finer.load_state_dict(model.state_dict())
+    except (
+        TypeError,
+        NotImplementedError,
+        AssertionError,
+        RuntimeError,
+    ) as error:  # each of timm's families has its own
+        reason = str(error).strip().splitlines()[0]
+        raise LackingError(f"--final_output_stride {stride}: {config.architecture} can't do it ({reason}).") from error
     return finer.to(model.device).eval()
 
 
@@ -79,28 +86,37 @@ def head_parameters(model: PreTrainedModel) -> set[str]:
     return {name for name, _ in model.named_parameters() if is_head(name, model)}
 
 
+def parameters_before(model: PreTrainedModel, layer: str) -> list[nn.Parameter]:
+    """Every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
+
+    Raises:
+        LackingError: the model has no such layer.
+        ConfigError: no parameter comes before it.
+    """
+    inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
+    if not inner:
+        children = [name for name, _ in (model.timm_model if is_timm(model.config) else model).named_children()]
+        raise LackingError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
+    first = min(inner, key=len)
+    before = takewhile(lambda named: not named[0].startswith(first + "."), model.named_parameters())
+    found = [parameter for _, parameter in before]
+    if not found:
+        raise ConfigError(f"--freeze_until {layer}: no parameter comes before this layer, so nothing would be frozen.")
+    return found
+
+
 def freeze_until(model: PreTrainedModel, layer: str) -> None:
-    """Freeze every parameter registered before the module `layer` (a name, or the end of one: `layer3`, `blocks.4`).
+    """Freeze the `parameters_before` this layer.
 
     `hold_frozen_statistics` keeps the statistics of frozen BatchNorm layers, which `model.train()` would update.
 
     Raises:
         ConfigError: the model has no such layer, or no parameters before it.
     """
-    inner = [name for name, _ in model.named_modules() if name == layer or name.endswith(f".{layer}")]
-    if not inner:
-        children = [name for name, _ in (model.timm_model if is_timm(model.config) else model).named_children()]
-        raise ConfigError(f"--freeze_until {layer}: no such layer; this model's are {', '.join(children)}.")
-    first = min(inner, key=len)
-    frozen = 0
-    for name, parameter in model.named_parameters():
-        if name.startswith(first + "."):
-            break
+    frozen = parameters_before(model, layer)
+    for parameter in frozen:
         parameter.requires_grad = False
-        frozen += 1
-    if not frozen:
-        raise ConfigError(f"--freeze_until {layer}: no parameter comes before this layer, so nothing would be frozen.")
-    logger.info("frozen: the %d parameters before %s", frozen, first)
+    logger.info("frozen: the %d parameters before %s", len(frozen), layer)
 
 
 def hold_frozen_statistics(model: nn.Module) -> None:

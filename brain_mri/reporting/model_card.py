@@ -91,6 +91,8 @@ def build_card(records: ModelRecords) -> ModelCard:
         metadata=metadata,
         network=_network(records.run),
         first=first_model(records.run),
+        first_file=first_file(records.run),
+        teachers=teachers(records.run),
         data_name=_data_name(records.run),
         healthy=next(filter(is_healthy, records.run["label_names"]), None),
         protocols={protocol.key: protocol for protocol in measured},
@@ -239,6 +241,23 @@ def first_model(run: Record) -> Record:
     return stages[0] if stages else run["model"]
 
 
+def teachers(run: Record) -> list[Record]:
+    """The teachers of all training stages, see `lineage.origins`, each with the `name` to show."""
+    found = [stage.get("teacher") for stage in (*run.get("stages", []), run)]
+    return [teacher | {"name": _shown(teacher["model"])} for teacher in found if teacher]
+
+
+def first_file(run: Record) -> str | None:
+    """The file that gave the first stage some of its weights (`--weights`); None without one."""
+    weights = [run, *run.get("stages", [])[:1]][-1].get("weights")
+    return _last_part(weights["file"]) if weights else None
+
+
+def _shown(model: str) -> str:
+    """An id on the Hub as it is, of a folder only its name."""
+    return model if re.fullmatch(_HUB_ID, model) else _last_part(model)
+
+
 def _last_part(path: object) -> str:
     """The last part of a path."""
     return re.split(r"[\\/]", str(path).rstrip("\\/"))[-1]
@@ -246,8 +265,7 @@ def _last_part(path: object) -> str:
 
 def _data_name(run: Record) -> str:
     """The name of the data's folder, or its id on the Hub."""
-    given = str(run["data"]["data_dir"])
-    return given if re.fullmatch(_HUB_ID, given) else _last_part(given)
+    return _shown(str(run["data"]["data_dir"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

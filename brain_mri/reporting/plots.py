@@ -61,6 +61,20 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
     return _save(figure, path)
 
 
+def search_trials(values: Sequence[float], higher_is_better: bool, name: str, path: str | Path) -> Path:
+    """Draws the score `name` of each trial of a search, in order, and the best so far; what is infinite is left out."""
+    scores = np.asarray(values, dtype=float)
+    best = (np.maximum if higher_is_better else np.minimum).accumulate(scores)
+    figure = _figure(8, 4)
+    axes = figure.subplots()
+    numbers = np.arange(1, len(scores) + 1)
+    axes.plot(numbers, np.where(np.isfinite(scores), scores, np.nan), "o", color=_STYLES[0]["color"], label="trial")
+    axes.step(numbers, np.where(np.isfinite(best), best, np.nan), where="post", color=_STYLES[1]["color"], label="best")
+    axes.set(xlabel="trial", ylabel=name, title=f"Hyper-parameter search (n = {len(scores)} trials)")
+    axes.legend()
+    return _save(figure, path)
+
+
 def confusion_matrix(matrix: npt.ArrayLike, label_names: Sequence[str], path: str | Path) -> Path:
     """Draws counts `matrix` (k, k) and row percentages; rows are the true classes, columns the predicted ones."""
     counts = np.asarray(matrix, dtype=np.int64)

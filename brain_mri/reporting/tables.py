@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,15 @@ from brain_mri.model_folder import (
     without_paths,
 )
 from brain_mri.reporting import markdown
-from brain_mri.reporting.model_card import first_model, missed_tumors
+from brain_mri.reporting.model_card import first_file, first_model, missed_tumors, teachers
 from brain_mri.utils.files import read_json, write_json
 
 FIGURES = (
-    "model", "patients never seen", "without near-duplicates", "official test", "ECE", "heat map's peak on the tumour"
+    "model", "patients never seen", "without near-duplicates", "official test", "ECE", "heat map's peak on the tumour",
+    "contour's overlap",
 )  # fmt: skip
-RUNS = ("model", "network", "first weights", "pixels", "parameters", "ms a slice", "training")
-FIRST_PAGE = (FIGURES[1], "weakest class there", FIGURES[5], RUNS[5], FIGURES[2], FIGURES[3])
+RUNS = ("model", "network", "first weights", "teacher", "pixels", "parameters", "ms a slice", "training")
+FIRST_PAGE = (FIGURES[1], "weakest class there", FIGURES[5], "ms a slice", FIGURES[2], FIGURES[3])
 
 
 def table(folders: Sequence[Path], columns: Sequence[str] = FIGURES) -> str:
@@ -73,9 +75,11 @@ def _cells(folder: Path) -> dict[str, str]:
         "without near-duplicates": show(leak_free["scores"]["accuracy"], ".2%") if leak_free else "-",
         "official test": show(scores["accuracy"], ".2%"),
         "ECE": f"{scores['expected_calibration_error']['value']:.4f}",
-        "heat map's peak on the tumour": _evidence(records.evidence),
+        "heat map's peak on the tumour": _evidence(records.evidence, "pointing_game", ".1%"),
+        "contour's overlap": _evidence(records.evidence, "overlap", ".2f"),
         "network": str(first["model"]).rsplit("/", 1)[-1].split(".")[0],
-        "first weights": "ImageNet" if first["pretrained"] else "random",
+        "first weights": _first_weights(run),
+        "teacher": ", ".join(f"`{teacher['name']}`" for teacher in teachers(run)) or "-",
         "pixels": str(run["model"]["image_size"]),
         "parameters": f"{run['parameters'] / 1e6:.1f} M" if "parameters" in run else "-",
         "ms a slice": _latency(read_json(folder / EVALUATION / LATENCY)),
@@ -103,16 +107,16 @@ def fold_table(folds: Record) -> str:
         raise DataError("no finished fold is recorded there: run `python -m brain_mri.crossval` again.")
     labels = folds["label_names"]
     head = ["fold", "slices", "accuracy", *(f"{label} found" for label in labels)]
-    boxed = all("pointing_game" in fold for fold in folds["folds"])
-    rows = [head + ["map's peak on the tumour"] * boxed, ["---:"] * (len(head) + boxed)]
+    located = [one for one in _LOCATED if all(one[0] in fold for fold in folds["folds"])]
+    rows = [head + [title for _, title, *_ in located], ["---:"] * (len(head) + len(located))]
     for fold in folds["folds"]:
         found = [_share(fold["sensitivity"][label]) for label in labels]
-        peak = [f"{fold['pointing_game']['value']:.1%}"] if boxed else []
-        rows.append([str(fold["fold"]), f"{fold['n']:,}", show(fold["accuracy"], ".2%"), *found, *peak])
+        places = [f"{fold[name]['value']:{spec}}" for name, _, spec, _ in located]
+        rows.append([str(fold["fold"]), f"{fold['n']:,}", show(fold["accuracy"], ".2%"), *found, *places])
     matrix = folds["pooled"]["confusion_matrix"]
     found = [_share(row[i] / sum(row) if sum(row) else None) for i, row in enumerate(matrix)]
     rows.append(["all", f"{folds['n']:,}", _spread(folds["metrics"]["accuracy"], 2), *found])
-    rows[-1] += [_spread(folds["metrics"]["pointing_game"], 1)] if boxed else []
+    rows[-1] += [spread(folds["metrics"][name]) for name, *_, spread in located]
     return markdown.table(rows)
 
 
@@ -125,10 +129,21 @@ def _spread(metric: Record, digits: int) -> str:
     return f"{metric['mean']:.{digits}%}" + (f" ± {100 * metric['sd']:.{digits}f}" if "sd" in metric else "")
 
 
-def _evidence(record: Record | None) -> str:
+def _plain_spread(metric: Record) -> str:
+    return f"{metric['mean']:.2f}" + (f" ± {metric['sd']:.2f}" if "sd" in metric else "")
+
+
+_LOCATED = (  # figures of the evidence in `fold_table`: title, format, and the row of all folds
+    ("pointing_game", "map's peak on the tumour", ".1%", partial(_spread, digits=1)),
+    ("overlap", "contour's overlap with the box", ".2f", _plain_spread),
+    ("area_ratio", "contour's area in boxes", ".2f", _plain_spread),
+)
+
+
+def _evidence(record: Record | None, name: str, spec: str) -> str:
     if record is None:
         return "-"
-    return f"{record['pointing_game']['value']:.1%}" + (" (a stage earlier)" if record.get("earlier_stage") else "")
+    return f"{record[name]['value']:{spec}}" + (" (a stage earlier)" if record.get("earlier_stage") else "")
 
 
 def _latency(record: Record) -> str:
@@ -138,11 +153,23 @@ def _latency(record: Record) -> str:
     return f"{served['p50_ms']:.0f}" if served else "-"
 
 
+def _first_weights(run: Record) -> str:
+    """What the first training stage began with; `pretrained` weights are ImageNet's in every recipe here."""
+    begun = "ImageNet" if first_model(run)["pretrained"] else "random"
+    file = first_file(run)
+    return f"{begun}, some from `{file}`" if file else begun
+
+
 def _training(run: Record) -> str:
-    """Epochs and time, of all stages."""
-    stages: list[Record] = run.get("stages", [])
-    epochs = sum(stage["epochs"] for stage in stages) + run["training"]["num_train_epochs"]
-    seconds = sum(stage["seconds"] for stage in stages) + run["seconds"]
+    """Epochs and time, of all stages; then those of the teachers."""
+    own = {"epochs": run["training"]["num_train_epochs"], "seconds": run["seconds"]}
+    spent = _spent([*run.get("stages", []), own])
+    taught = [stage for teacher in teachers(run) for stage in teacher["stages"]]
+    return f"{spent}; teacher {_spent(taught)}" if taught else spent
+
+
+def _spent(stages: Sequence[Record]) -> str:
+    epochs, seconds = (sum(stage[name] for stage in stages) for name in ("epochs", "seconds"))
     time = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
     return f"{epochs:g} epochs, {time}"
 

@@ -14,6 +14,8 @@ from brain_mri.data.training_images import DRAW_GROUP
 from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.metrics.scores import quick_scores
+from brain_mri.training.frozen import FEATURES, TAUGHT, collate
+from brain_mri.training.teacher import Teacher
 from brain_mri.training.trainer import MRITrainer
 
 logger = logging.getLogger(__name__)
@@ -31,34 +33,41 @@ def build_trainer(
     recipe: RecipeArguments,
     args: TrainingArguments,
     model_init: Callable[..., PreTrainedModel] | None = None,
+    teacher: Teacher | None = None,
 ) -> MRITrainer:
-    """A trainer on `splits["train"]`, evaluated on `splits["validation"]`; it never gets the test split."""
+    """A trainer on `splits["train"]`, evaluated on `splits["validation"]`; it never gets the test split.
+
+    The `teacher` that `recipe` names is given loaded.
+    """
     args.remove_unused_columns = False  # the columns are chosen here; the model's forward has other names
-    _check(recipe, args, _drawn(splits["train"], recipe))
+    _check(recipe, args, images_drawn(splits["train"], recipe))
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
-    columns = ["pixels", "label"]
+    cached = FEATURES in splits["train"].column_names
+    columns = [FEATURES, "shape", "label"] if cached else ["pixels", "label"]
+    taught = [TAUGHT] if TAUGHT in splits["train"].column_names else []
     grouped = DRAW_GROUP in splits["train"].column_names
     guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,
         args=args,
-        train_dataset=splits["train"].select_columns(columns + guiding),
+        train_dataset=splits["train"].select_columns(columns + guiding + taught),
         eval_dataset=splits["validation"].select_columns(columns),
-        data_collator=Collator(preprocessing.size),
+        data_collator=collate if cached else Collator(preprocessing.size),
         processing_class=preprocessing.processor,
         compute_metrics=compute_metrics,
         callbacks=callbacks,
         recipe=recipe,
         preprocessing=preprocessing,
+        teacher=teacher,
         label_ids=splits["train"]["label"][:],
         draw_groups=splits["train"][DRAW_GROUP][:] if grouped else None,
     )
 
 
-def _drawn(train: Dataset, recipe: RecipeArguments) -> int:
+def images_drawn(train: Dataset, recipe: RecipeArguments) -> int:
     """How many images an epoch draws."""
     by_cluster = recipe.draw_by == "cluster" and DRAW_GROUP in train.column_names
     return len(set(train[DRAW_GROUP][:])) if by_cluster else len(train)

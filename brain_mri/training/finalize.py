@@ -23,6 +23,7 @@ from brain_mri.inference.onnx_model import OnnxModel
 from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
+from brain_mri.metrics.localization import choose_levels
 from brain_mri.metrics.scores import quick_scores
 from brain_mri.model_folder import (
     CALIBRATION,
@@ -40,7 +41,7 @@ from brain_mri.model_folder import (
 )
 from brain_mri.models.export import export_onnx, quantize
 from brain_mri.models.layers import at_output_stride, fold_temperature
-from brain_mri.utils.files import sha256, write_json
+from brain_mri.utils.files import read_json, sha256, write_json
 
 logger = logging.getLogger(__name__)
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
@@ -95,13 +96,30 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
 
 
 def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
-    """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`."""
+    """Compare the evidence with the boxes of the validation images that have one; write `evidence.json`.
+
+    Its `levels`, of the overlay's contour, are chosen on these images.
+    """
     if predictions.evidence is None or not PartialState().is_main_process:
         return
-    if found := evidence_figures(predictions, validation, label_names):
+    levels = choose_levels(predictions.evidence, predictions.labels, validation["box"][:], label_names)
+    if found := evidence_figures(predictions, validation, label_names, levels):
         write_json(found, folder / EVIDENCE)
         peak = f"{found['pointing_game']['value']:.1%} of {found['n']} validation images with a box"
         logger.info(f"the peak of the evidence lies on the tumour in {peak}")
+
+
+def refit_contour(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
+    """Choose the contour's levels anew, for a last stage that keeps the evidence's figures of the stage before.
+
+    Another stage's maps are wider or narrower, and their levels do not fit. That these images were trained on matters
+    little: levels chosen on training images fitted unseen patients as well as any (docs/experiments.md).
+    """
+    record = read_json(folder / EVIDENCE)
+    if predictions.evidence is None or not record or not PartialState().is_main_process:
+        return
+    levels = choose_levels(predictions.evidence, predictions.labels, validation["box"][:], label_names)
+    write_json(record | {"levels": levels}, folder / EVIDENCE)
 
 
 def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:

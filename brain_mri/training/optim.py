@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from timm.optim import param_groups_layer_decay
@@ -35,7 +36,11 @@ def parameter_groups(
         groups.setdefault((rate, decay), []).append(parameter)
     # The classifier's groups come first: the learning rate that Trainer logs is the first group's.
     ordered = sorted(groups.items(), key=lambda item: (-item[0][0], -item[0][1]))
-    return [{"params": parameters, "lr": rate, "weight_decay": decay} for (rate, decay), parameters in ordered]
+    return [_group(parameters, rate, decay) for (rate, decay), parameters in ordered]
+
+
+def _group(parameters: list[Any], rate: float, decay: float) -> dict[str, Any]:
+    return {"params": parameters, "lr": rate, "initial_lr": rate, "weight_decay": decay}
 
 
 def _layer_groups(
@@ -45,5 +50,21 @@ def _layer_groups(
         raise ConfigError("--layer_decay needs a timm model, which knows its layers; use --backbone_lr_scale instead.")
     groups = param_groups_layer_decay(model.timm_model, weight_decay=weight_decay, layer_decay=recipe.layer_decay)
     for group in groups:
-        group["lr"] = learning_rate * group.pop("lr_scale")
+        group["lr"] = group["initial_lr"] = learning_rate * group.pop("lr_scale")
     return sorted(groups, key=lambda group: -group["lr"])
+
+
+def set_start_rates(optimizer: Any, scheduler: Any, rates: Sequence[float]) -> None:
+    """Let optimizer and schedule go on with other learning rates than those that a checkpoint has put back.
+
+    Args:
+        optimizer: whose groups keep the rate before any schedule as `initial_lr`.
+        scheduler: of the optimizer.
+        rates: the wanted `initial_lr` of each group.
+    """
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if rate != (restored := group.get("initial_lr", rate)):
+            group["lr"] *= rate / restored
+            group["initial_lr"] = rate
+    if hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = list(rates)

@@ -19,10 +19,9 @@ from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
 from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, headline
-from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SECONDS, TRAINING_CURVES
+from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SEARCH, SECONDS, TRAINING_CURVES
 from brain_mri.reporting import plots
 from brain_mri.training import checkpoints
-from brain_mri.training.lineage import earlier_stages
 from brain_mri.training.trainer import MRITrainer
 from brain_mri.utils import hardware
 from brain_mri.utils.argument_parser import LAST_CHECKPOINT
@@ -49,7 +48,7 @@ def begin(args: TrainingArguments) -> Path:
     if PartialState().is_main_process:
         hold(folder)
     output = folder / CHECKPOINTS
-    if not args.resume_from_checkpoint and ((folder / CONFIG).exists() or output.exists()):
+    if not args.resume_from_checkpoint and any(path.exists() for path in (folder / CONFIG, folder / SEARCH, output)):
         raise ConfigError(f"{folder} already holds a run: add --resume_from_checkpoint or choose another --output_dir.")
     args.output_dir = str(output)
     args.dataloader_pin_memory = args.dataloader_pin_memory and args.device.type == "cuda"  # else only a warning
@@ -117,6 +116,7 @@ def save_run(
     images: PreparedImages,
     splits: DatasetDict,
     arguments: Sequence[Any],
+    origins: dict[str, Any],
     seconds: float,
 ) -> None:
     """Write `run.json`: configuration, data, seed, versions, hardware, time.
@@ -127,6 +127,7 @@ def save_run(
         images: all that was read.
         splits: what was trained on and held out.
         arguments: DataArguments, ModelArguments, RecipeArguments and TrainingArguments, as they were used.
+        origins: see `lineage.origins`.
         seconds: that the run has taken, see `Clock`.
     """
     if not PartialState().is_main_process:
@@ -142,7 +143,7 @@ def save_run(
         "splits": split_sizes(splits, images.label_names),
         "left_out": left_out(images.rows, splits),
         "parameters": trainer.model.num_parameters(),
-        "grafts": len(trainer.train_dataset) - len(splits["train"]),
+        "grafts": len(trainer.train_dataset) // (recipe.cache_features or 1) - len(splits["train"]),
         "boxed_images": boxed_images(splits["train"]),
         "best_metric": trainer.state.best_metric,
         "global_step": trainer.state.global_step,
@@ -151,7 +152,7 @@ def save_run(
         "hardware": hardware.describe(),
         "versions": {name: version(name) for name in _PACKAGES},
         "seconds": seconds,
-        "stages": earlier_stages(model.model),
+        **origins,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_json(record, folder / RUN)

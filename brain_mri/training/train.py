@@ -9,7 +9,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedModel, TrainingArguments
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
-from brain_mri.data.prepare import PreparedImages, prepare_images, split_images
+from brain_mri.data.prepare import PreparedImages, fingerprint, prepare_images, split_images
 from brain_mri.data.streaming import keep_record, known_images, open_stream
 from brain_mri.data.training_images import training_images
 from brain_mri.data.transforms import Preprocessing
@@ -17,9 +17,13 @@ from brain_mri.evaluation.predict import predict
 from brain_mri.evaluation.results import write_model_card
 from brain_mri.hub import publish
 from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.models.family import fit_options
 from brain_mri.training import finalize, lineage, run
 from brain_mri.training.build import build_trainer
-from brain_mri.training.search import search
+from brain_mri.training.frozen import features_only
+from brain_mri.training.identity import identity, settle
+from brain_mri.training.search import search, search_begun
+from brain_mri.training.teacher import Teacher
 from brain_mri.utils.distributed import join_launch, same_in_all_processes
 from brain_mri.utils.hardware import keep_freed_memory
 from brain_mri.utils.options import TrainingOptions
@@ -54,8 +58,14 @@ def train(
     folder = run.begin(args)
     checkpoint = same_in_all_processes(run.checkpoint_to_resume(args))
 
+    model_args, recipe = fit_options(model_args, recipe, options.told)
     preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
+    teacher = Teacher.load(recipe.teacher, recipe.precision) if recipe.teacher else None
     images, splits = _prepare(data_args, preprocessing)
+    if teacher is not None:
+        teacher.match(images.label_names)
+    this = identity(images, splits, (data_args, model_args, recipe, args))
+    settle(this, folder, checkpoint or search_begun(folder), recipe.resume_with_changes)
     if data_args.streaming:
         splits["train"] = open_stream(data_args, args, recipe.search_trials, preprocessing, images)
         keep_record(splits["train"], folder, checkpoint)
@@ -64,17 +74,20 @@ def train(
     with PartialState().local_main_process_first():
         trained_on = training_images(images, splits, data_args, recipe, preprocessing.size, args.seed)
 
+    origins = lineage.origins(model_args, recipe.teacher, data_args, splits, fingerprint(images))
     if recipe.search_trials:
-        model_args, args = search(model_args, images.label_names, trained_on, preprocessing, recipe, args)
+        search_args = (images.label_names, trained_on, preprocessing, recipe, args, folder, teacher)
+        model_args, args = search(model_args, *search_args)
     model = build_model(build_config(model_args), model_args, images.label_names)
-    trainer = build_trainer(model, trained_on, preprocessing, recipe, args)
-    trainer.add_callback(clock := run.Clock(folder, started))
-    trainer.train(checkpoint)
+    with features_only(model, trained_on, preprocessing, recipe, args.seed, teacher) as rows:
+        trainer = build_trainer(model, rows, preprocessing, recipe, args, teacher=teacher)
+        trainer.add_callback(clock := run.Clock(folder, started))
+        trainer.train(checkpoint)
 
     arguments = (data_args, model_args, recipe)
     _finalize(trainer.model, splits, images.label_names, preprocessing, arguments, folder)
     run.save_history(trainer, folder)
-    run.save_run(folder, trainer, images, splits, [*arguments, args], clock.seconds)
+    run.save_run(folder, trainer, images, splits, [*arguments, args], origins, clock.seconds)
     write_model_card(folder)
     run.finish(trainer, folder)
     return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
@@ -100,10 +113,11 @@ def _finalize(
     validation = splits["validation"]
     model = finalize.refine(trained, validation, preprocessing, recipe.final_output_stride)
     finalize.discard_products(folder)
+    predictions = predict(model, validation, preprocessing)
     if data_args.train_on_validation:
         lineage.carry_over(model_args.model, folder)
+        finalize.refit_contour(predictions, validation, label_names, folder)
     else:
-        predictions = predict(model, validation, preprocessing)
         finalize.calibrate(model, predictions, folder)
         finalize.measure_evidence(predictions, validation, label_names, folder)
     finalize.save_model(model, preprocessing, folder)

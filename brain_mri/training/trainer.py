@@ -21,11 +21,12 @@ from brain_mri.arguments import RecipeArguments
 from brain_mri.data.streamed_split import StreamedSplit
 from brain_mri.data.transforms import Augmentation, Preprocessing, box_coverage
 from brain_mri.errors import ConfigError
-from brain_mri.models.evidence import FeatureTap, guidance_loss, has_evidence
+from brain_mri.models.evidence import FINER, FeatureTap, extent_loss, guidance_loss, has_evidence
 from brain_mri.models.layers import hold_frozen_statistics
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
-from brain_mri.training.optim import parameter_groups
+from brain_mri.training.optim import parameter_groups, set_start_rates
+from brain_mri.training.teacher import Teacher, distillation_loss
 from brain_mri.utils.distributed import whole
 from brain_mri.utils.hardware import autocast_dtype
 
@@ -53,6 +54,7 @@ class MRITrainer(Trainer):
         preprocessing: Preprocessing,
         label_ids: Sequence[int],
         draw_groups: Sequence[int] | None = None,
+        teacher: Teacher | None = None,
         **kwargs: Any,
     ) -> None:
         """Args beyond Trainer's.
@@ -63,9 +65,11 @@ class MRITrainer(Trainer):
             preprocessing: the model's.
             label_ids: of the training images, for the weights of the classes and of the draws.
             draw_groups: of the training images, see `draws`; None draws each once an epoch.
+            teacher: whose answers to the same images are learnt too.
             kwargs: Trainer's.
         """
         self.recipe = recipe
+        self.teacher = teacher
         self.preprocessing = preprocessing
         self.ema: ModelEmaV3 | None = None
         self._tap: FeatureTap | None = None  # on the model while it is trained with guidance
@@ -99,29 +103,47 @@ class MRITrainer(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Cross-entropy (weighted, smoothed, mixed, guided by boxes when training) of a batch of uint8 pixels."""
+        """The loss of a batch of uint8 pixels: cross-entropy; in training weighted, smoothed, mixed, taught, guided."""
         pixels, targets = inputs["pixel_values"], inputs["labels"]
         smoothing, theta = 0.0, None
         if model.training:
             hold_frozen_statistics(model)
+            smoothing = self.args.label_smoothing_factor
+        if model.training and not self.recipe.cache_features:
             generator = self._generator()
             pixels, theta = self.augmentation(pixels, generator, self._training_size())
-            smoothing = self.args.label_smoothing_factor
             if self.mix is not None and len(pixels) % 2 == 0:  # timm mixes pairs of a batch
                 with _numpy_seeded(generator):
                     pixels, targets = self.mix(pixels, targets)
                 smoothing = 0.0  # the mixed targets include it
-        pixel_values = self.preprocessing.normalize(pixels).contiguous(memory_format=self.memory_format)
+        cached = self.recipe.cache_features  # then they are features of normalised pixels, see `frozen`
+        pixel_values = pixels if cached else self.preprocessing.normalize(pixels)
+        pixel_values = pixel_values.contiguous(memory_format=self.memory_format)
         mixed_precision = model.training and self.dtype is not None
         with torch.autocast(pixels.device.type, self.dtype) if mixed_precision else nullcontext():
             logits = model(pixel_values=pixel_values).logits.float()
         weights = None if self.class_weights is None else self.class_weights.to(logits.device)
         loss = functional.cross_entropy(logits, targets, weights, label_smoothing=smoothing)
+        if self.teacher is not None and model.training:
+            taught = inputs["taught"] if cached else self.teacher(pixels)
+            apart = distillation_loss(logits, taught, targets, self.recipe.teacher_temperature)
+            loss = torch.lerp(loss, apart, self.recipe.teacher_weight)
         if theta is not None and self._tap is not None:
-            features = self._tap.take()
-            coverage = box_coverage(inputs["boxes"], theta, *features.shape[2:])
-            loss = loss + self.recipe.guidance * guidance_loss(features, self._tap.classifier, targets, coverage)
+            loss = loss + self._guidance(self._tap.take(), self._tap.classifier, targets, inputs["boxes"], theta)
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _guidance(
+        self, features: Tensor, classifier: nn.Module, labels: Tensor, boxes: Tensor, theta: Tensor
+    ) -> Tensor:
+        """What the boxes of a batch add to its loss."""
+        (height, width), loss = features.shape[2:], torch.zeros((), device=features.device)
+        if self.recipe.guidance:
+            coverage = box_coverage(boxes, theta, height, width)
+            loss = loss + self.recipe.guidance * guidance_loss(features, classifier, labels, coverage)
+        if self.recipe.guidance_extent:
+            coverage = box_coverage(boxes, theta, FINER * height, FINER * width, ellipse=True)
+            loss = loss + self.recipe.guidance_extent * extent_loss(features, classifier, labels, coverage)
+        return loss
 
     def _training_size(self) -> int | None:
         """The side of this step's images: small at first (progressive resizing; Howard 2018), None for full size."""
@@ -145,6 +167,13 @@ class MRITrainer(Trainer):
         optimizer: torch.optim.Optimizer = self.optimizer
         return optimizer
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        assert self.optimizer is not None, "Trainer makes it before it loads its state"
+        rates = [group.get("initial_lr", group["lr"]) for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            set_start_rates(self.optimizer, self.lr_scheduler, rates)
+
     def train(self, resume_from_checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train; the model then has the best (or last) weights, averaged if the recipe averages."""
         try:
@@ -155,6 +184,8 @@ class MRITrainer(Trainer):
                 self._tap = None
         if self.ema is not None and not self.args.load_best_model_at_end:
             self.model.load_state_dict(self.ema.module.state_dict())
+        # --bf16 and --fp16 leave their autocast around the forward pass, which float32 products must not have
+        self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.is_fsdp_enabled:
             self.model = whole(self.model)
         return result
@@ -170,7 +201,7 @@ class MRITrainer(Trainer):
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
-        if self.recipe.guidance and "box" in self.train_dataset.column_names:
+        if (self.recipe.guidance or self.recipe.guidance_extent) and "box" in self.train_dataset.column_names:
             self._tap = self._guide()
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 

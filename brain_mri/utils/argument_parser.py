@@ -7,7 +7,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NoReturn
 
@@ -24,6 +24,7 @@ _ALSO = {  # what other tools call an option
     "epochs": "num_train_epochs",
     "num_epochs": "num_train_epochs",
 }
+_CLEARED = object()
 _MANY = 8  # choices, at most, that help lists in the place of a value
 _METAVARS = {bool: "true|false", int: "N", float: "NUMBER", str: "TEXT"}
 _TRUTH = dict.fromkeys(("true", "t", "yes", "y", "on", "1"), True)
@@ -47,7 +48,8 @@ def parse(
 ) -> list[Any]:
     """Fill the dataclasses `kinds` from `[recipe] --key value ...`.
 
-    One YAML file is one whole run; an option on the command line wins over it. Every value goes through the same
+    One YAML file is one whole run; an option on the command line wins over it, and `none` takes it back where it has no
+    value by default. Every value goes through the same
     parser, so that of either kind becomes what the field's type asks for.
 
     Args:
@@ -75,11 +77,13 @@ def parse(
     else:
         from_file = [f"--{positional}={first}"] if first else []
     parser = _build(known.values(), description, f"%(prog)s [{positional}] [--option value ...]", prog)
-    given, unknown = parser.parse_known_args([*from_file, *(_canonical(word, known) for word in words)])
+    recipe = vars(parser.parse_args(from_file))
+    told, unknown = parser.parse_known_args([_canonical(word, known) for word in words])
     flags = [word for word in unknown if word.startswith("-")] or unknown
     if flags:
         raise ConfigError(_unknown(flags[0].lstrip("-").split("=")[0], known, "on the command line"))
-    return [_filled(kind, group, vars(given)) for kind, group in zip(kinds, groups, strict=True)]
+    given = {name: value for name, value in (recipe | vars(told)).items() if value is not _CLEARED}
+    return [_filled(kind, group, given, vars(told)) for kind, group in zip(kinds, groups, strict=True)]
 
 
 def canonical(words: Iterable[str], kinds: Sequence[type]) -> list[str]:
@@ -88,12 +92,12 @@ def canonical(words: Iterable[str], kinds: Sequence[type]) -> list[str]:
     return [_canonical(word, known) for word in words]
 
 
-def _filled(kind: type, options: Sequence[Option], given: Mapping[str, Any]) -> Any:
+def _filled(kind: type, options: Sequence[Option], given: Mapping[str, Any], told: Iterable[str]) -> Any:
     values = {option.name: given[option.name] for option in options if option.name in given}
     if not is_training(kind):
         return kind(**values)
-    told = TrainingOptions(values)
-    return told if kind is TrainingOptions else told.build(kind)
+    training = TrainingOptions(values, frozenset(told))
+    return training if kind is TrainingOptions else training.build(kind)
 
 
 def _build(options: Iterable[Option], description: str | None, usage: str, prog: str | None) -> _Parser:
@@ -118,7 +122,7 @@ def _add(group: argparse._ArgumentGroup, option: Option) -> None:
     count: dict[str, Any] = {"nargs": "?", "const": bare} if bare is not None else {}
     group.add_argument(
         f"--{option.name}",
-        type=_truth if option.kind is bool else option.kind,
+        type=_reader(option),
         choices=option.choices or None,
         metavar=_METAVARS[option.kind] if not 0 < len(option.choices) <= _MANY else None,
         help=_help(option),
@@ -132,6 +136,19 @@ def _help(option: Option) -> str:
     if option.default is not None and option.default != "":
         notes.append(f"default: {_as_word(option.default)}".replace("%", "%%"))
     return f"{option.help} ({'; '.join(notes)})" if notes else option.help
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    """What makes a value of a word; `none` takes back what a recipe says of an option that has no value by default."""
+    read: Callable[[str], Any] = _truth if option.kind is bool else option.kind
+    if option.default is not None or option.choices or option.several:
+        return read
+
+    def read_or_clear(word: str) -> Any:
+        return _CLEARED if word.lower() == "none" else read(word)
+
+    read_or_clear.__name__ = option.kind.__name__  # which argparse puts into its errors
+    return read_or_clear
 
 
 def _truth(word: str) -> bool:

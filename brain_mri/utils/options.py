@@ -19,6 +19,11 @@ from brain_mri.arguments import TRAINING_DEFAULTS
 from brain_mri.errors import ConfigError
 
 _KINDS: dict[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
+_NOT_FOR_IMAGES = {  # options of transformers' trainer under which a classifier of images can't be trained or judged
+    "neftune_noise_alpha": "it adds noise to embeddings of words, which these networks do not have",
+    "prediction_loss_only": "validation is judged by what the network predicts",
+    "batch_eval_metrics": "validation is judged as a whole",
+}
 _WRITABLE = {*_KINDS, "list", "dict"}  # types of fields whose value can be written as a word
 _SECTION = re.compile(r"\s*# --- (.+?) ---")
 
@@ -50,20 +55,38 @@ class Option:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """The given options of transformers' `TrainingArguments`, before transformers is imported."""
+    """The given options of transformers' `TrainingArguments`, before transformers is imported.
+
+    Attributes:
+        given: their values, by name.
+        told: the names of all options, of any kind, that the command line set, and not the recipe.
+    """
 
     given: Mapping[str, Any]
+    told: frozenset[str] = frozenset()
 
     def build(self, training_arguments: type) -> Any:
         """The `TrainingArguments`, of that class.
 
         Raises:
-            ConfigError: the options contradict each other.
+            ConfigError: the options contradict each other, do not fit images, or need a package that is not there.
         """
+        self._check()
         try:
             return training_arguments(**(TRAINING_DEFAULTS | dict(self.given)))
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             raise ConfigError(" ".join(str(error).split())) from error
+
+    def _check(self) -> None:
+        if unfit := next((name for name in _NOT_FOR_IMAGES if self.given.get(name)), None):
+            raise ConfigError(f"--{unfit}: {_NOT_FOR_IMAGES[unfit]}; leave it out.")
+        if self.given.get("eval_do_concat_batches") is False:
+            raise ConfigError("--eval_do_concat_batches false: validation is judged as a whole; leave it out.")
+        if self.given.get("use_liger_kernel") and find_spec("liger_kernel") is None:
+            raise ConfigError("--use_liger_kernel: pip install liger-kernel first, or leave it out.")
+        for name in ("dataloader_persistent_workers", "dataloader_multiprocessing_context"):
+            if self.given.get(name) and not self.given.get("dataloader_num_workers"):
+                raise ConfigError(f"--{name}: there are no such processes; give --dataloader_num_workers 1 or more.")
 
 
 def options_of(kind: type) -> list[Option]:

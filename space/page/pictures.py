@@ -46,7 +46,8 @@ def thumbnail_uri(image: Image.Image) -> str:
 def evidence_layer(prediction: Prediction, image: Image.Image, label: str) -> Image.Image:
     """The evidence for a label as a layer of its own, to lie over the slice at any opacity."""
     assert prediction.evidence is not None  # the caller has asked
-    return overlay.evidence_layer(prediction.evidence[label], *shrunk(image, SHOWN).size)
+    size = shrunk(image, SHOWN).size
+    return overlay.evidence_layer(prediction.evidence[label], *size, prediction.contour_level(label))
 
 
 def strongest_place(prediction: Prediction, label: str) -> str:

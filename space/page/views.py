@@ -132,6 +132,7 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
         layer=pictures.png_uri(pictures.evidence_layer(prediction, image, label)) if label else "",
         label=t.label(label) if label else "",
         place=t["places"][pictures.strongest_place(prediction, label)] if label else "",
+        level=t.percent(prediction.contour_level(label), 0) if label else "",
         no_layer=_why_no_evidence(prediction, t),
         opacity=pictures.OPACITY,
         lines=lines,

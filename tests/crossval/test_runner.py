@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
 from support.fold_records import write_results
 
 from brain_mri.crossval import runner
@@ -156,6 +157,35 @@ def test_a_model_that_has_seen_the_folds_is_no_beginning_of_theirs(
     (tmp_path / "model" / "run.json").write_text("{}")
     with pytest.raises(ConfigError, match="on images that the folds test: give --stage_before"):
         main(_words(phantoms, tmp_path / "folds", "--model", str(tmp_path / "model")))
+    assert not calls
+
+
+@pytest.mark.parametrize(("option", "file"), [("--teacher", ""), ("--weights", "model.safetensors")])
+def test_what_was_trained_here_teaches_no_fold(
+    calls: list[str], phantoms: Path, tmp_path: Path, option: str, file: str
+) -> None:
+    """Nor one that goes on from the stage before, whose own models never saw what they test."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "run.json").write_text("{}")
+    words = [option, str(tmp_path / "model" / file)]
+    for more in ([], ["--stage_before", str(tmp_path / "first")]):
+        with pytest.raises(ConfigError, match=f"{option} .*was trained by this package"):
+            main(_words(phantoms, tmp_path / "folds", *words, *more))
+    assert not calls
+
+
+@pytest.mark.parametrize("option", ["--teacher", "--model"])
+def test_a_model_on_the_hub_that_was_trained_here_is_known_by_its_record(
+    calls: list[str], phantoms: Path, tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def download(model: str, name: str) -> str:
+        if (model, name) != ("somebody/classifier", "run.json"):
+            raise LocalEntryNotFoundError(f"{model} has no {name}")
+        return name
+
+    monkeypatch.setattr(runner, "hf_hub_download", download)
+    with pytest.raises(ConfigError, match=f"{option} somebody/classifier was trained by this package"):
+        main(_words(phantoms, tmp_path / "folds", option, "somebody/classifier"))
     assert not calls
 
 

@@ -37,6 +37,20 @@ def test_the_summary_is_of_the_finished_folds_with_the_sample_deviation(tmp_path
     assert [line.split()[0] for line in table] == ["fold", "1", "3", "mean"] and "0.8000 +- 0.1414" in table[-1]
 
 
+def test_the_contour_of_the_folds_stands_beside_the_peak(tmp_path: Path) -> None:
+    plan = Plan({"a": 1, "b": 2}, 2, 1, 0)
+    for number, overlap in ((1, 0.4), (2, 0.5)):
+        write_results(tmp_path, number, 0.9)
+        path = summary.results_file(tmp_path, number)
+        located = {"pointing_game": 0.9, "mass_inside": 0.3, "overlap": overlap, "area_ratio": 1.25}
+        evidence = {name: {"value": value} for name, value in located.items()}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"evidence": evidence}))
+    found = summarise(tmp_path, plan)
+    assert found["metrics"]["overlap"]["mean"] == pytest.approx(0.45)
+    assert found["metrics"]["area_ratio"]["values"] == [1.25, 1.25]
+    assert [fold["overlap"]["value"] for fold in found["folds"]] == [0.4, 0.5]
+
+
 def test_a_recipe_with_guidance_is_said_to_be_guided(tmp_path: Path) -> None:
     write_results(tmp_path, 1, 0.9)
     (tmp_path / "fold1" / "model" / "run.json").write_text(json.dumps({"recipe": {"guidance": 0.3}, "boxed_images": 7}))

@@ -99,6 +99,31 @@ def test_the_overlay_shows_the_label_asked_for(classifier: BrainMRIClassifier, s
         answer.overlay("cyst")
 
 
+def test_the_contour_is_drawn_at_the_folder_s_level_and_at_half_without_one(
+    guided_model: Path, tmp_path: Path, slices: list[Path]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(guided_model, folder, ignore=shutil.ignore_patterns("checkpoints"))
+    record = folder / "evidence.json"
+    stored = json.loads(record.read_text())["levels"]
+    assert "no_tumor" not in stored and all(0 < level < 1 for level in stored.values())
+    drawn = []
+    for levels in (stored, {"glioma": 0.2}, {"glioma": 0.9}):
+        record.write_text(json.dumps({"levels": levels}))
+        answer = BrainMRIClassifier.from_pretrained(folder).predict(slices[0])
+        assert answer.contour_level("glioma") == levels["glioma"]
+        drawn.append(answer.overlay("glioma").tobytes())
+    assert drawn[1] != drawn[2]
+    for without in (lambda: record.write_text("{}"), record.unlink):  # as releases before had it
+        without()
+        answer = BrainMRIClassifier.from_pretrained(folder).predict(slices[0])
+        assert answer.contour_level("glioma") == 0.5
+    for broken in ([], {"glioma": 1.5}, {"glioma": 0}, {"glioma": "high"}, {"glioma": True}):
+        record.write_text(json.dumps({"levels": broken}))
+        with pytest.raises(ConfigError, match=r"evidence\.json: levels is .* train the model again"):
+            BrainMRIClassifier.from_pretrained(folder)
+
+
 def test_a_volume_is_the_mean_of_the_slices_that_look_like_brain(
     classifier: BrainMRIClassifier, slices: list[Path], tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, LackingError
 from brain_mri.labels import LABELS
 from brain_mri.models.build import build_config, build_model, build_processor
 from brain_mri.models.layers import at_output_stride, classifier_of, hold_frozen_statistics
@@ -142,7 +142,7 @@ def test_a_size_that_the_weights_do_not_fit_is_said(tmp_path: Path) -> None:
 def test_a_rate_that_the_model_lacks_is_said(tmp_path: Path) -> None:
     config = ConvNextConfig(depths=[1, 1, 1, 1], hidden_sizes=[8, 8, 16, 16])
     AutoModelForImageClassification.from_config(config).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"--drop_rate: a convnext model has no such rate"):
+    with pytest.raises(LackingError, match=r"--drop_rate: a convnext model has no such rate"):
         build_config(ModelArguments(str(tmp_path), drop_rate=0.1))
 
 

@@ -9,9 +9,19 @@ from torch import Tensor
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
 from brain_mri.data.transforms import Augmentation, box_coverage
+from brain_mri.inference.overlay import enlarge, evidence_region
 from brain_mri.labels import LABELS
 from brain_mri.models.build import build_config, build_model
-from brain_mri.models.evidence import FeatureTap, OnePass, evidence_maps, guidance_loss, has_evidence, texture_of
+from brain_mri.models.evidence import (
+    FINER,
+    FeatureTap,
+    OnePass,
+    evidence_maps,
+    extent_loss,
+    guidance_loss,
+    has_evidence,
+    texture_of,
+)
 from brain_mri.models.layers import at_output_stride, fold_temperature
 
 _TINY = '{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}'
@@ -109,6 +119,15 @@ def test_a_box_smaller_than_a_place_still_counts_fully() -> None:
     assert _coverage([[0.3, 0.3, 0.05, 0.05]], side=4).max() == 1
 
 
+def test_an_ellipse_touches_the_sides_of_its_box_and_leaves_out_the_corners() -> None:
+    pixels, box = torch.zeros(1, 3, 32, 32, dtype=torch.uint8), torch.tensor([[0.5, 0.5, 0.5, 0.25], _NOWHERE])
+    _, theta = Augmentation(_STILL)(pixels.expand(2, -1, -1, -1), torch.Generator())
+    whole, ellipse = box_coverage(box, theta, 64, 64), box_coverage(box, theta, 64, 64, ellipse=True)
+    assert (ellipse <= whole).all() and not ellipse[1].any()
+    assert float(ellipse[0].sum() / whole[0].sum()) == pytest.approx(torch.pi / 4, abs=0.01)
+    assert ellipse[0, 32, 16] > 0 and ellipse[0, 24, 32] > 0 and ellipse[0, 24, 16] == 0
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_box_follows_its_image_through_the_augmentation(seed: int) -> None:
     recipe = RecipeArguments(rotation=30, translation=0.1, zoom=0.2, horizontal_flip=0.5, brightness=0, contrast=0)
@@ -137,6 +156,52 @@ def test_guidance_rewards_evidence_in_the_box_and_asks_nothing_without_one() -> 
     assert loss(there, there) < 0.01 < 5 < loss(elsewhere, elsewhere)
     assert loss(there, nowhere) == pytest.approx(loss(there, there)), "an image without a box is left out of the mean"
     assert loss(nowhere, nowhere) == 0
+
+
+def _extent(places: list[slice], coverage: Tensor) -> float:
+    """The loss of a map that is 1 in some places of 8 x 8 and -1 elsewhere."""
+    head = torch.nn.Linear(1, 1)
+    torch.nn.init.ones_(head.weight)
+    features = torch.full((1, 1, 8, 8), -1.0)
+    features[0, 0, places[0], places[1]] = 1
+    return float(extent_loss(features, head, torch.tensor([0]), coverage).detach())
+
+
+def test_extent_wants_a_map_of_the_tumour_s_size_at_its_place() -> None:
+    tumor = torch.zeros(1, 8 * FINER, 8 * FINER)
+    tumor[:, 2 * FINER : 6 * FINER, 2 * FINER : 6 * FINER] = 1
+    fits = _extent([slice(2, 6), slice(2, 6)], tumor)
+    assert 0 <= fits < 0.2
+    for rows, columns in ((slice(0, 8), slice(0, 8)), (slice(3, 4), slice(3, 4)), (slice(4, 8), slice(4, 8))):
+        assert _extent([rows, columns], tumor) > fits + 0.15, "too large, too small, elsewhere"
+    assert _extent([slice(0, 0), slice(0, 0)], tumor) == 1, "evidence against the class covers nothing"
+
+
+def test_extent_asks_nothing_without_a_box() -> None:
+    head, features = torch.nn.Linear(3, 2), torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels, coverage = torch.tensor([0, 1]), torch.zeros(2, 4 * FINER, 4 * FINER)
+    loss = extent_loss(features, head, labels, coverage)
+    loss.backward()
+    assert loss == 0 and not features.grad.any()
+    coverage[0, :6, :6] = 1
+    alone = extent_loss(features[:1], head, labels[:1], coverage[:1])
+    assert torch.allclose(extent_loss(features, head, labels, coverage), alone), "left out of the mean"
+
+
+def test_training_for_extent_gives_the_drawn_map_the_tumour_s_size() -> None:
+    torch.manual_seed(0)
+    head, features = torch.nn.Linear(4, 2), torch.randn(2, 4, 8, 8).requires_grad_()
+    coverage = torch.zeros(2, 8 * FINER, 8 * FINER)
+    coverage[0, 4:12, 4:16], coverage[1, 8:30, 12:28] = 1, 1
+    labels, optimizer = torch.tensor([0, 1]), torch.optim.Adam([features], 0.1)
+    for _ in range(150):
+        optimizer.zero_grad()
+        extent_loss(features, head, labels, coverage).backward()
+        optimizer.step()
+    maps = evidence_maps(features, head)[torch.arange(2), labels].detach().numpy()
+    for one, tumor in zip(maps, coverage.numpy() > 0, strict=True):
+        region = evidence_region(enlarge(one, 8 * FINER, 8 * FINER))
+        assert (region & tumor).sum() / (region | tumor).sum() > 0.75
 
 
 def test_guided_training_moves_the_evidence_into_the_box() -> None:
@@ -174,6 +239,7 @@ def test_the_tap_works_within_a_compiled_model(small: torch.nn.Module) -> None:
 def test_train_py_measures_its_evidence_on_held_out_boxes(guided_model: Path) -> None:
     found = json.loads((guided_model / "evidence.json").read_text())
     assert found["n"] > 0 and 0 <= found["pointing_game"]["value"] <= 1
+    assert found["levels"] and set(found["levels"]) == set(found["per_class"])
     record = json.loads((guided_model / "run.json").read_text())
     assert record["recipe"]["guidance"] == 0.3 and record["boxed_images"] > 0
 
@@ -184,3 +250,14 @@ def test_texture_is_mean_and_spread_of_each_channel_in_any_order_of_axes() -> No
     assert torch.allclose(texture_of(features, 5), expected, atol=1e-6)
     assert torch.allclose(texture_of(features.permute(0, 2, 3, 1), 5), expected, atol=1e-6)
     assert torch.allclose(texture_of(features.flatten(2).transpose(1, 2), 5), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18.a1_in1k", "tf_efficientnet_lite0.in1k", "convnext_atto.d2_in1k"])
+def test_a_network_that_was_trained_with_checkpointing_shows_what_it_would_without(name: str) -> None:
+    model = _model(f"timm/{name}")
+    picture = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected = OnePass(model)(picture)
+        model.activation_checkpointing_enable()
+        found = OnePass(model)(picture)
+    assert len(found) == len(expected) and all(torch.equal(*pair) for pair in zip(found, expected, strict=True))

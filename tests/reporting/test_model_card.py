@@ -444,11 +444,31 @@ def test_the_evidence_is_said_as_measured_and_where(bare: Path) -> None:
     save(bare, evidence=evidence_figures(590, 0.8111))
     text = write_card(bare).read_text()
     said = section(text, "Evidence maps")
-    assert table_row(said, "all") == ["590", "0.8111 (0.7000 to 0.9000)", *["0.3000 (0.2000 to 0.4000)"] * 2, "0.0230"]
+    share = "0.3000 (0.2000 to 0.4000)"
+    assert table_row(said, "all") == ["590", "0.8111 (0.7000 to 0.9000)", share, "0.0230", share, "not measured"]
+    assert "half of the evidence at the peak" in said
     assert "on 590 validation images" in said and "in 31 groups" in said and "2,640 training images" in said
     assert "plus 0.5 times the guidance by boxes" in text and "160 pixels in the first 60%" in text
     save(bare, results=full_results() | {"evidence": evidence_figures(77, 0.5)})
     assert "on 77 test images" in section(write_card(bare).read_text(), "Evidence maps")
+
+
+def test_the_contour_is_said_with_its_levels_and_where_they_were_chosen(bare: Path) -> None:
+    found = evidence_figures(590, 0.8) | {"levels": {"glioma": 0.8}, "area_ratio": {"value": 1.234}}
+    save(bare, evidence=found)
+    said = section(write_card(bare).read_text(), "Evidence maps")
+    assert table_row(said, "all")[-1] == "1.23" and "`glioma` 80%, chosen on these images" in said
+    save(bare, results=full_results() | {"evidence": found})
+    assert "`glioma` 80%, chosen on the validation images" in section(write_card(bare).read_text(), "Evidence maps")
+
+
+def test_training_for_the_extent_alone_is_said(bare: Path) -> None:
+    run = run_record() | {"boxed_images": 2640}
+    run["recipe"] |= {"guidance": 0.0, "guidance_extent": 0.7}
+    save(bare, run=run, evidence=evidence_figures(590, 0.8))
+    text = write_card(bare).read_text()
+    assert "asked the evidence to lie there" in section(text, "Evidence maps") and "Nothing in" not in text
+    assert "0.7 times that of their extent" in text and "times the guidance" not in text
 
 
 def test_the_guard_is_said_as_measured(bare: Path) -> None:
@@ -493,3 +513,40 @@ def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) ->
         text = write_card(full).read_text(encoding="utf-8")
         assert "0.9876" in text and ("third_hospital" in text) is claimed
         assert ("brain-mri all_clear" in text) is not claimed
+
+
+def _teacher(saw: str) -> dict[str, object]:
+    stage = {"pretrained": True, "epochs": 9.0, "images": 4569, "seconds": 7200.0}
+    return {"model": "/private/place/elder", "sha256": "0123456789abcdef", "saw": saw, "stages": [stage]}
+
+
+@pytest.mark.parametrize(
+    ("saw", "said"),
+    [
+        ("nothing", None),
+        ("validation", "Its teacher was trained on this model's validation images: what was chosen or fitted"),
+        ("held out", "so also on images that this model's figures are measured on"),
+        ("unknown", "Its teacher left no record of this folder"),
+    ],
+)
+def test_a_student_names_its_teacher_and_what_that_saw_of_the_held_out_images(
+    full: Path, saw: str, said: str | None
+) -> None:
+    save(full, run=json.loads((full / "run.json").read_text()) | {"teacher": _teacher(saw)})
+    text = write_card(full).read_text()
+    assert table_row(text, "Teacher") == [
+        "`elder`, whose answers to the training images were learnt too; its own training took 9 epochs and 2 h 00 min, "
+        "on 4,569 images, from published weights; weights `0123456789ab`"
+    ]
+    assert "50% of it replaced by the distance to the teacher's answers at temperature 2" in table_row(text, "Loss")[0]
+    assert "private" not in text and "Hinton" in section(text, "Methods and citation")
+    assert ("Its teacher" in section(text, "At a glance")) == (said is not None) and (said or "") in text
+
+
+def test_weights_from_a_file_are_named_and_claim_no_base_model(bare: Path) -> None:
+    run = run_record(model="timm/vgg16.tv_in1k", pretrained=False, weights="/private/place/backbone.safetensors")
+    save(bare, run=run | {"weights": {"file": run["model"]["weights"], "sha256": "0" * 64}})
+    text = write_card(bare).read_text()
+    assert table_row(text, "Weights from a file") == ["the tensors of `backbone.safetensors` that fit"]
+    assert "trained further from the weights of a file" in table_row(text, "Network")[0]
+    assert "private" not in text and ModelCard(text).data.base_model is None

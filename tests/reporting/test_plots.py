@@ -209,3 +209,8 @@ def test_importing_the_room_does_not_import_matplotlib_or_torch() -> None:
         "import sys, brain_mri.reporting.plots; sys.exit(bool({'matplotlib', 'torch', 'evaluate'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_search_is_drawn_though_a_trial_diverged(tmp_path: Path) -> None:
+    path = plots.search_trials([-np.inf, 0.5, 0.4, -np.inf, 0.8], True, "eval_macro_f1", tmp_path / "search.png")
+    assert Image.open(path).size[0] > 300

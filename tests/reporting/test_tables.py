@@ -91,8 +91,8 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     (model / "evaluation" / "results.json").write_text(json.dumps({"scores": scores, "data": {"name": "synthetic"}}))
     keep(model, tmp_path / "kept")
     figures, run = (table([tmp_path / "kept"], *columns).splitlines()[2] for columns in ((), (RUNS,)))
-    assert figures == "| `kept` | - | - | 87.65% (80.12 to 91.23) | 0.0321 | " + figures.split(" | ")[-1]
-    assert run.startswith("| `kept` | resnet18 | random | 96 | ") and "| 12 epochs, " in run
+    assert figures == "| `kept` | - | - | 87.65% (80.12 to 91.23) | 0.0321 | " + " | ".join(figures.split(" | ")[-2:])
+    assert run.startswith("| `kept` | resnet18 | random | - | 96 | ") and "| 12 epochs, " in run
     assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
     assert not list((tmp_path / "kept").rglob("*.safetensors"))
     with pytest.raises(DataError, match="no record: name a folder for this model alone"):
@@ -101,3 +101,28 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     with pytest.raises(DataError, match="records of other models"):
         keep(model, tmp_path / "all")
     assert (model / "model.safetensors").is_file() and (tmp_path / "kept" / "run.json").is_file()
+
+
+def test_a_row_says_who_taught_the_model_and_what_that_took(tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    for name in ("config.json", "run.json", "evaluation/results.json"):
+        (student / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(_KEPT[-1] / name, student / name)
+    run, teacher = read_json(student / "run.json"), read_json(_RELEASE / "run.json")
+    run["teacher"] = {
+        "model": "some/where/release",
+        "stages": [{"epochs": 11, "seconds": 9000.0}, teacher["stages"][0]],
+    }
+    run["weights"] = {"file": "some/where/backbone.safetensors"}
+    run["model"]["pretrained"] = False
+    (student / "run.json").write_text(json.dumps(run))
+    cells = dict(
+        zip(RUNS, (cell.strip() for cell in table([student], RUNS).splitlines()[2].split("|")[1:]), strict=False)
+    )
+    assert cells["teacher"] == "`release`" and cells["first weights"] == "random, some from `backbone.safetensors`"
+    first = teacher["stages"][0]
+    expected = f"; teacher {11 + first['epochs']:g} epochs, {(9000 + first['seconds']) / 3600:.1f} h"
+    assert cells["training"].endswith(expected)
+    run["stages"] = [first | {"teacher": run.pop("teacher")}]
+    (student / "run.json").write_text(json.dumps(run))
+    assert "| `release` |" in table([student], RUNS), "of an earlier stage too"

@@ -14,6 +14,7 @@ from brain_mri.data.transforms import Preprocessing
 from brain_mri.labels import LABELS
 from brain_mri.models.build import build_config, build_model
 from brain_mri.training.build import build_trainer
+from brain_mri.training.teacher import Teacher
 from brain_mri.training.trainer import MRITrainer
 
 MODEL = ModelArguments(
@@ -46,13 +47,14 @@ def small_trainer(
     splits: DatasetDict,
     preprocessing: Preprocessing,
     recipe: RecipeArguments | None = None,
+    teacher: Teacher | None = None,
     **options: Any,
 ) -> MRITrainer:
     """A trainer of that network, its first weights always the same."""
     args = training_arguments(folder, **options)
     torch.manual_seed(0)
     model = build_model(build_config(MODEL), MODEL, LABELS)
-    return build_trainer(model, splits, preprocessing, recipe or RecipeArguments(), args)
+    return build_trainer(model, splits, preprocessing, recipe or RecipeArguments(), args, teacher=teacher)
 
 
 class StopAt(TrainerCallback):

@@ -7,14 +7,12 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from support.small_training import MODEL, small_trainer
+from support.small_training import small_trainer
 from transformers import TrainingArguments
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError
-from brain_mri.labels import LABELS
-from brain_mri.training.search import search
 from brain_mri.training.trainer import MRITrainer, _numpy_seeded
 
 _RICH = RecipeArguments(ema_decay=0.9, mixup=0.2, cutmix=0.5, class_weights="balanced", backbone_lr_scale=0.5)
@@ -113,16 +111,6 @@ def test_the_best_epoch_is_kept(tmp_path: Path, splits: DatasetDict, preprocessi
     assert trainer.state.best_metric == max(logged)
     trainer.ema = None  # judge what the model itself holds
     assert trainer.evaluate()["eval_macro_f1"] == pytest.approx(max(logged))
-
-
-@pytest.mark.slow
-def test_the_search_fills_in_what_it_found(tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing) -> None:
-    recipe = RecipeArguments(search_trials=2)
-    args = small_trainer(tmp_path, splits, preprocessing, num_train_epochs=1, eval_strategy="epoch").args
-    model_args, found = search(MODEL, LABELS, splits, preprocessing, recipe, args)
-    assert found.per_device_train_batch_size in (16, 32, 64)
-    assert found.learning_rate != args.learning_rate and model_args.drop_rate != MODEL.drop_rate
-    assert found.output_dir == args.output_dir and found.save_strategy == args.save_strategy
 
 
 def test_what_the_trainer_would_stumble_over_is_said_beforehand(

@@ -96,14 +96,28 @@ def test_help_shows_the_commands_line_by_line_and_the_defaults(capsys: pytest.Ca
     assert "\n    python train.py x\n    torchrun train.py x\n" in shown and "(default: 224)" in shown
 
 
-def test_the_command_line_can_take_a_recipe_s_freezing_back() -> None:
+def test_the_command_line_can_take_back_what_a_recipe_says() -> None:
     (model,) = parse([ModelArguments], ["--freeze_until", "layer3", "--freeze_until", "none"])
     assert model.freeze_until is None
-    recipes = [DataArguments, ModelArguments, RecipeArguments, TrainingArguments]
-    frozen, thawed = (
-        parse(recipes, ["resnet50", "--data_dir", "d", *more])[1] for more in ([], ["--freeze_until", "none"])
-    )
+    frozen, thawed = (parse(_EARLY, ["resnet50", *more])[1] for more in ([], ["--freeze_until", "none"]))
     assert frozen.freeze_until == "layer3" and thawed.freeze_until is None
+    words = ["--drop_rate=none", "--metric_for_best_model", "none", "--lr_scheduler_kwargs", "None"]
+    _, model, _, training = parse(_EARLY, ["vgg16", *words])
+    assert model.drop_rate is None and not {"metric_for_best_model", "lr_scheduler_kwargs"} & set(training.given)
+
+
+def test_none_is_no_value_of_an_option_that_has_one() -> None:
+    with pytest.raises(ConfigError, match="--image_size: invalid int value: 'none'"):
+        parse(_EARLY, ["--image_size", "none"])
+    with pytest.raises(ConfigError, match="--drop_rate: invalid float value: 'much'"):
+        parse(_EARLY, ["--drop_rate", "much"])
+    _, _, recipe, training = parse(_EARLY, ["--class_weights", "none", "--report_to", "none"])
+    assert recipe.class_weights == "none" and training.given["report_to"] == "none"
+
+
+def test_what_the_command_line_says_is_told_from_the_recipe() -> None:
+    training = parse(_EARLY, ["resnet50", "--lr", "1e-3", "--no-pretrained", "--image_size=64"])[3]
+    assert training.told == {"learning_rate", "pretrained", "image_size"}
 
 
 @pytest.mark.parametrize("words", [["--lr", "3e-4"], ["--lr=3e-4"], ["--learning-rate", "3e-4"]])
