@@ -40,7 +40,7 @@ def build_trainer(
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
     columns = ["pixels", "label"]
     grouped = DRAW_GROUP in splits["train"].column_names
-    guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
+    guiding = ["box"] if recipe.is_guided and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,
