@@ -235,6 +235,11 @@ class RecipeArguments:
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
 
+    @property
+    def is_guided(self) -> bool:
+        """Whether boxes take part in the loss."""
+        return self.guidance > 0 or self.guidance_extent > 0
+
 
 @dataclass
 class EvaluationArguments:

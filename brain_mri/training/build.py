@@ -48,7 +48,7 @@ def build_trainer(
     columns = [FEATURES, "shape", "label"] if cached else ["pixels", "label"]
     taught = [TAUGHT] if TAUGHT in splits["train"].column_names else []
     grouped = DRAW_GROUP in splits["train"].column_names
-    guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
+    guiding = ["box"] if recipe.is_guided and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,
