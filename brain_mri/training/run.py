@@ -28,6 +28,7 @@ from brain_mri.utils.argument_parser import LAST_CHECKPOINT
 from brain_mri.utils.files import read_json, write_json
 from brain_mri.utils.locks import hold
 from brain_mri.utils.logging import set_up_console
+from brain_mri.utils.options import DEFAULT_FOLDER
 
 logger = logging.getLogger(__name__)
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
@@ -44,7 +45,7 @@ def begin(args: TrainingArguments) -> Path:
     """
     hardware.check_compiler(args.torch_compile)
     set_up_console()
-    folder = Path(args.output_dir or "outputs/run")
+    folder = Path(args.output_dir or DEFAULT_FOLDER)
     if PartialState().is_main_process:
         hold(folder)
     output = folder / CHECKPOINTS
