@@ -54,7 +54,7 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
         rows, which = images_to_evaluate(images, data_args, record)
-        rows = only_part(rows, data_args.data_dir, args.part)
+        rows = only_part(rows, data_args.data_dir, args.part, data_args.columns)
     rows = with_model_labels(rows, images.label_names, model)
     predictions = predict(model, rows, preprocessing, args.batch_size)
 
