@@ -178,6 +178,9 @@ class RecipeArguments:
     )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
+    min_steps: int = _option(
+        0, "Least number of training steps: of a small folder more epochs are trained to reach it; 0: none."
+    )
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
     backbone_lr_scale: float = _option(1.0, "Learning rate of everything but the classifier, as a share of it.")
     early_stopping_patience: int = _option(0, "Evaluations without a better metric before training ends; 0: never.")
@@ -238,6 +241,7 @@ class RecipeArguments:
             "early_stopping_patience",
             "search_trials",
             "cache_features",
+            "min_steps",
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")

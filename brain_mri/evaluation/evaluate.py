@@ -76,4 +76,5 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
     write_json(about | effort | figures, results_file)
     adopt_patient_wise(args.patient_wise, results_file.parent)
     write_model_card(args.model_dir)
-    return f"{which} of {data_args.data_dir}\n{results.in_words(figures)}\n\nwritten to {results_file}"
+    beware = results.beware(args.model_dir)
+    return f"{beware}{which} of {data_args.data_dir}\n{results.in_words(figures)}\n\nwritten to {results_file}"

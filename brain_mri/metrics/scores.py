@@ -11,7 +11,7 @@ import numpy.typing as npt
 from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import compute
 from brain_mri.metrics.cases import Cases, FloatArray, IntArray
-from brain_mri.metrics.formulas import FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, macro
+from brain_mri.metrics.formulas import ECE_BINS, FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, ece_bins, macro
 from brain_mri.metrics.interval import Interval, show
 
 Scores = dict[str, Any]
@@ -72,6 +72,7 @@ def score(
             macro_over {figure: [names of the classes averaged]}
             per_class {name: {precision {...}, sensitivity, specificity, f1, auroc, average_precision}}
             referral {"5%": {...}, "10%", "20%"}
+            ece_bins: of the expected calibration error
             confusion_matrix [[count]]: rows true, columns predicted
 
     Raises:
@@ -98,6 +99,7 @@ def score(
         **_intervals({name: figures[name] for name in SCALARS}),
         **_class_scores(figures, label_names),
         "referral": _intervals({f"{s:.0%}": x for s, x in zip(REFERRED_SHARES, figures["referral"].T, strict=True)}),
+        "ece_bins": ece_bins(len(cases.labels)),
         "confusion_matrix": FORMULAS["confusion_matrix"](cases, cases.ones)[0].astype(int).tolist(),
     }
 
@@ -137,9 +139,15 @@ def format_table(scores: Scores) -> str:
     level, groups = scores["bootstrap"]["level"], scores["n_groups"]
     lines = [f"{scores['n']} images in {groups} groups; {level:.0%} intervals from {_origin(scores)}", ""]
     names = [name for name in (*SCALARS, *(f"macro_{name}" for name in PER_CLASS)) if name in scores]
-    lines += [f"{name.replace('_', ' '):<28}{show(scores[name])}" for name in names]
+    lines += [f"{name.replace('_', ' '):<28}{show(scores[name])}{_bins(name, scores)}" for name in names]
     lines += [f"{f'accuracy, {share} referred':<28}{show(figure)}" for share, figure in scores["referral"].items()]
     return "\n".join([*lines, "", *_class_lines(scores)])
+
+
+def _bins(name: str, scores: Scores) -> str:
+    """How many bins a calibration error has, where few images make them fewer than usual."""
+    bins = scores.get("ece_bins", ECE_BINS)
+    return f", {bins} bins" if name == "expected_calibration_error" and bins < ECE_BINS else ""
 
 
 def _class_lines(scores: Scores) -> list[str]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from brain_mri.data.prepare import batches, evenly_spread
 from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import DataError
 from brain_mri.evaluation.predict import Predictions, predict
 from brain_mri.evaluation.results import evidence_figures
 from brain_mri.inference.guard import Guard, joined, widths_of
@@ -135,7 +136,10 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
     known, widths = _embeddings(served, train, preprocessing)
     held_out, _ = _embeddings(served, validation, preprocessing)
-    Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+    try:
+        Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+    except DataError as error:  # the training is not lost for it; without a guard a model answers nothing
+        logger.warning("no guard was written, so that the model refuses every picture: %s", error)
 
 
 def _embeddings(

@@ -89,6 +89,7 @@ def train(
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [*arguments, args], origins, clock.seconds)
     write_model_card(folder)
+    run.warn(folder)
     run.finish(trainer, folder)
     return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
 
