@@ -72,8 +72,7 @@ def score(
             macro_over {figure: [names of the classes averaged]}
             per_class {name: {precision {...}, sensitivity, specificity, f1, auroc, average_precision}}
             referral {"5%": {...}, "10%", "20%"}
-            ece_bins: of the expected calibration error
-            confusion_matrix [[count]]: rows true, columns predicted
+            ece_bins, confusion_matrix [[count]]: rows true, columns predicted
 
     Raises:
         ValueError: the inputs are not probabilities, class numbers, names and groups of matching sizes.
@@ -83,12 +82,11 @@ def score(
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
     n_groups = int((numbers := _group_numbers(groups, len(cases.labels))).max()) + 1
     figures = _figures(cases, numbers, resamples if n_groups > 1 else 0, seed)
-    support = np.bincount(cases.labels, minlength=len(label_names))
     return {
         "n": len(cases.labels),
         "n_groups": n_groups,
         "label_names": list(label_names),
-        "support": dict(zip(label_names, support.tolist(), strict=True)),
+        "support": dict(zip(label_names, np.bincount(cases.labels, minlength=len(label_names)).tolist(), strict=True)),
         "bootstrap": {
             "kind": "percentile",
             "level": LEVEL,

@@ -136,9 +136,14 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
     known, widths = _embeddings(served, train, preprocessing)
     held_out, _ = _embeddings(served, validation, preprocessing)
+    Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+
+
+def guard_if_possible(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """`fit_guard`; of a folder that is too small for one the training is kept, and the model answers nothing."""
     try:
-        Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
-    except DataError as error:  # the training is not lost for it; without a guard a model answers nothing
+        fit_guard(train, validation, preprocessing, folder)
+    except DataError as error:
         logger.warning("no guard was written, so that the model refuses every picture: %s", error)
 
 

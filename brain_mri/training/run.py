@@ -159,7 +159,7 @@ def save_run(
     write_json(record, folder / RUN)
 
 
-def warn(folder: Path) -> None:
+def _warn(folder: Path) -> None:
     """Say what makes the model doubtful, see `reporting.cautions`."""
     if PartialState().is_main_process:
         for caution in cautions(read_records(folder)):
@@ -167,7 +167,8 @@ def warn(folder: Path) -> None:
 
 
 def finish(trainer: MRITrainer, folder: Path) -> None:
-    """Print the result, where the model is, and the next command."""
+    """Print what makes the model doubtful, the result, where the model is, and the next command."""
+    _warn(folder)
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
     logger.info("%smodel in %s; next: brain-mri evaluate %s --data_dir ...", reached, folder, folder)

@@ -89,7 +89,6 @@ def train(
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [*arguments, args], origins, clock.seconds)
     write_model_card(folder)
-    run.warn(folder)
     run.finish(trainer, folder)
     return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
 
@@ -124,4 +123,4 @@ def _finalize(
     finalize.save_model(model, preprocessing, folder)
     if recipe.export:
         finalize.export(model, validation, preprocessing, folder)
-        finalize.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
+        finalize.guard_if_possible(known_images(splits["train"]), validation, preprocessing, folder)
