@@ -97,15 +97,14 @@ def read_schema(features: Any, args: DataArguments, values: Callable[[str], Iter
     """
     image = _chosen(features, args, "image", args.image_column, ((_is_image, ()), (_holds_files, IMAGE_COLUMNS)))
     label = _chosen(features, args, "label", args.label_column, ((_is_label, ()), (_is_text, LABEL_COLUMNS)))
+    name_of: dict[Any, str]
     if isinstance(features[label], ClassLabel):
-        names = features[label].names
-        mapping = align_labels(names)
-        numbered = dict(enumerate(names))
+        name_of = dict(enumerate(features[label].names))
     else:
-        numbered = {value: value for value in _texts(features[label], label, args, values)}
-        mapping = align_labels(numbered.values())
+        name_of = {text: text for text in _texts(features[label], label, args, values)}
+    mapping = align_labels(name_of.values())
     label_names = tuple(mapping.values())
-    return Schema(image, label, label_names, {v: label_names.index(mapping[name]) for v, name in numbered.items()})
+    return Schema(image, label, label_names, {v: label_names.index(mapping[name]) for v, name in name_of.items()})
 
 
 def _chosen(
@@ -124,7 +123,7 @@ def _chosen(
     for is_kind, usual in kinds:
         found = [name for name, feature in features.items() if is_kind(feature)]
         if len(found) == 1 and not usual:
-            return found[0]
+            return str(found[0])
         if usual and (named := choose(args.data_dir, found, what, usual)):
             return named
         if found:

@@ -42,9 +42,9 @@ def set_pace(args: TrainingArguments, recipe: RecipeArguments, images: int) -> N
 
 
 def _steps_of_an_epoch(args: TrainingArguments, images: int) -> int:
-    batch = args.train_batch_size * args.world_size
+    batch: int = args.train_batch_size * args.world_size
     batches = images // batch if args.dataloader_drop_last else math.ceil(images / batch)
-    return max(1, math.ceil(batches / args.gradient_accumulation_steps))
+    return max(1, math.ceil(batches / int(args.gradient_accumulation_steps)))
 
 
 def _spread(args: TrainingArguments, every: int) -> None:
