@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     advise(lambda: "the same command goes on from there; finished folds stay.")
     layout, folder = scan_folder(options.data_dir), Path(options.output_dir)
     layout.check()
+    print("".join(f"{note}\n" for note in layout.notes), end="", flush=True)
     with locks.waiting(folder):  # for another start, with other folds, that plans at the same moment
         plan = settle_plan(options, train_options, layout)
     if unknown := sorted(set(options.only or ()) - set(plan.sizes)):

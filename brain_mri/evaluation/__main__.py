@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.image_folder import find_images
 from brain_mri.errors import ConfigError, run_command
+from brain_mri.model_folder import check_named
 from brain_mri.stopping import end_with_parent
 from brain_mri.utils.argument_parser import parse
 from brain_mri.utils.imports import importing
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ConfigError("which model? Use: brain-mri evaluate <model folder or Hub id> --data_dir <folder>")
     end_with_parent()
     find_images(data_args)
+    check_named(args.model_dir)
     with importing():
         from brain_mri.evaluation.evaluate import evaluate
         from brain_mri.utils.distributed import leave_launch
