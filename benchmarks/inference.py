@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from transformers import pipeline
 
-from brain_mri.data.image_folder import ImageFile, scan_folder
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.data.layout import ImageFile
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE, ONNX, served_file

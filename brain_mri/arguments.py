@@ -24,12 +24,28 @@ def _option(default: Any, text: str, **metadata: Any) -> Any:
     return field(default=default, metadata={"help": text, **metadata})
 
 
+@dataclass(frozen=True)
+class Columns:
+    """`--image_column` and `--label_column`: None where the kinds of columns and the usual names decide."""
+
+    image: str | None = None
+    label: str | None = None
+
+
 @dataclass
 class DataArguments:
     """Where the images are and how they are split."""
 
     data_dir: str | None = _option(None, "Folder of images (<split>/<class>/ or <class>/) or a Hub dataset id.")
     data_revision: str | None = _option(None, "Branch, tag or commit of a Hub dataset.")
+    image_column: str | None = _option(
+        None,
+        "Column of the images in a Hub dataset, Parquet files or a labels.csv; default: the only one of its kind, or "
+        "found by its name.",
+    )
+    label_column: str | None = _option(
+        None, "Column of the labels, which may be strings; default: the only one of its kind, or found by its name."
+    )
     streaming: bool = _option(
         False, "Read the training images from Parquet shards as they are needed, for sets larger than the disk."
     )
@@ -55,6 +71,11 @@ class DataArguments:
             raise ConfigError(f"--shuffle_buffer {self.shuffle_buffer}: give 1 or more images.")
         if self.streaming and self.train_on_validation:
             raise ConfigError("--streaming and --train_on_validation: write shards whose train split has all images.")
+
+    @property
+    def columns(self) -> Columns:
+        """The columns that were asked for."""
+        return Columns(self.image_column, self.label_column)
 
 
 @dataclass
@@ -157,6 +178,9 @@ class RecipeArguments:
     )
     class_weights: str = _option("none", "Weights of the classes in the loss.", choices=["none", "balanced"])
     ema_decay: float = _option(0.0, "Decay per step of the moving average of the weights that is kept; 0: none.")
+    min_steps: int = _option(
+        0, "Least number of training steps: of a small folder more epochs are trained to reach it; 0: none."
+    )
     layer_decay: float = _option(1.0, "Factor on the learning rate per layer from the head down (timm models).")
     backbone_lr_scale: float = _option(1.0, "Learning rate of everything but the classifier, as a share of it.")
     early_stopping_patience: int = _option(0, "Evaluations without a better metric before training ends; 0: never.")
@@ -217,6 +241,7 @@ class RecipeArguments:
             "early_stopping_patience",
             "search_trials",
             "cache_features",
+            "min_steps",
         ):
             if getattr(self, name) < 0:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give 0 or more.")
@@ -234,6 +259,11 @@ class RecipeArguments:
         for name in ("layer_decay", "backbone_lr_scale", "teacher_weight"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a factor above 0 and at most 1.")
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether boxes take part in the loss."""
+        return self.guidance > 0 or self.guidance_extent > 0
 
 
 @dataclass

@@ -9,6 +9,8 @@ import select
 import sys
 from collections.abc import Callable
 
+from brain_mri import stopping
+
 USER_ERROR_EXIT_CODE = 2
 LOST_PROCESS_EXIT_CODE = 1
 CUT_OFF_EXIT_CODE = 141  # what a shell shows of a command that SIGPIPE ended
@@ -53,7 +55,20 @@ def run_command(main: Callable[[], None]) -> None:
 
     So does a full disk, a path that can't be read or written, and, with exit code 1, the loss of another process of the
     same run, whose output has the cause. When nobody reads its output any more (`... | head`), a command ends silently.
+    Ctrl-C and SIGTERM end it with one sentence and 128 plus the signal's number.
     """
+    with stopping.stoppable():
+        try:
+            _run(main)
+        except BaseException:
+            if (code := stopping.exit_code()) is None:
+                raise
+            if words := stopping.last_words():  # whatever else went wrong meanwhile is the stop's doing
+                print(f"\n{words}", file=sys.stderr)
+            sys.exit(code)
+
+
+def _run(main: Callable[[], None]) -> None:
     try:
         main()
         sys.stdout.flush()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, cast
 
-from brain_mri.errors import DataError
+from brain_mri.errors import ConfigError, DataError
 
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 CONFIG = "config.json"
 PROCESSOR = "preprocessor_config.json"  # of a transformers-native model; timm's is in the configuration
 WEIGHTS = "model.safetensors"
@@ -182,6 +184,19 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict):
         raise DataError(f"{path} holds no JSON object: write it again with the script that made it.")
     return record
+
+
+def check_named(model: str) -> None:
+    """Check that a model's name can be one: a finished folder, or else an id on the Hub, which is not looked up.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    path = Path(model)
+    if path.is_dir() and not (path / CONFIG).is_file():
+        raise ConfigError(f"{model} has no {CONFIG}: it is no model folder, or its training has not finished.")
+    if not path.is_dir() and (path.exists() or not _HUB_ID.fullmatch(model)):
+        raise ConfigError(f"{model}: no such model folder, and no id of a model on the Hub (USER/NAME).")
 
 
 def is_published(name: str) -> bool:

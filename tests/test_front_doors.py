@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,16 +216,31 @@ def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
         monkeypatch.setitem(sys.modules, steps, None)  # its import would be an ImportError
     (tmp_path / "empty").mkdir()
     (tmp_path / "a_file").write_text("")
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as packed:
+        packed.writestr("glioma/1.png", b"")
     for words, said in (
         (["--data_dir", str(tmp_path / "nowhere")], "no such folder"),
         (["--data_dir", "typo"], "no such folder"),
-        (["--data_dir", str(tmp_path / "a_file")], "no such folder"),
+        (["--data_dir", str(tmp_path / "a_file")], "is a file, not a folder"),
+        (["--data_dir", str(tmp_path / "set.zip")], "is a zip: unpack it"),
         (["--data_dir", "x" * 5000], "no such folder"),
         (["--data_dir", str(tmp_path / "empty")], "no image in it"),
         ([], "no data: give --data_dir"),
     ):
         with pytest.raises(DataError, match=said):
             command(["quickstart", *words])
+
+
+@pytest.mark.parametrize(
+    ("model", "said"), [("nope", "no such model folder"), ("outputs/nope", "no such folder"), (".", r"no config\.json")]
+)
+def test_a_model_that_is_none_is_named_without_the_hub(
+    model: str, said: str, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=said) as error:
+        evaluation([model, "--data_dir", str(phantoms)])
+    assert "huggingface.co" not in str(error.value)
 
 
 def test_a_model_has_to_be_named(phantoms: Path) -> None:

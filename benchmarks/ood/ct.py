@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from PIL import Image
 
 from benchmarks.ood.pictures import brains_elsewhere
-from brain_mri.data.image_folder import FolderLayout, scan_folder
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.ct import ct_score

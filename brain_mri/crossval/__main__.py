@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from brain_mri.crossval.summary import format_table, results_file, summarise
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.model_folder import PATIENT_WISE
+from brain_mri.stopping import advise
 from brain_mri.utils import locks
 from brain_mri.utils.argument_parser import canonical
 from brain_mri.utils.files import make_folder, write_json
@@ -64,7 +64,6 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
 def _check_start() -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError("start brain_mri.crossval as one process; --processes says how many train each fold.")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the fold under way ends too
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("brain_mri").setLevel(logging.INFO)
 
@@ -80,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Plan the folds, run those that are not finished, and write the summary after each."""
     options, train_options = _parse(argv)
     _check_start()
+    advise(lambda: "the same command goes on from there; finished folds stay.")
     layout, folder = scan_folder(options.data_dir), Path(options.output_dir)
     layout.check()
+    print("".join(f"{note}\n" for note in layout.notes), end="", flush=True)
     with locks.waiting(folder):  # for another start, with other folds, that plans at the same moment
         plan = settle_plan(options, train_options, layout)
     if unknown := sorted(set(options.only or ()) - set(plan.sizes)):

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from brain_mri.data.duplicates import near_duplicate_pairs
-from brain_mri.data.image_folder import WHOLE, FolderLayout, ImageFile
+from brain_mri.data.layout import WHOLE, FolderLayout, ImageFile
 from brain_mri.data.linked_folder import lay_out
 from brain_mri.data.splits import merge_groups
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.leakage.audit import audit_folder
+from brain_mri.leakage.audit import read_table
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ def grouped_folds(layout: FolderLayout, n_folds: int, seed: int, threshold: floa
     if n_folds < 2:
         raise ConfigError(f"--folds {n_folds}: give 2 or more.")
     _patients(layout)
-    _, table = audit_folder(layout.root, processes=1, threshold=threshold)
+    table = read_table(layout, processes=1)
     pairs = near_duplicate_pairs(table.thumbnails, threshold)
     groups = merge_groups(table.patient_groups, pairs.first, pairs.second)
     labels = np.asarray(table.labels)
@@ -96,8 +96,9 @@ def _patients(layout: FolderLayout) -> dict[str, str]:
     patients = layout.patient_groups()
     if not patients:
         raise DataError(
-            f"{layout.root} has no patients.csv that names a patient: add one (file_name, patient_group); "
-            "near-duplicates alone don't tell which slices are of one patient."
+            f"{layout.root} has no patients.csv that names a patient: add one (file_name, patient_group), or put the "
+            "slices of each patient into a folder of their own inside the class; near-duplicates alone don't tell "
+            "which slices are of one patient."
         )
     if unknown := len(layout.images) - len(patients):
         logger.info("%d of %d images have no known patient: only twins keep them together", unknown, len(layout.images))
@@ -119,10 +120,14 @@ def build_fold(layout: FolderLayout, plan: Plan, number: int, folder: Path) -> P
     if folder.exists():
         return folder
     names = {image.file_name: _name_in_fold(image, plan.fold_of[image.file_name] == number) for image in layout.images}
+    often = Counter(names.values())  # slices of two patients may have one name
+    for file_name, name in names.items():
+        if often[name] > 1:
+            names[file_name] = f"{name.rpartition('/')[0]}/{file_name.replace('/', '--')}"
     return lay_out(layout, names, folder)
 
 
 def _name_in_fold(image: ImageFile, tested: bool) -> str:
-    """Names are unique within a split and class; pooled, the split in front of the name keeps them so."""
+    """Where names are unique within a split and class, the split in front of the name keeps them so when pooled."""
     name = image.path.name if image.split == WHOLE else f"{image.split}-{image.path.name}"
     return f"{'test' if tested else 'train'}/{image.label}/{name}"

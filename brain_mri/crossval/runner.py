@@ -18,7 +18,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.crossval.folds import Plan, author_folds, grouped_folds
-from brain_mri.data.image_folder import FolderLayout
+from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import BrainMRIError, ConfigError
 from brain_mri.model_folder import RUN
 from brain_mri.utils.argument_parser import parse

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops, JpegImagePlugin
 
 from brain_mri.io.images import one_channel
+from brain_mri.io.untrusted import HEAD_BYTES, kind_of
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +31,7 @@ def features_of(image: Image.Image, content: bytes) -> Floats:
     in [0, 1]; "jpeg quantisation" is 1 plus the sum of the luminance table, 1 for other formats.
     """
     pixels = image.width * image.height
-    return np.concatenate([_geometry(image), _intensities(image), _file_features(content, pixels)])
+    return np.concatenate([_geometry(image), _intensities(image), _file_features(content, pixels, image.mode == "L")])
 
 
 def _geometry(image: Image.Image) -> Floats:
@@ -61,9 +62,12 @@ def _saturation(image: Image.Image) -> float:
     return float(spread @ _LEVELS / spread.sum())
 
 
-def _file_features(content: bytes, pixels: int) -> Floats:
+def _file_features(content: bytes, pixels: int, grey: bool) -> Floats:
+    per_pixel = np.log(len(content) / pixels)
+    if kind_of(content[:HEAD_BYTES]) == "dicom":
+        return np.array([grey, False, 0.0, per_pixel], np.float64)
     with Image.open(io.BytesIO(content)) as file:
         is_jpeg = isinstance(file, JpegImagePlugin.JpegImageFile)
         table = sum(file.quantization[0]) if isinstance(file, JpegImagePlugin.JpegImageFile) else 0
         grey_mode = file.mode in ("L", "1", "I;16")
-    return np.array([grey_mode, is_jpeg, np.log1p(table), np.log(len(content) / pixels)], np.float64)
+    return np.array([grey_mode, is_jpeg, np.log1p(table), per_pixel], np.float64)

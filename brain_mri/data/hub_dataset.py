@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, load_dataset, load_dataset_builder
 
 from brain_mri.arguments import DataArguments
-from brain_mri.data.image_folder import split_of
+from brain_mri.data.label_table import IMAGE_COLUMNS, LABEL_COLUMNS, choose
+from brain_mri.data.layout import split_of
 from brain_mri.errors import DataError
 from brain_mri.labels import align_labels
+
+_BYTES, _TEXTS = ("binary", "large_binary"), ("string", "large_string")
 
 
 def load_splits(args: DataArguments) -> DatasetDict:
@@ -62,26 +67,102 @@ def _not_loadable(args: DataArguments, error: Exception) -> DataError:
     )
 
 
-def read_schema(features: Any, source: str | None) -> tuple[str, str, tuple[str, ...], list[int]]:
-    """The image column, the label column, the model's label names, and the model's number of each of the column's.
+@dataclass(frozen=True)
+class Schema:
+    """The columns of a dataset.
+
+    Attributes:
+        image: the column of the images.
+        label: the column of the labels.
+        label_names: the model's labels.
+        ids: the model's number of each value in the column of the labels.
+    """
+
+    image: str
+    label: str
+    label_names: tuple[str, ...]
+    ids: Mapping[Any, int]
+
+
+def read_schema(features: Any, args: DataArguments, values: Callable[[str], Iterable[Any]]) -> Schema:
+    """Find the columns; labels may be strings.
+
+    Args:
+        features: of the dataset.
+        args: with `image_column` and `label_column`, where the kinds and the usual names of columns leave a choice.
+        values: called with a column of strings, gives each value that occurs in it, in any split.
 
     Raises:
-        DataError: there is not exactly one column of each kind.
+        DataError: a column is missing, there is a choice, or the labels are numbers without names.
     """
-    image_column, label_column = (_only(features, kind, source) for kind in (Image, ClassLabel))
-    mapping = align_labels(features[label_column].names)
+    image = _chosen(features, args, "image", args.image_column, ((_is_image, ()), (_holds_files, IMAGE_COLUMNS)))
+    label = _chosen(features, args, "label", args.label_column, ((_is_label, ()), (_is_text, LABEL_COLUMNS)))
+    name_of: dict[Any, str]
+    if isinstance(features[label], ClassLabel):
+        name_of = dict(enumerate(features[label].names))
+    else:
+        name_of = {text: text for text in _texts(features[label], label, args, values)}
+    mapping = align_labels(name_of.values())
     label_names = tuple(mapping.values())
-    ids = [label_names.index(mapping[name]) for name in features[label_column].names]
-    return image_column, label_column, label_names, ids
+    return Schema(image, label, label_names, {v: label_names.index(mapping[name]) for v, name in name_of.items()})
+
+
+def _chosen(
+    features: Any,
+    args: DataArguments,
+    what: str,
+    wanted: str | None,
+    kinds: Sequence[tuple[Callable[[Any], bool], Sequence[str]]],
+) -> str:
+    """The column that was asked for; else the only one of the first kind that there is, or the one of a usual name."""
+    listed = ", ".join(features)
+    if wanted is not None:
+        if wanted not in features:
+            raise DataError(f"{args.data_dir}: --{what}_column {wanted}: the columns are {listed}.")
+        return wanted
+    for is_kind, usual in kinds:
+        found = [name for name, feature in features.items() if is_kind(feature)]
+        if len(found) == 1 and not usual:
+            return str(found[0])
+        if usual and (named := choose(args.data_dir, found, what, usual)):
+            return named
+        if found:
+            raise DataError(f"{args.data_dir}: {' or '.join(found)} may be the {what}: say which with --{what}_column.")
+    if named := choose(args.data_dir, list(features), what, kinds[-1][1]):  # of another kind, which is said later
+        return named
+    raise DataError(f"{args.data_dir}: none of its columns ({listed}) holds the {what}s, or say --{what}_column.")
+
+
+def _is_image(feature: Any) -> bool:
+    return isinstance(feature, Image)
+
+
+def _holds_files(feature: Any) -> bool:
+    """Whether a column of Parquet files, written without `datasets`, may hold encoded images."""
+    return (isinstance(feature, dict) and "bytes" in feature) or getattr(feature, "dtype", None) in _BYTES
+
+
+def _is_label(feature: Any) -> bool:
+    return isinstance(feature, ClassLabel)
+
+
+def _is_text(feature: Any) -> bool:
+    return getattr(feature, "dtype", None) in _TEXTS
+
+
+def _texts(feature: Any, label: str, args: DataArguments, values: Callable[[str], Iterable[Any]]) -> list[str]:
+    """The labels in a column of strings."""
+    if not _is_text(feature):
+        raise DataError(
+            f"{args.data_dir}: the labels in {label} are no names ({getattr(feature, 'dtype', feature)}): give a "
+            f'column of strings, or name the numbers (datasets: cast_column("{label}", ClassLabel(names=[...]))).'
+        )
+    found = set(values(label))
+    if any(value is None or not value.strip() for value in found):
+        raise DataError(f"{args.data_dir}: a row has no {label}: fill it, or remove the row.")
+    return sorted(found)
 
 
 def side_column(rows: Dataset, name: str) -> list[Any]:
     """A column that `brain_mri.shards` writes and other datasets lack, as None."""
     return rows[name][:] if name in rows.column_names else [None] * len(rows)
-
-
-def _only(features: Any, kind: type, source: str | None) -> str:
-    columns = [name for name, feature in features.items() if isinstance(feature, kind)]
-    if len(columns) != 1:
-        raise DataError(f"{source}: needs exactly one {kind.__name__} column, but has {columns or 'none'}.")
-    return str(columns[0])

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from brain_mri.data.image_folder import BOX_COLUMNS, FolderLayout
+from brain_mri.data.layout import BOX_COLUMNS, FolderLayout
 from brain_mri.utils.files import write_table, written_whole
 
 

@@ -9,29 +9,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import numpy.typing as npt
 import torch
-from datasets import Dataset, DatasetDict, Image, concatenate_datasets, load_dataset
+from datasets import Dataset, DatasetDict, Features, Image, concatenate_datasets
 
 from brain_mri.arguments import DataArguments
 from brain_mri.data.duplicates import SIDE, Pairs, near_duplicate_pairs, thumbnail
 from brain_mri.data.file_features import FEATURES, features_of
 from brain_mri.data.hub_dataset import load_splits, read_schema, side_column
-from brain_mri.data.image_folder import (
-    WHOLE,
-    FolderLayout,
-    ImageFile,
-    find_images,
-    fingerprint_of,
-    raise_problems,
-    split_of,
-)
+from brain_mri.data.image_folder import find_images
 from brain_mri.data.image_table import AuditTable
+from brain_mri.data.layout import WHOLE, FolderLayout, ImageFile, fingerprint_of, raise_problems, split_of
+from brain_mri.data.slice_file import read_slice
 from brain_mri.data.splits import hold_out, merge_groups, without_findings
 from brain_mri.data.transforms import Preprocessing, pack, unpack
 from brain_mri.errors import DataError, ImageError
-from brain_mri.io.images import one_channel, read_image
+from brain_mri.io.images import one_channel
 
 logger = logging.getLogger(__name__)
 
@@ -112,21 +107,12 @@ def prepare_images(args: DataArguments, preprocessing: Preprocessing) -> Prepare
 
 
 def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
-    folders = {split: f"{folder.name}/**" for split, folder in layout.split_folders.items()}
-    # labels come from the layout, and a metadata.csv is none of the side tables
-    options = {"drop_labels": True, "drop_metadata": True}
-    loaded = load_dataset("imagefolder", data_dir=str(layout.root), data_files=folders or {"train": "**"}, **options)
-    images = {str(image.path.resolve()): image for image in layout.images}
-    parts: list[Dataset] = []
-    found: list[ImageFile] = []
-    for split in loaded.values():
-        split = split.cast_column("image", Image(decode=False))
-        rows = _map(split, args, preprocessing)
-        known = [images.get(str(Path(path).resolve())) for path in rows["path"][:]]
-        keep = [i for i, image in enumerate(known) if image is not None]  # the layout leaves out hidden files
-        parts.append(rows.select(keep) if len(keep) < len(known) else rows)
-        found += [image for image in known if image is not None]
-    rows = concatenate_datasets(parts)
+    found = layout.images
+    for note in layout.notes:
+        logger.info(note)
+    paths = {"image": [str(image.path) for image in found]}
+    encoded = Dataset.from_dict(paths, Features({"image": Image(decode=False)}))
+    rows = _map(encoded, args, preprocessing, _files_key(found))
     raise_problems(layout.root, layout.problems + _problems(rows, [image.file_name for image in found]))
     groups, boxes, findings = layout.patient_groups(), layout.boxes(), layout.findings()
     columns: dict[str, list[Any]] = {
@@ -142,7 +128,11 @@ def _prepare_folder(layout: FolderLayout, args: DataArguments, preprocessing: Pr
 
 def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedImages:
     loaded = load_splits(args)
-    image_column, label_column, label_names, ids = read_schema(next(iter(loaded.values())).features, args.data_dir)
+    schema = read_schema(
+        next(iter(loaded.values())).features,
+        args,
+        lambda column: (value for split in loaded.values() for value in split.unique(column)),
+    )
     parts: list[Dataset] = []
     beside = ("patient_group", "finding")
     columns: dict[str, list[Any]] = {name: [] for name in ("file_name", "split", "label", *beside, "box")}
@@ -150,10 +140,10 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
         for column in beside:
             columns[column] += side_column(split, column)
         columns["box"] += [list(box or _NO_BOX) for box in side_column(split, "box")]
-        columns["label"] += [ids[label] for label in split[label_column][:]]
+        columns["label"] += [schema.ids[label] for label in split[schema.label][:]]
         columns["split"] += [WHOLE if len(loaded) == 1 and not args.streaming else split_of(name) or name] * len(split)
-        encoded = split.select_columns(image_column).cast_column(image_column, Image(decode=False))
-        rows = _map(encoded, args, preprocessing)
+        encoded = split.select_columns(schema.image).cast_column(schema.image, Image(decode=False))
+        rows = _map(encoded, args, preprocessing, encoded._fingerprint)
         named = zip(side_column(split, "file_name"), rows["path"][:], strict=True)
         columns["file_name"] += [given or path or f"{name}/{i}" for i, (given, path) in enumerate(named)]
         parts.append(rows)
@@ -164,19 +154,30 @@ def _prepare_hub(args: DataArguments, preprocessing: Preprocessing) -> PreparedI
     unknown = sorted({split for split in columns["split"] if split not in (*_SPLITS, WHOLE)})
     problems = [f"unknown split {split!r} (known: {', '.join(_SPLITS)})" for split in unknown]
     raise_problems(str(args.data_dir), problems + _problems(rows, columns["file_name"]))
-    return PreparedImages(_with_columns(rows, columns), label_names)
+    return PreparedImages(_with_columns(rows, columns), schema.label_names)
 
 
-def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing) -> Dataset:
-    key = f"{dataset._fingerprint}-{preprocessing.key}-{_CACHE_VERSION}"
+def _files_key(images: Sequence[ImageFile]) -> str:
+    """Other files, or files that were written since, have another key."""
+    stats = ((image.path.absolute(), image.path.stat()) for image in images)
+    lines = [f"{path} {about.st_size} {about.st_mtime_ns}" for path, about in stats]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
+def _map(dataset: Dataset, args: DataArguments, preprocessing: Preprocessing, key: str) -> Dataset:
+    """Prepare every row, or take what was prepared under the same key."""
+    whole_key = hashlib.sha256(f"{key}-{preprocessing.key}-{_CACHE_VERSION}".encode()).hexdigest()[:32]
     workers = args.preprocessing_workers if len(dataset) >= 500 else None  # starting processes takes longer below
     threads = torch.get_num_threads()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "brain_mri"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         return dataset.map(
             _prepare,
             fn_kwargs={"preprocessing": preprocessing},
             remove_columns=dataset.column_names,
-            new_fingerprint=hashlib.sha256(key.encode()).hexdigest()[:32],
+            new_fingerprint=whole_key,
+            cache_file_name=str(folder / f"{whole_key}.arrow"),
             num_proc=workers,
             writer_batch_size=200,
             desc="Reading images",
@@ -193,7 +194,7 @@ def _prepare(row: dict[str, Any], preprocessing: Preprocessing) -> dict[str, Any
     result["shortcut"] = [0.0] * len(FEATURES)
     torch.set_num_threads(1)  # a forked worker must not wait for its parent's threads
     try:
-        image = one_channel(read_image(data, name=""))  # checked once for all that follows
+        image = one_channel(read_slice(data, name=""))  # checked once for all that follows
     except ImageError as error:
         return result | {"problem": str(error).removeprefix(": ")}
     return result | {

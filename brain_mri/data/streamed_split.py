@@ -15,9 +15,10 @@ from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import get_worker_info
 
+from brain_mri.data.hub_dataset import Schema
+from brain_mri.data.slice_file import read_slice
 from brain_mri.data.transforms import Preprocessing, pack
 from brain_mri.errors import DataError, ImageError
-from brain_mri.io.images import read_image
 
 NO_BOX = [float("nan")] * 4
 _KNOWN_IMAGES = 2000  # the sample that the guard is fitted on
@@ -58,7 +59,7 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
         sides: dict[str, list[Any]],
         preprocessing: Preprocessing,
         division: Division,
-        names: tuple[str, str, list[int]],
+        schema: Schema,
     ) -> None:
         """Wrap `source`; see `streaming.open_stream`, which makes it.
 
@@ -67,10 +68,10 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
             sides: of all images: `label`, as the model's class numbers, `box`, and others that it has.
             preprocessing: the model's.
             division: how it is divided.
-            names: of the image column and of the label column, and the model's number of each of its labels.
+            schema: the columns of the images and labels.
         """
         self.sides, self.preprocessing, self.division = sides, preprocessing, division
-        self._source, self._names = source, names
+        self._source, self.schema = source, schema
         self.column_names = ["pixels", "label", "box", "file_name"]
         # In shared memory, so that workers that outlive an epoch see the next one.
         self._epoch = torch.tensor(0).share_memory_()  # type: ignore[no-untyped-call]
@@ -85,7 +86,7 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
 
     def select_columns(self, columns: list[str]) -> StreamedSplit:
         """The same stream with fewer columns in its rows."""
-        other = StreamedSplit(self._source, self.sides, self.preprocessing, self.division, self._names)
+        other = StreamedSplit(self._source, self.sides, self.preprocessing, self.division, self.schema)
         other.column_names = list(columns)
         return other
 
@@ -135,17 +136,16 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
                 raise DataError("a process found no image in its shards: write fewer or fuller shards.")
 
     def _ready(self, row: dict[str, Any]) -> dict[str, Any]:
-        image_column, label_column, ids = self._names
-        encoded = row[image_column]
+        encoded = row[self.schema.image]
         name = row.get("file_name") or encoded["path"] or "an image without a name"
         data = encoded["bytes"] if encoded["bytes"] is not None else Path(encoded["path"]).read_bytes()
         try:
-            pixels = self.preprocessing.pixels(read_image(data, name=name))
+            pixels = self.preprocessing.pixels(read_slice(data, name=name))
         except ImageError as error:
             raise DataError(f"{error} It is in the streamed train split: write the shards without it.") from error
         ready = {
             "pixels": pack(pixels),
-            "label": ids[row[label_column]],
+            "label": self.schema.ids[row[self.schema.label]],
             "box": row.get("box") or NO_BOX,
             "file_name": name,
         }
@@ -169,9 +169,8 @@ class StreamedSplit(torch.utils.data.IterableDataset[Any]):
     def sample(self, most: int = _KNOWN_IMAGES) -> Dataset:
         """The first `most` images of the shuffled stream, prepared, and more until every class has one."""
         waiting, kept = set(self.sides["label"]), list[Any]()
-        _, label_column, ids = self._names
         for row in self._rows(0):
-            label = ids[row[label_column]]
+            label = self.schema.ids[row[self.schema.label]]
             if len(kept) < most or label in waiting:
                 kept.append(self._ready(row))
             waiting.discard(label)

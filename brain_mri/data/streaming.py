@@ -22,7 +22,7 @@ from accelerate import PartialState
 from datasets import Dataset, Image, load_dataset
 
 from brain_mri.arguments import DataArguments
-from brain_mri.data.hub_dataset import read_schema, shard_files
+from brain_mri.data.hub_dataset import Schema, read_schema, shard_files
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.data.splits import in_words
 from brain_mri.data.streamed_split import NO_BOX, Division, StreamedSplit
@@ -60,15 +60,16 @@ def open_stream(
         raise ConfigError("--ignore_data_skip would begin an epoch of the stream again on resuming: leave it out.")
     files = shard_files(data)["train"]
     source = load_dataset("parquet", data_files={"train": files}, split="train", streaming=True)
-    image_column, label_column, label_names, ids = read_schema(source.features, data.data_dir)
-    if label_names != images.label_names:
+    schema = read_schema(source.features, data, lambda column: _values(files, column))
+    if schema.label_names != images.label_names:
         raise DataError(
-            f"{data.data_dir}: train has the labels {', '.join(label_names)}, but validation "
+            f"{data.data_dir}: train has the labels {', '.join(schema.label_names)}, but validation "
             f"{', '.join(images.label_names)}: write the shards of all splits at once."
         )
     beside = [name for name in _SIDE_COLUMNS if name in source.column_names]
-    source = source.select_columns([image_column, label_column, *beside]).cast_column(image_column, Image(decode=False))
-    sides = _read_sides(files, label_column, ids, beside)
+    source = source.select_columns([schema.image, schema.label, *beside])
+    source = source.cast_column(schema.image, Image(decode=False))
+    sides = _read_sides(files, schema, beside)
     if any(findings := sides.pop("finding", [])):
         source = source.filter(lambda finding: not finding, input_columns=["finding"])
         sides = {name: column if name == "shards" else _without(findings, column) for name, column in sides.items()}
@@ -82,7 +83,7 @@ def open_stream(
         seed=training.seed if training.data_seed is None else training.data_seed,
         buffer=data.shuffle_buffer,
     )
-    stream = StreamedSplit(source, sides, preprocessing, division, (image_column, label_column, ids))
+    stream = StreamedSplit(source, sides, preprocessing, division, schema)
     _say_how(stream, len(files), images)
     return stream
 
@@ -92,19 +93,30 @@ def _without(findings: list[str | None], column: list[Any]) -> list[Any]:
     return [value for value, finding in zip(column, findings, strict=True) if not finding]
 
 
-def _read_sides(files: list[str], label_column: str, ids: list[int], beside: list[str]) -> dict[str, list[Any]]:
+def _values(files: list[str], column: str) -> set[Any]:
+    """Each value of a small column of the shards."""
+
+    def read(path: str) -> set[Any]:
+        with fsspec.open(path, "rb") as opened:
+            return set(pq.read_table(opened, columns=[column])[column].unique().to_pylist())
+
+    with ThreadPoolExecutor(_READERS) as pool:
+        return set().union(*pool.map(read, files))
+
+
+def _read_sides(files: list[str], schema: Schema, beside: list[str]) -> dict[str, list[Any]]:
     """The small columns of all images, and the `shards`: name, size and rows of each file."""
     columns: dict[str, list[Any]] = {name: [] for name in ("label", *beside, "shards")}
 
     def read(path: str) -> tuple[int, Any]:
         with fsspec.open(path, "rb") as opened:
-            return int(opened.size), pq.read_table(opened, columns=[label_column, *beside])
+            return int(opened.size), pq.read_table(opened, columns=[schema.label, *beside])
 
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(read, files))
     for path, (size, table) in zip(files, tables, strict=True):
         columns["shards"].append([path.rsplit("/", 1)[-1], size, len(table)])
-        columns["label"] += [ids[label] for label in table[label_column].to_pylist()]
+        columns["label"] += [schema.ids[label] for label in table[schema.label].to_pylist()]
         for name in beside:
             columns[name] += table[name].to_pylist()
     columns["box"] = [box or NO_BOX for box in columns.get("box", [None] * len(columns["label"]))]

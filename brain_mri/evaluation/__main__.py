@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.image_folder import find_images
 from brain_mri.errors import ConfigError, run_command
+from brain_mri.model_folder import check_named
+from brain_mri.stopping import end_with_parent
 from brain_mri.utils.argument_parser import parse
 from brain_mri.utils.imports import importing
 
@@ -27,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     args, data_args = parse(kinds, argv, description=__doc__, positional="model_dir", prog="brain-mri evaluate")
     if not args.model_dir:
         raise ConfigError("which model? Use: brain-mri evaluate <model folder or Hub id> --data_dir <folder>")
+    end_with_parent()
     find_images(data_args)
+    check_named(args.model_dir)
     with importing():
         from brain_mri.evaluation.evaluate import evaluate
         from brain_mri.utils.distributed import leave_launch

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brain_mri.data.image_folder import FolderLayout, scan_folder
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import ConfigError, DataError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction

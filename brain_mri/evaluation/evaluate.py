@@ -54,7 +54,7 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
     with PartialState().main_process_first():
         images = prepare_images(data_args, preprocessing)
         rows, which = images_to_evaluate(images, data_args, record)
-        rows = only_part(rows, data_args.data_dir, args.part)
+        rows = only_part(rows, data_args.data_dir, args.part, data_args.columns)
     rows = with_model_labels(rows, images.label_names, model)
     predictions = predict(model, rows, preprocessing, args.batch_size)
 
@@ -76,4 +76,5 @@ def evaluate(args: EvaluationArguments, data_args: DataArguments, started: float
     write_json(about | effort | figures, results_file)
     adopt_patient_wise(args.patient_wise, results_file.parent)
     write_model_card(args.model_dir)
-    return f"{which} of {data_args.data_dir}\n{results.in_words(figures)}\n\nwritten to {results_file}"
+    beware = results.beware(args.model_dir)
+    return f"{beware}{which} of {data_args.data_dir}\n{results.in_words(figures)}\n\nwritten to {results_file}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,11 @@ def load_model(args: EvaluationArguments) -> tuple[PreTrainedModel, Preprocessin
         model = AutoModelForImageClassification.from_pretrained(args.model_dir, dtype=torch.float32)
         processor = AutoImageProcessor.from_pretrained(args.model_dir)
     except (OSError, ValueError) as error:
+        if not Path(args.model_dir).is_dir():
+            raise ConfigError(
+                f"{args.model_dir}: no such folder, and the Hub gave no model of that id: check the path or the id, "
+                "the network, and for a private model `hf auth login`."
+            ) from error
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"{args.model_dir} holds no image classifier that can be loaded ({reason}).") from error
     return model.eval(), Preprocessing.of(processor)

@@ -25,7 +25,8 @@ from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
 from brain_mri.metrics.safety import format_safety, safety
 from brain_mri.metrics.scores import format_table, score
-from brain_mri.model_folder import AUDIT, CALIBRATION, EVIDENCE, PATIENT_WISE, RUN
+from brain_mri.model_folder import AUDIT, CALIBRATION, EVIDENCE, PATIENT_WISE, RUN, read_records
+from brain_mri.reporting.cautions import cautions
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json
 
@@ -212,6 +213,12 @@ def adopt_patient_wise(source: str | None, evaluation: Path) -> None:
     if not path.is_file():
         raise ConfigError(f"--patient_wise {source}: no {PATIENT_WISE} there; let brain_mri.crossval finish a fold.")
     write_json(read_json(path), evaluation / PATIENT_WISE)
+
+
+def beware(folder: str | Path) -> str:
+    """What makes the figures doubtful, a line each, see `reporting.cautions`; empty for a model from elsewhere."""
+    found = cautions(read_records(folder)) if (Path(folder) / RUN).is_file() else []
+    return "".join(f"BEWARE: {caution}\n" for caution in found) + ("\n" if found else "")
 
 
 def write_model_card(folder: str | Path) -> None:

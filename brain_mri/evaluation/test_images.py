@@ -10,15 +10,16 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from brain_mri.arguments import DataArguments, EvaluationArguments
-from brain_mri.data.image_folder import WHOLE, scan_folder
+from brain_mri.arguments import Columns, DataArguments, EvaluationArguments
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.data.layout import WHOLE
 from brain_mri.data.prepare import PreparedImages, fingerprint, split_images
 from brain_mri.errors import DataError
 from brain_mri.model_folder import EVALUATION, RESULTS, RUN
 from brain_mri.utils.files import read_json
 
 _SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
-_SAME_DATA_OPTIONS = ("streaming", "data_revision")
+_SAME_DATA_OPTIONS = ("streaming", "data_revision", "image_column", "label_column")
 
 
 def run_record(model_dir: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def images_to_evaluate(images: PreparedImages, data_args: DataArguments, record:
     )
 
 
-def only_part(rows: Dataset, data_dir: str | None, part: str | None) -> Dataset:
+def only_part(rows: Dataset, data_dir: str | None, part: str | None, columns: Columns | None = None) -> Dataset:
     """The rows whose column `part` in the folder's `patients.csv` says `part`; all of them where none is asked for.
 
     Raises:
@@ -70,7 +71,7 @@ def only_part(rows: Dataset, data_dir: str | None, part: str | None) -> Dataset:
     """
     if part is None:
         return rows
-    if not data_dir or not Path(data_dir).is_dir() or not (layout := scan_folder(data_dir)).images:
+    if not data_dir or not Path(data_dir).is_dir() or not (layout := scan_folder(data_dir, columns)).images:
         raise DataError(f"--part {part}: {data_dir} is no folder of images; the parts are read from its patients.csv.")
     part_of = {name: row["part"] for name, row in layout.side_table("patients.csv", ("part",))}
     chosen = [i for i, name in enumerate(rows["file_name"][:]) if part_of.get(name) == part]

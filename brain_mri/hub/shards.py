@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,16 @@ from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from brain_mri.data.duplicates import THRESHOLD, Pairs, near_duplicate_pairs
-from brain_mri.data.image_folder import WHOLE, FolderLayout, ImageFile, scan_folder
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.image_table import AuditTable
+from brain_mri.data.layout import WHOLE, FolderLayout, ImageFile
 from brain_mri.data.splits import hold_out, merge_groups
-from brain_mri.errors import ConfigError
-from brain_mri.leakage.audit import audit, audit_folder, headline
+from brain_mri.errors import ConfigError, DataError
+from brain_mri.leakage.audit import audit, headline, read_table
 from brain_mri.model_folder import AUDIT, CARD
 from brain_mri.utils.files import write_json, written_whole
 
+logger = logging.getLogger(__name__)
 SHARD_MB = 256  # of images; the Hub's viewer asks for shards below half a gigabyte
 _MB = 1 << 20
 _SEED = 42  # of the rows' order and of the held-out split
@@ -60,8 +63,12 @@ def write_shards(
         raise ConfigError(f"{target} is there already: name a new folder, or remove it first.")
     if shard_bytes < 1:
         raise ConfigError("--shard_mb: give 1 megabyte or more.")
-    report, table = audit_folder(folder)
     layout = scan_folder(folder)
+    table = read_table(layout)
+    _refuse_dicom(layout)
+    for note in layout.notes:
+        logger.warning(note)
+    report = audit(table)
     if validation_fraction is not None:
         table, pairs = _with_validation(table, validation_fraction)
         report = audit(table, THRESHOLD, pairs)
@@ -77,6 +84,19 @@ def write_shards(
         write_json(report, partial / AUDIT)
         _card(layout, counts, report, license_, source).save(partial / CARD)
     return report
+
+
+def _refuse_dicom(layout: FolderLayout) -> None:
+    """Shards are passed on as they are, and the header of a DICOM file names its patient.
+
+    Raises:
+        DataError: there is such a file.
+    """
+    if dicom := [image.file_name for image in layout.images if image.kind == "dicom"]:
+        raise DataError(
+            f"{len(dicom)} images are DICOM files ({dicom[0]} ...), whose headers name patients: export their slices "
+            "as PNG, and write the shards of these."
+        )
 
 
 def _with_validation(table: AuditTable, fraction: float) -> tuple[AuditTable, Pairs]:

@@ -72,6 +72,8 @@ def fit_gaussians(
     """
     points = _directions(train) if unit else train
     classes, number = np.unique(labels, return_inverse=True)
+    if len(points) <= len(classes):
+        raise DataError(f"{len(points)} training images of {len(classes)} classes are too few for a guard: give more.")
     means = np.stack([points[number == k].mean(axis=0) for k in range(len(classes))])
     most = min(_MOST_AXES, bytes_each // 4)
     axes, variances, rest = _principal_axes(points - means[number], len(points) - len(classes), most)

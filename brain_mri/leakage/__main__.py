@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     layout = scan_folder(options.data_dir)
     table = read_table(layout, options.processes)
+    print("".join(f"{note}\n" for note in layout.notes), end="")
     pairs = near_duplicate_pairs(table.thumbnails, options.threshold)
     report = audit(table, options.threshold, pairs)
     output = Path(options.output)

@@ -29,10 +29,11 @@ from brain_mri.data.duplicates import (
     near_duplicate_pairs,
     thumbnail,
 )
-from brain_mri.data.image_folder import WHOLE, FolderLayout, raise_problems, scan_folder
+from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.image_table import AuditTable
+from brain_mri.data.layout import WHOLE, FolderLayout, raise_problems
+from brain_mri.data.slice_file import read_slice
 from brain_mri.errors import ConfigError, ImageError
-from brain_mri.io.images import read_image
 from brain_mri.leakage.review import count_distinct, review_report
 
 _SPLIT_ORDER = ("train", "validation", "test", WHOLE)
@@ -166,7 +167,7 @@ def _read(file: tuple[str, str]) -> tuple[str, bytes, str]:
     path, name = file
     try:
         content = Path(path).read_bytes()
-        return hashlib.sha256(content).hexdigest(), thumbnail(read_image(content, name)).tobytes(), ""
+        return hashlib.sha256(content).hexdigest(), thumbnail(read_slice(content, name)).tobytes(), ""
     except ImageError as error:
         return "", b"", str(error)
     except OSError as error:

@@ -14,6 +14,8 @@ import numpy as np
 from brain_mri.metrics.cases import Cases, FloatArray, SortedScores
 
 ECE_BINS = 15
+"""Of the expected calibration error, for 150 images and more."""
+_IMAGES_A_BIN = 10  # of fewer, a bin's accuracy is mostly chance, and every model looks badly calibrated
 REFERRED_SHARES = (0.05, 0.10, 0.20)
 
 
@@ -109,19 +111,28 @@ def negative_log_likelihood(cases: Cases, weights: FloatArray) -> FloatArray:
     return _mean(-np.log(np.maximum(likelihood, np.finfo(np.float64).tiny)), weights)
 
 
-def expected_calibration_error(cases: Cases, weights: FloatArray, bins: int = ECE_BINS) -> FloatArray:
-    """Top-label expected calibration error `(r,)` over equal-mass bins (Naeini et al. 2015; Nixon et al. 2019)."""
+def expected_calibration_error(cases: Cases, weights: FloatArray, bins: int | None = None) -> FloatArray:
+    """Top-label expected calibration error `(r,)` over equal-mass bins (Naeini et al. 2015; Nixon et al. 2019).
+
+    `bins` is by default `ece_bins` of the images.
+    """
     confidence, right = reliability_bins(cases, weights, bins)
     return np.asarray(np.abs(right - confidence).mean(axis=1), dtype=np.float64)
 
 
-def reliability_bins(cases: Cases, weights: FloatArray, bins: int = ECE_BINS) -> tuple[FloatArray, FloatArray]:
+def ece_bins(n: int) -> int:
+    """How many bins `n` images fill with 10 or more each: 1 to `ECE_BINS`."""
+    return min(ECE_BINS, max(1, n // _IMAGES_A_BIN))
+
+
+def reliability_bins(cases: Cases, weights: FloatArray, bins: int | None = None) -> tuple[FloatArray, FloatArray]:
     """Mean confidence and accuracy, each `(r, bins)`, from the most certain bin to the least.
 
     The images, sorted by confidence, are cut into `bins` parts of exactly equal mass. An image on a cut counts in both
     parts by the fraction that falls in each, and images of equal confidence are spread evenly, so that neither the
-    order of the images nor an n that `bins` does not divide matters.
+    order of the images nor an n that `bins` does not divide matters. `bins` is by default `ece_bins` of the images.
     """
+    bins = bins or ece_bins(len(cases.labels))
     mass = _cumulative(cases.by_confidence, weights)
     cuts = np.linspace(0, 1, bins + 1)
     sums = (_cumulative(cases.by_confidence, weights * values) for values in (cases.confidence, cases.correct))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import compute
 from brain_mri.metrics.cases import Cases, FloatArray, IntArray
-from brain_mri.metrics.formulas import FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, macro
+from brain_mri.metrics.formulas import ECE_BINS, FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, ece_bins, macro
 from brain_mri.metrics.interval import Interval, show
 
 Scores = dict[str, Any]
@@ -72,7 +72,7 @@ def score(
             macro_over {figure: [names of the classes averaged]}
             per_class {name: {precision {...}, sensitivity, specificity, f1, auroc, average_precision}}
             referral {"5%": {...}, "10%", "20%"}
-            confusion_matrix [[count]]: rows true, columns predicted
+            ece_bins, confusion_matrix [[count]]: rows true, columns predicted
 
     Raises:
         ValueError: the inputs are not probabilities, class numbers, names and groups of matching sizes.
@@ -82,12 +82,11 @@ def score(
         raise ValueError(f"{cases.probabilities.shape[1]} classes need as many names, got {list(label_names)}")
     n_groups = int((numbers := _group_numbers(groups, len(cases.labels))).max()) + 1
     figures = _figures(cases, numbers, resamples if n_groups > 1 else 0, seed)
-    support = np.bincount(cases.labels, minlength=len(label_names))
     return {
         "n": len(cases.labels),
         "n_groups": n_groups,
         "label_names": list(label_names),
-        "support": dict(zip(label_names, support.tolist(), strict=True)),
+        "support": dict(zip(label_names, np.bincount(cases.labels, minlength=len(label_names)).tolist(), strict=True)),
         "bootstrap": {
             "kind": "percentile",
             "level": LEVEL,
@@ -98,6 +97,7 @@ def score(
         **_intervals({name: figures[name] for name in SCALARS}),
         **_class_scores(figures, label_names),
         "referral": _intervals({f"{s:.0%}": x for s, x in zip(REFERRED_SHARES, figures["referral"].T, strict=True)}),
+        "ece_bins": ece_bins(len(cases.labels)),
         "confusion_matrix": FORMULAS["confusion_matrix"](cases, cases.ones)[0].astype(int).tolist(),
     }
 
@@ -137,9 +137,15 @@ def format_table(scores: Scores) -> str:
     level, groups = scores["bootstrap"]["level"], scores["n_groups"]
     lines = [f"{scores['n']} images in {groups} groups; {level:.0%} intervals from {_origin(scores)}", ""]
     names = [name for name in (*SCALARS, *(f"macro_{name}" for name in PER_CLASS)) if name in scores]
-    lines += [f"{name.replace('_', ' '):<28}{show(scores[name])}" for name in names]
+    lines += [f"{name.replace('_', ' '):<28}{show(scores[name])}{_bins(name, scores)}" for name in names]
     lines += [f"{f'accuracy, {share} referred':<28}{show(figure)}" for share, figure in scores["referral"].items()]
     return "\n".join([*lines, "", *_class_lines(scores)])
+
+
+def _bins(name: str, scores: Scores) -> str:
+    """How many bins a calibration error has, where few images make them fewer than usual."""
+    bins = scores.get("ece_bins", ECE_BINS)
+    return f", {bins} bins" if name == "expected_calibration_error" and bins < ECE_BINS else ""
 
 
 def _class_lines(scores: Scores) -> list[str]:

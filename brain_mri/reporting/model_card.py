@@ -19,8 +19,10 @@ from jinja2 import UndefinedError
 
 from brain_mri.errors import DataError, run_command
 from brain_mri.labels import is_healthy
+from brain_mri.metrics.formulas import ECE_BINS
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
+from brain_mri.reporting.cautions import cautions
 from brain_mri.reporting.markdown import render
 from brain_mri.reporting.protocols import Protocol, protocols
 from brain_mri.utils.files import written_whole
@@ -89,6 +91,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         "model_card.md",
         records,
         metadata=metadata,
+        cautions=cautions(records),
         network=_network(records.run),
         first=first_model(records.run),
         first_file=first_file(records.run),
@@ -119,7 +122,9 @@ def figure_rows(measured: Sequence[Protocol], patient_wise: Record | None) -> li
 
 
 def _scores_cell(scores: Record, key: str) -> str:
-    return show(scores[key]) if key in scores else "not defined"
+    bins = scores.get("ece_bins", ECE_BINS)
+    few = f", {bins} bins" if key == "expected_calibration_error" and bins < ECE_BINS else ""
+    return show(scores[key]) + few if key in scores else "not defined"
 
 
 def _folds_cell(folds: Record, key: str) -> str:

@@ -136,10 +136,10 @@ def reliability_diagram(
         shown["before calibration"] = before
     figure = _figure(6.5, 7.5)
     curve, histogram = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    errors = []
+    errors, bins = [], formulas.ece_bins(len(np.asarray(labels)))
     for (name, values), style in zip(shown.items(), _STYLES, strict=False):
         cases = Cases.of(values, labels)
-        confidence, right = (row[0] for row in formulas.reliability_bins(cases, cases.ones))
+        confidence, right = (row[0] for row in formulas.reliability_bins(cases, cases.ones, bins))
         errors.append(f"{np.abs(right - confidence).mean():.4f} {name}")
         curve.plot(confidence, right, label=name, markersize=5, **style)
         outline = {"color": style["color"], "linestyle": style["linestyle"]}
@@ -149,9 +149,7 @@ def reliability_diagram(
     curve.set(xlim=(floor, 1.005), ylim=(floor, 1.005), ylabel="accuracy")
     curve.legend(loc="upper left")
     histogram.set(xlabel="confidence", ylabel="images", yscale="log")
-    curve.set_title(
-        f"Reliability (n = {len(cases.labels)} images, {formulas.ECE_BINS} equal-mass bins)\nECE: {', '.join(errors)}"
-    )
+    curve.set_title(f"Reliability (n = {len(cases.labels)} images, {bins} equal-mass bins)\nECE: {', '.join(errors)}")
     for panel in (curve, histogram):
         _clean(panel)
     return _save(figure, path)

@@ -13,13 +13,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.data.image_folder import find_images
 from brain_mri.errors import run_command
+from brain_mri.model_folder import CHECKPOINTS
+from brain_mri.stopping import advise, end_with_parent
+from brain_mri.training.checkpoints import last_step
 from brain_mri.utils.argument_parser import parse
 from brain_mri.utils.imports import importing
-from brain_mri.utils.options import TrainingOptions
+from brain_mri.utils.options import DEFAULT_FOLDER, TrainingOptions
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -27,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     started = time.time()
     kinds = [DataArguments, ModelArguments, RecipeArguments, TrainingOptions]
     data_args, model_args, recipe, options = parse(kinds, argv, description=__doc__, prog="brain-mri train")
+    folder = Path(options.given.get("output_dir") or DEFAULT_FOLDER)
+    advise(lambda: _how_to_resume(folder))
+    end_with_parent()
     find_images(data_args)
     with importing():
         from brain_mri.training.train import train
@@ -34,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     for line in train(data_args, model_args, recipe, options, started):
         print(line)
     leave_launch()
+
+
+def _how_to_resume(folder: Path) -> str:
+    step = last_step(folder / CHECKPOINTS)
+    if step is None:
+        return "no checkpoint was saved yet; the same command with --resume_from_checkpoint begins anew."
+    return f"the same command with --resume_from_checkpoint goes on from step {step}, which {folder} holds."
 
 
 if __name__ == "__main__":

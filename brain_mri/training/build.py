@@ -15,6 +15,7 @@ from brain_mri.data.transforms import Collator, Preprocessing
 from brain_mri.errors import ConfigError
 from brain_mri.metrics.scores import quick_scores
 from brain_mri.training.frozen import FEATURES, TAUGHT, collate
+from brain_mri.training.pace import set_pace
 from brain_mri.training.teacher import Teacher
 from brain_mri.training.trainer import MRITrainer
 
@@ -40,7 +41,9 @@ def build_trainer(
     The `teacher` that `recipe` names is given loaded.
     """
     args.remove_unused_columns = False  # the columns are chosen here; the model's forward has other names
-    _check(recipe, args, images_drawn(splits["train"], recipe))
+    drawn = images_drawn(splits["train"], recipe)
+    _check(recipe, args, drawn)
+    set_pace(args, recipe, drawn)
     callbacks = []
     if recipe.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(recipe.early_stopping_patience))
@@ -48,7 +51,7 @@ def build_trainer(
     columns = [FEATURES, "shape", "label"] if cached else ["pixels", "label"]
     taught = [TAUGHT] if TAUGHT in splits["train"].column_names else []
     grouped = DRAW_GROUP in splits["train"].column_names
-    guiding = ["box"] if recipe.guidance and _any_box(splits["train"]) else []
+    guiding = ["box"] if recipe.is_guided and _any_box(splits["train"]) else []
     return MRITrainer(
         model=model,
         model_init=model_init,

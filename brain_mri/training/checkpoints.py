@@ -91,6 +91,11 @@ def newest_whole(folder: Path) -> Path | None:
     return None
 
 
+def last_step(folder: Path) -> int | None:
+    """The step of the newest complete checkpoint, which is not read; None if there is none."""
+    return max((int(p.name.split("-")[1]) for p in folder.glob("checkpoint-*") if is_complete(p)), default=None)
+
+
 def check_whole(checkpoint: Path) -> None:
     """Refuse an incomplete or damaged checkpoint.
 

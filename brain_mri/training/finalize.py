@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from brain_mri.data.prepare import batches, evenly_spread
 from brain_mri.data.transforms import Preprocessing
+from brain_mri.errors import DataError
 from brain_mri.evaluation.predict import Predictions, predict
 from brain_mri.evaluation.results import evidence_figures
 from brain_mri.inference.guard import Guard, joined, widths_of
@@ -136,6 +137,14 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
     known, widths = _embeddings(served, train, preprocessing)
     held_out, _ = _embeddings(served, validation, preprocessing)
     Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
+
+
+def guard_if_possible(train: Dataset, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
+    """`fit_guard`; of a folder that is too small for one the training is kept, and the model answers nothing."""
+    try:
+        fit_guard(train, validation, preprocessing, folder)
+    except DataError as error:
+        logger.warning("no guard was written, so that the model refuses every picture: %s", error)
 
 
 def _embeddings(

@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers.utils import cached_file
 
 from brain_mri.arguments import DataArguments, ModelArguments
-from brain_mri.data.image_folder import fingerprint_of
+from brain_mri.data.layout import fingerprint_of
 from brain_mri.model_folder import CALIBRATION, EVIDENCE, RUN, WEIGHTS
 from brain_mri.utils.files import read_json, sha256, write_json
 

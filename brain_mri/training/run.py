@@ -19,8 +19,9 @@ from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
 from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
 from brain_mri.leakage.audit import audit, headline
-from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SEARCH, SECONDS, TRAINING_CURVES
+from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SEARCH, SECONDS, TRAINING_CURVES, read_records
 from brain_mri.reporting import plots
+from brain_mri.reporting.cautions import cautions
 from brain_mri.training import checkpoints
 from brain_mri.training.trainer import MRITrainer
 from brain_mri.utils import hardware
@@ -28,6 +29,7 @@ from brain_mri.utils.argument_parser import LAST_CHECKPOINT
 from brain_mri.utils.files import read_json, write_json
 from brain_mri.utils.locks import hold
 from brain_mri.utils.logging import set_up_console
+from brain_mri.utils.options import DEFAULT_FOLDER
 
 logger = logging.getLogger(__name__)
 _PACKAGES = ("accelerate", "datasets", "evaluate", "numpy", "pillow", "scikit-learn", "timm", "torch", "transformers")
@@ -44,7 +46,7 @@ def begin(args: TrainingArguments) -> Path:
     """
     hardware.check_compiler(args.torch_compile)
     set_up_console()
-    folder = Path(args.output_dir or "outputs/run")
+    folder = Path(args.output_dir or DEFAULT_FOLDER)
     if PartialState().is_main_process:
         hold(folder)
     output = folder / CHECKPOINTS
@@ -158,8 +160,16 @@ def save_run(
     write_json(record, folder / RUN)
 
 
+def _warn(folder: Path) -> None:
+    """Say what makes the model doubtful, see `reporting.cautions`."""
+    if PartialState().is_main_process:
+        for caution in cautions(read_records(folder)):
+            logger.warning("beware: %s", caution)
+
+
 def finish(trainer: MRITrainer, folder: Path) -> None:
-    """Print the result, where the model is, and the next command."""
+    """Print what makes the model doubtful, the result, where the model is, and the next command."""
+    _warn(folder)
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
     logger.info("%smodel in %s; next: brain-mri evaluate %s --data_dir ...", reached, folder, folder)

@@ -123,4 +123,4 @@ def _finalize(
     finalize.save_model(model, preprocessing, folder)
     if recipe.export:
         finalize.export(model, validation, preprocessing, folder)
-        finalize.fit_guard(known_images(splits["train"]), validation, preprocessing, folder)
+        finalize.guard_if_possible(known_images(splits["train"]), validation, preprocessing, folder)

@@ -201,19 +201,24 @@ class MRITrainer(Trainer):
             self.ema = ModelEmaV3(self.model, decay=self.recipe.ema_decay, use_warmup=True)
             if resume_from_checkpoint:
                 self.ema.module.load_state_dict(load_file(Path(resume_from_checkpoint) / _EMA_FILE))
-        if (self.recipe.guidance or self.recipe.guidance_extent) and "box" in self.train_dataset.column_names:
+        if self.recipe.is_guided and "box" in self.train_dataset.column_names:
             self._tap = self._guide()
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def _guide(self) -> FeatureTap:
         if self.mix is not None:
-            raise ConfigError("--guidance and --mixup or --cutmix: a mixed image has no one box; set either to 0.")
+            raise ConfigError(
+                "--guidance or --guidance_extent with --mixup or --cutmix: a mixed image has no one box; set either "
+                "to 0."
+            )
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ConfigError("--guidance needs the whole classifier in each process: set it to 0 with FSDP.")
+            raise ConfigError(
+                "--guidance and --guidance_extent need the whole classifier in each process: set them to 0 with FSDP."
+            )
         if not has_evidence(self.model):
             raise ConfigError(
-                "--guidance: this model's classifier is not linear on average-pooled features, so it has no exact "
-                "evidence map to guide; set it to 0."
+                "--guidance, --guidance_extent: this model's classifier is not linear on average-pooled features, so "
+                "it has no exact evidence map to guide; set them to 0."
             )
         return FeatureTap(self.model)
 

@@ -24,6 +24,22 @@ _NOT_FOR_IMAGES = {  # options of transformers' trainer under which a classifier
     "prediction_loss_only": "validation is judged by what the network predicts",
     "batch_eval_metrics": "validation is judged as a whole",
 }
+DEFAULT_FOLDER = "outputs/run"
+_TRACKERS = {  # values of --report_to, and the modules of which each needs one
+    "azure_ml": ("azureml",),
+    "clearml": ("clearml",),
+    "codecarbon": ("codecarbon",),
+    "comet_ml": ("comet_ml",),
+    "dagshub": ("dagshub",),
+    "dvclive": ("dvclive",),
+    "flyte": ("flytekit",),
+    "mlflow": ("mlflow",),
+    "neptune": ("neptune",),
+    "swanlab": ("swanlab",),
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "trackio": ("trackio",),
+    "wandb": ("wandb",),
+}
 _WRITABLE = {*_KINDS, "list", "dict"}  # types of fields whose value can be written as a word
 _SECTION = re.compile(r"\s*# --- (.+?) ---")
 
@@ -64,6 +80,16 @@ class TrainingOptions:
 
     given: Mapping[str, Any]
     told: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        tracker = self.given.get("report_to", "none")
+        if tracker in ("none", "all", "kubeflow"):
+            return
+        if tracker not in _TRACKERS:
+            raise ConfigError(f"--report_to {tracker}: transformers reports to {', '.join(_TRACKERS)}, all or none.")
+        if not any(find_spec(name) for name in _TRACKERS[tracker]):
+            name = _TRACKERS[tracker][0]
+            raise ConfigError(f"--report_to {tracker}: pip install {name} first, or leave the option out.")
 
     def build(self, training_arguments: type) -> Any:
         """The `TrainingArguments`, of that class.

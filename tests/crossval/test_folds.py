@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from brain_mri.crossval.folds import Plan, author_folds, build_fold, grouped_folds
-from brain_mri.data.image_folder import FolderLayout, scan_folder
+from brain_mri.data.image_folder import scan_folder
+from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import ConfigError, DataError
 
 

@@ -39,7 +39,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             write_results(fold.parent, int(fold.name[-1]), 0.9)
 
     monkeypatch.setattr(runner, "_call", pretend)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     return ran
 
 
@@ -206,12 +205,16 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(
     words = [_CONFIG, "--data_dir", str(phantoms), "--output_dir", str(tmp_path), "--folds", "3", "--only", "1", *quick]
     command = [sys.executable, "-m", "brain_mri.crossval", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, env=environment, text=True, **quiet)
     checkpoints = tmp_path / "fold1" / "model" / "checkpoints"
     while process.poll() is None and not list(checkpoints.glob("checkpoint-*/trainer_state.json")):
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
-    assert process.wait() == 128 + signal.SIGTERM
+    said = process.communicate()[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "the same command goes on" in said and "Traceback" not in said
+    assert "goes on from step" in (tmp_path / "fold1" / "log.txt").read_text()
     assert not (tmp_path / PATIENT_WISE).exists()
 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, check=False)

@@ -58,7 +58,7 @@ def test_splits_may_spell_a_class_differently(tmp_path: Path) -> None:
 
 def test_every_problem_is_named_in_one_error(tmp_path: Path) -> None:
     _tree(tmp_path, "Training/glioma/deeper", "Training/pituitary", "Testing/glioma", "extra/glioma")
-    _tree(tmp_path / "Training" / "glioma", "x", images=1)
+    Image.new("L", (8, 8)).save(tmp_path / "Training" / "glioma" / "beside.png")
     (tmp_path / "Training" / "meningioma").mkdir()
     Image.new("L", (8, 8)).save(tmp_path / "Testing" / "stray.png")
     with pytest.raises(DataError) as error:
@@ -69,7 +69,7 @@ def test_every_problem_is_named_in_one_error(tmp_path: Path) -> None:
         "Training/glioma/deeper/",
         "Training/meningioma/",
         "stray.png",
-        "lacks the class pituitary",
+        "class pituitary is in Training/, and not in Testing/",
     ):
         assert offender in message
 

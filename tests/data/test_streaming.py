@@ -54,7 +54,7 @@ def stream(shards: Path, preprocessing: Preprocessing, tmp_path_factory: pytest.
 
 def _divided(stream: StreamedSplit, **fields: Any) -> StreamedSplit:
     division = replace(stream.division, **fields)
-    return StreamedSplit(stream._source, stream.sides, stream.preprocessing, division, stream._names)
+    return StreamedSplit(stream._source, stream.sides, stream.preprocessing, division, stream.schema)
 
 
 def _names(stream: StreamedSplit, epoch: int = 0) -> list[str]:

@@ -30,7 +30,7 @@ def nll(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(-log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean())
 
 
-def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = formulas.ECE_BINS) -> float:
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int | None = None) -> float:
     cases = Cases.of(probabilities, labels)
     return float(formulas.expected_calibration_error(cases, cases.ones, bins)[0])
 
@@ -95,6 +95,12 @@ def test_the_calibration_error_of_a_calibrated_model_vanishes_with_n_and_of_a_su
     logits, labels = calibrated(7, n=200_000)
     assert expected_calibration_error(softmax(logits), labels) < 0.005
     assert expected_calibration_error(np.tile([1.0, 0.0], (30, 1)), np.ones(30, dtype=int)) == pytest.approx(1.0)
+
+
+def test_few_images_are_put_into_few_bins() -> None:
+    assert [formulas.ece_bins(n) for n in (1, 24, 48, 150, 1311)] == [1, 2, 4, 15, 15]
+    logits, labels = calibrated(7, n=24)
+    assert expected_calibration_error(softmax(logits), labels) == expected_calibration_error(softmax(logits), labels, 2)
 
 
 def test_fewer_bins_never_show_a_larger_error() -> None:

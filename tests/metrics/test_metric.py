@@ -62,8 +62,9 @@ def repeated(c: Cases, w: np.ndarray, times: int = 1) -> tuple[np.ndarray, np.nd
 
 
 def ece_by_hand(c: Cases, w: np.ndarray) -> float:
-    """Listing everything 15 times makes 15 parts of whole images."""
-    parts = zip(*(np.split(values, 15) for values in repeated(c, w, times=15)), strict=True)
+    """Listing everything as often as there are bins makes parts of whole images."""
+    bins = max(1, min(15, len(c.labels) // 10))
+    parts = zip(*(np.split(values, bins) for values in repeated(c, w, times=bins)), strict=True)
     return float(np.mean([abs(confidence.mean() - correct.mean()) for confidence, correct in parts]))
 
 

@@ -142,8 +142,9 @@ def _own_randomness() -> Iterator[None]:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

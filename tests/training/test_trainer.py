@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,15 @@ import pytest
 import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
-from support.small_training import small_trainer
+from support.small_training import MODEL, small_trainer, training_arguments
 from transformers import TrainingArguments
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import ConfigError
+from brain_mri.labels import LABELS
+from brain_mri.models.build import build_config, build_model
+from brain_mri.training.build import build_trainer
 from brain_mri.training.trainer import MRITrainer, _numpy_seeded
 
 _RICH = RecipeArguments(ema_decay=0.9, mixup=0.2, cutmix=0.5, class_weights="balanced", backbone_lr_scale=0.5)
@@ -51,6 +55,23 @@ def test_the_average_is_what_is_judged_and_what_is_left(
     last = load_file(tmp_path / "checkpoint-5" / "model.safetensors")
     averaged = trainer.model.state_dict()["timm_model.fc.weight"]
     assert not torch.equal(last.get("timm_model.fc.weight", last.get("fc.weight")), averaged)
+
+
+def test_extent_alone_guides_and_is_refused_where_images_are_mixed(
+    tmp_path: Path, splits: DatasetDict, preprocessing: Preprocessing
+) -> None:
+    finer = replace(MODEL, model_args='{"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}')
+    losses = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        model = build_model(build_config(finer), finer, LABELS)
+        options = training_arguments(tmp_path / str(weight), num_train_epochs=1, save_strategy="no")
+        recipe = RecipeArguments(guidance_extent=weight)
+        losses.append(build_trainer(model, splits, preprocessing, recipe, options).train().training_loss)
+    assert losses[0] + 0.1 < losses[1] < losses[0] + 1.1, "one minus a Dice overlap, over the images with a box"
+    mixed = RecipeArguments(guidance_extent=1.0, mixup=0.2)
+    with pytest.raises(ConfigError, match="guidance_extent with --mixup"):
+        small_trainer(tmp_path / "mixed", splits, preprocessing, mixed).train()
 
 
 def test_small_images_come_first_and_full_size_last(
