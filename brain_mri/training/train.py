@@ -94,7 +94,7 @@ def train(
 def _prepare(
     args: DataArguments, preprocessing: Preprocessing, teacher: Teacher | None
 ) -> tuple[PreparedImages, DatasetDict]:
-    """Every image, read once by the first process of each machine, and the splits; a teacher has to know its classes."""
+    """Every image, read once by the first process of each machine, and the splits, whose classes a teacher knows."""
     with PartialState().local_main_process_first():
         images = prepare_images(args, preprocessing)
         splits = split_images(images, args)
