@@ -47,7 +47,7 @@ def _chosen(folder: Path, model: BrainMRIClassifier) -> list[dict[str, Any]]:
     random.Random(0).shuffle(names)
     answers = {name: model.predict(folder / name) for name in names}
     wanted: list[Callable[[str, Prediction], bool]] = [
-        *(lambda truth, one, tumor=tumor: truth == tumor == one.label for tumor in _TUMORS),  # type: ignore[misc]
+        *(lambda truth, one, tumor=tumor: truth == tumor == one.label for tumor in _TUMORS),
         lambda truth, one: one.verdict == "unsure",
         lambda truth, one: one.label not in (None, truth),
     ]
