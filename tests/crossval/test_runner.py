@@ -223,7 +223,7 @@ def test_a_real_fold_that_was_killed_goes_on_and_the_next_start_skips_it(
     with (tmp_path / "fold1" / "data" / "patients.csv").open() as lines:
         tested = [row for row in csv.DictReader(lines) if row["file_name"].startswith("test/")]
     assert summary["finished"] == [1] and summary["n"] == len(tested) and "sd" not in summary["metrics"]["accuracy"]
-    measured = {*METRICS, "pointing_game", "mass_inside"}  # the phantoms have boxes
+    measured = {*METRICS, "pointing_game", "mass_inside", "overlap", "area_ratio"}  # the phantoms have boxes
     assert set(summary["metrics"]) == measured and len(summary["label_names"]) == 4
     assert not (tmp_path / "fold1" / "cache").exists()
     assert not (tmp_path / "fold1" / "model" / "onnx").exists(), "of a model that nobody will be served"

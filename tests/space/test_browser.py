@@ -282,7 +282,7 @@ def test_several_pictures_are_several_answers_unless_they_are_said_to_be_one_sca
 
 
 def test_a_reader_names_and_marks_before_the_model_says_anything(page: Page) -> None:
-    page.click("text=Read it first")
+    page.get_by_role("tab", name="Read it first").click()
     expect(page.locator(".bm-quiz-result")).to_be_empty()
     page.click(".bm-quiz-place", position={"x": 40, "y": 40})
     expect(page.locator(".bm-quiz-mark")).to_have_count(1)

@@ -25,6 +25,12 @@ _GIVEN = {"data_dir", "output_dir"}  # by every run here
 _ELSEWHERE = {  # why an option is not tried here
     "streaming": "tests/data/test_streaming.py trains on a stream",
     "shuffle_buffer": "tests/data/test_streaming.py trains on a stream",
+    **dict.fromkeys(("image_column", "label_column"), "of Hub data: tests/data/test_hub_dataset.py reads such columns"),
+    **dict.fromkeys(
+        ("teacher", "teacher_weight", "teacher_temperature"), "tests/training/test_teacher.py has a teacher"
+    ),
+    "weights": "tests/models/test_weights.py loads a file",
+    "cache_features": "tests/training/test_frozen.py keeps features",
     "resume_from_checkpoint": "tests/training/test_identity.py resumes",
     "resume_with_changes": "tests/training/test_identity.py resumes with changes",
     "push_to_hub": "tests/hub/test_push_after_training.py pushes to a Hub of its own",
@@ -81,6 +87,8 @@ _VALUES: dict[str, str] = {  # words after the option; what else the option need
     "progressive_share": "0.3",
     "final_output_stride": "8 --model_args none",
     "guidance": "0.3",
+    "guidance_extent": "0.3",
+    "min_steps": "4",
     "class_weights": "balanced",
     "ema_decay": "0.9",
     "layer_decay": "0.8",
