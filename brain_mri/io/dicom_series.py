@@ -1,4 +1,4 @@
-"""DICOM files sorted into series and volumes, from their headers alone; pixels are decoded when one is chosen. No torch."""
+"""DICOM files sorted into series and volumes by their headers; pixels are decoded when one is chosen. No torch."""
 
 from __future__ import annotations
 
@@ -112,27 +112,26 @@ class DicomFiles:
         return self._series[key]
 
     def entries(self, choice: Choice, label: str) -> list[Entry]:
-        """The volumes of all series, by the numbers of the series.
-
-        Raises:
-            ImageError: there are pictures, and none may be judged.
-        """
+        """The volumes of all series, by the numbers of the series; none where none may be judged, see `problem`."""
         entries: list[Entry] = []
         self._left_out = Counter()
         for series in sorted(self._series.values(), key=lambda series: series.order):
             groups, left_out = grouped(series.frames)
             self._left_out += left_out
             entries += [self._entry(series, group, choice, label) for group in groups]
-        if entries:
-            return entries
+        return entries
+
+    def problem(self, label: str) -> ImageError | None:
+        """Why there are no entries, where there are pictures; call after `entries`."""
         if self._left_out:
-            raise ImageError(
-                f"{label}: holds no magnitude picture, only {_told(self._left_out)}; give the magnitude pictures."
+            told = _told(self._left_out)
+            return ImageError(
+                f"{label}: holds no magnitude picture of a slice, which alone are judged, but only: {told}; give those."
             )
         if self.foreign:
             counted = _told(self.foreign, " in {n} file{s}")
-            raise NotMRIError(f"{label}: holds {counted}, but no MR of a head by the headers; give that.")
-        return []
+            return NotMRIError(f"{label}: holds {counted}, but no MR of a head by the headers; give that.")
+        return None
 
     def notes(self) -> list[str]:
         """What was left out, a sentence each without its full stop; call after `entries`."""
@@ -153,8 +152,8 @@ class DicomFiles:
     def _entry(self, series: _Series, group: Group, choice: Choice, label: str) -> Entry:
         agent = has_agent(series.names, series.agent)
         frames, notes = _repeat(group, agent and series.sequence == T1)
-        if group.told:
-            notes = [f"{', '.join(group.told)} is read", *notes]
+        if frames[0].tile is not None:
+            notes = ["the slices are cut from a Siemens mosaic, in the order of its tiles", *notes]
         notes = [*(note for header in series.headers for note in header.notes), *notes]
         description = ", ".join([one for one in (series.told, *group.told) if one])
         return Entry(
@@ -185,7 +184,8 @@ class DicomFiles:
         Raises:
             ImageError: as `entries`, or it can't be decoded.
         """
-        self.entries(Choice(), label)
+        if not self.entries(Choice(), label) and (problem := self.problem(label)):
+            raise problem
         groups = [group for series in self._series.values() for group in grouped(series.frames)[0]]
         frames = max(groups, key=lambda group: len(group.frames)).frames
         middle = frames[(len(frames) - 1) // 2]

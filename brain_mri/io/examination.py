@@ -27,6 +27,8 @@ from brain_mri.io.windowing import Bytes
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+    from brain_mri.io.dicom_series import DicomFiles
+
 
 def base_of(label: str) -> str:
     """The last part of a path, for messages."""
@@ -45,11 +47,23 @@ def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
         raise ImageError(
             f"{label}: holds another zip ({found['zip'][0].label}); unpack that one and give its contents."
         )
-    entries, notes = _dicom_entries(found["dicom"], label, choice)
-    pairs = {one.name: _partner_of(one, kind, others) for kind in PAIRED for one in found[kind]}
-    volumes = [_volume_entry(kind, one, pairs.get(one.name), label, choice) for kind in VOLUMES for one in found[kind]]
-    volumes, masks = without_masks(sorted(volumes, key=lambda entry: entry.description))
-    entries += [*volumes, *_picture_entry(found["picture"], label)]
+    files = _dicom_files(found["dicom"], label)
+    entries = files.entries(choice, label) if files else []
+    pairs = {one.label: _partner_of(one, kind, others) for kind in PAIRED for one in found[kind]}
+    alone = [name for name, partner in pairs.items() if partner is None]
+    volumes = sorted(
+        (_volume_entry(kind, one, pairs.get(one.label), label, choice) for kind in VOLUMES for one in found[kind]),
+        key=lambda entry: entry.description,
+    )
+    whole, masks = without_masks([one for one in volumes if one.description not in alone])
+    entries += whole
+    if files and not entries and (problem := files.problem(label)):
+        raise problem
+    entries += _picture_entry(found["picture"], label)
+    notes = files.notes() if files else []
+    if alone and entries:
+        notes.append(f"left out, since the file of its voxels is missing: {', '.join(sorted(alone))}")
+    entries = entries or volumes  # reading one says what is missing
     if left := len(others) - len({one.name for one in pairs.values() if one}):
         notes.append(f"passed over: {left} file{'s that are' if left > 1 else ' that is'} no scan")
     if not entries:
@@ -95,9 +109,10 @@ class _Unpacked:
         return content[:limit]
 
 
-def _dicom_entries(members: list[Member], label: str, choice: Choice) -> tuple[list[Entry], list[str]]:
+def _dicom_files(members: list[Member], label: str) -> DicomFiles | None:
+    """The DICOM files by their headers; None without any, which saves a quarter of a second."""
     if not members:
-        return [], []
+        return None
     from brain_mri.io.dicom_parsing import parse_header
     from brain_mri.io.dicom_series import DicomFiles
 
@@ -106,7 +121,7 @@ def _dicom_entries(members: list[Member], label: str, choice: Choice) -> tuple[l
         known = f"{label}: {member.label}"
         dataset, has_pixels = parse_header(_content(member, known), known)
         files.add(dataset, has_pixels, known, partial(_parsed, member, known))
-    return files.entries(choice, label), files.notes()
+    return files
 
 
 def _parsed(member: Member, label: str) -> Dataset:

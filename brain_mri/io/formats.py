@@ -1,4 +1,4 @@
-"""Recognising the formats of this trade beside DICOM and NIfTI by their first bytes, and naming those not read. No torch.
+"""Recognising formats of this trade beside DICOM and NIfTI by their first bytes; naming those not read. No torch.
 
 What is recognised here is read by `io.neuro`, or refused in a sentence that names the format and its converter.
 """
@@ -54,7 +54,7 @@ def format_of(head: bytes) -> str:
         compressed file of another kind; or the empty string.
     """
     kind = kind_of(head)
-    if kind and not (kind == "nifti" and head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0"):
+    if kind and not ((kind == "nifti" and head[344:348] == b"ni1\0") or head[4:8] == b"ni2\0"):
         return "gzip" if kind != "nifti" and head.startswith(b"\x1f\x8b") else kind
     if kind == "nifti":
         return "nifti header"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brain_mri.io.mosaic import UNREADABLE, Tile, is_mosaic, tiles_of
+from brain_mri.io.mosaic import SIEMENS_COUNT, UNREADABLE, Tile, is_mosaic, tiles_of
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -35,13 +36,16 @@ _KINDS = (
     ("real part", re.compile(r"R|REAL|R_[A-Z]+")),
     ("imaginary part", re.compile(r"I|IMAGINARY|I_[A-Z]+")),
     ("derived map", re.compile(
-        r"(E|AVG)?_?[AE]?ADC\w*|FA|FRACT?\w*|(REL|VOL)_(ANISO|RATIO)\w*|TENSOR\w*|R?E?L?_?(CBF|CBV|MTT|TTP)\w*|TMAX|\w+[ _]MAP"
+        r"(E|AVG)?_?[AE]?ADC\w*|FA|FRACT?\w*"
+            r"|(REL|VOL)_(ANISO|RATIO)\w*|TENSOR\w*|R?E?L?_?(CBF|CBV|MTT|TTP)\w*|TMAX|\w+[ _]MAP"
         r"|T2STAR|R2\w*|B0|SUB|SUBTRACT\w*|QUANTITY|STD_DEVIATION|Z_?SCORE|T_?TEST\w*|COLFA|\w*PERFUSION_MAP\w*"
     )),
     ("projection", re.compile(r"PROJECTION IMAGE|(CSA ?)?M(N|IN|AX)?_?IP|MAXIMUM|MINIMUM|VOLUME RENDER\w*")),
 )  # fmt: skip
 _USUAL = frozenset({"M", "ND", "NORM", "NONE", "OTHER", "MIXED", "DIS2D", "DIS3D", "DIS3DF", "SH1", "FIL", "FM", ""})
-_BY_NUMBER = {1: "phase", 2: "real part", 3: "imaginary part"}
+_BY_NUMBER: dict[float | None, str] = {1: "phase", 2: "real part", 3: "imaginary part"}
+_BY_LETTER = {"P": "phase", "R": "real part", "I": "imaginary part"}
+_BINARY = {SIEMENS_COUNT: "<H", GE_KIND: "<h", PHILIPS_WEIGHT: "<f"}  # types of private elements that are no text
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def frames_of(dataset: Dataset, file: int, count: int) -> Iterator[Frame]:
     shared, *_ = [*(dataset.get(GROUP_TAGS[0]) or []), None]
     groups = dataset.get(GROUP_TAGS[1]) or []
     found = [
-        _frame(_Look(dataset, shared, groups[i] if i < len(groups) else None), file, i, size) for i in range(count)
+        _frame(_Look(dataset, shared, groups[i] if i < len(groups) else None), file, i, size, count > 1)
+        for i in range(count)
     ]
     if not is_mosaic(dataset, count):
         yield from found
@@ -121,18 +126,15 @@ class _Look:
     def number(self, keyword: str, *sequences: str) -> float | None:
         return number(self(keyword, *sequences))
 
-    def private(self, tag: int) -> Any:
-        element = self.dataset.get(tag)
-        return None if element is None else element.value
-
 
 def number(value: Any) -> float | None:
-    """An element's (first) value as a number, or None; an unknown type's bytes are read as text or as an integer."""
+    """An element's (first) value as a number, or None where it is none; bytes of an unknown type are read as text."""
     if isinstance(value, bytes):
-        text = value.strip(b" \0")
-        value = text.decode() if re.fullmatch(rb"[-+.\deE]+", text) else int.from_bytes(value[:4], "little")
+        value = value.strip(b" \0").decode("latin-1")
     elif value is not None and not isinstance(value, str | int | float):
         value = next(iter(value), None)
+    if isinstance(value, str):
+        value = value.split("\\")[0]
     try:
         found = float(value)
     except (TypeError, ValueError):
@@ -140,10 +142,23 @@ def number(value: Any) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def _frame(look: _Look, file: int, i: int, size: tuple[int, int]) -> Frame:
+def private_number(dataset: Dataset, tag: int) -> float | None:
+    """A private element as a number; where the file does not tell its type, by the type that its maker gives it."""
+    element = dataset.get(tag)
+    if element is None:
+        return None
+    form = _BINARY.get(tag)
+    if form and isinstance(element.value, bytes) and len(element.value) >= struct.calcsize(form):
+        return number(struct.unpack_from(form, element.value)[0])
+    return number(element.value)
+
+
+def _frame(look: _Look, file: int, i: int, size: tuple[int, int], several: bool) -> Frame:
     types = [str(one).upper().strip() for one in _listed(look("FrameType", "MRImageFrameTypeSequence"))]
     types = types or [str(one).upper().strip() for one in _listed(look("ImageType"))]
     axes, position = _place(look)
+    if several and not look.groups:  # the file's one position is that of its first frame
+        position = None
     spacing = [number(one) for one in _listed(look("PixelSpacing", "PixelMeasuresSequence"))]
     count = look("InStackPositionNumber", "FrameContentSequence")
     return Frame(
@@ -174,10 +189,13 @@ def _kind(look: _Look, types: list[str]) -> str:
             if component == "MAGNITUDE" and kind in _COMPONENTS.values():
                 continue
             return kind
-    ge, philips = number(look.private(GE_KIND)), str(look.private(PHILIPS_KIND) or "").strip().upper()
-    if ge in _BY_NUMBER and "M" not in types[2:]:
-        return _BY_NUMBER[int(ge)]
-    return {"P": "phase", "R": "real part", "I": "imaginary part"}.get(philips, MAGNITUDE)
+    if component == "MAGNITUDE" or "M" in types[2:]:
+        return MAGNITUDE
+    if (ge := private_number(look.dataset, GE_KIND)) in _BY_NUMBER:
+        return _BY_NUMBER[ge]
+    told = look.dataset.get(PHILIPS_KIND)
+    letter = told.value.decode("latin-1") if told is not None and isinstance(told.value, bytes) else told and told.value
+    return _BY_LETTER.get(str(letter).strip(" \0").upper(), MAGNITUDE)
 
 
 def _place(look: _Look) -> tuple[tuple[float, ...] | None, float | None]:
@@ -209,7 +227,7 @@ def _apart(look: _Look, types: list[str]) -> tuple[Any, ...]:
     echo = look.number("EchoTime") if echo is None else echo
     weight = look.number("DiffusionBValue", "MRDiffusionSequence")
     for tag in (SIEMENS_WEIGHT, PHILIPS_WEIGHT, GE_WEIGHT):
-        weight = number(look.private(tag)) if weight is None else weight
+        weight = private_number(look.dataset, tag) if weight is None else weight
     named = re.search(r"_b(\d+)", str(look("SequenceName") or "").lower())
     weight = float(named[1]) if weight is None and named else weight
     return (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,9 @@ from brain_mri.io.frames import ATTRIBUTES, LINEAR, MAGNITUDE, Frame
 from brain_mri.io.planes import plane_of
 
 _LEAST_IN_PLACE = 0.01  # mm: positions that differ by less are one
+_SAME_DIRECTION = 0.03  # of unit vectors
 _REPEAT = "repeat"
+_TOLD = ATTRIBUTES.index(_REPEAT) + 1  # attributes that are never told by mistake
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,37 @@ def grouped(frames: Sequence[Frame]) -> tuple[list[Group], Counter[str]]:
     """The groups of a series, and how many frames of which kind were left out, since they are no magnitude pictures."""
     left_out = Counter(frame.kind for frame in frames if frame.kind != MAGNITUDE)
     alike: dict[Any, list[Frame]] = defaultdict(list)
+    directions: list[tuple[float, ...]] = []
     for frame in frames:
         if frame.kind == MAGNITUDE:
-            alike[frame.axes, frame.size].append(frame)
+            alike[_direction(frame, directions), frame.size].append(frame)
     groups = []
     for same in alike.values():
-        parts: list[tuple[list[Frame], tuple[str, ...]]] = [(same, ())]
+        parts: list[tuple[list[Frame], tuple[str, ...]]] = [(_placed(same), ())]
         for i, what in enumerate(ATTRIBUTES):
             if what != _REPEAT:
                 parts = [part for frames, told in parts for part in _told_apart(frames, told, i, what)]
         groups += [Group(_repeats(frames), told) for frames, told in parts]
     return groups, left_out
+
+
+def _direction(frame: Frame, directions: list[tuple[float, ...]]) -> int:
+    """The number of a frame's direction among those seen; nearly equal ones are one."""
+    if frame.axes is None:
+        return -1
+    for i, known in enumerate(directions):
+        if max(abs(a - b) for a, b in zip(frame.axes, known, strict=True)) < _SAME_DIRECTION:
+            return i
+    directions.append(frame.axes)
+    return len(directions) - 1
+
+
+def _placed(frames: list[Frame]) -> list[Frame]:
+    """Frames without their positions where all lie at one place and nothing else tells them apart: it is wrong then."""
+    places = _places(frames)
+    if places is None or len(places) > 1 or len({frame.apart[:_TOLD] for frame in frames}) > 1:
+        return frames
+    return [replace(frame, position=None) for frame in frames]
 
 
 def _told_apart(

@@ -63,10 +63,9 @@ def is_mosaic(dataset: Dataset, frames: int) -> bool:
 
 
 def _told(dataset: Dataset) -> int | None:
-    from brain_mri.io.frames import number
+    from brain_mri.io.frames import private_number
 
-    element = dataset.get(SIEMENS_COUNT)
-    found = None if element is None else number(element.value)
+    found = private_number(dataset, SIEMENS_COUNT)
     if found is None and (csa := dataset.get(SIEMENS_CSA)) is not None and isinstance(csa.value, bytes):
         at = csa.value.find(_CSA_NAME)
         digits = re.search(rb"\d+", csa.value[at:][_CSA_VALUE]) if at >= 0 else None

@@ -1,4 +1,4 @@
-"""Reading the volumes of neuroimaging in formats beside NIfTI: FreeSurfer, Analyze, MINC 1 and Philips PAR/REC. No torch.
+"""Reading the volumes of neuroimaging: NIfTI, FreeSurfer, Analyze, MINC 1 and Philips PAR/REC. No torch.
 
 nibabel reads the headers; voxels are read here, within the limits of `io.untrusted`.
 """
@@ -9,7 +9,6 @@ import io
 import math
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -49,10 +48,11 @@ def read_volume(kind: str, file: BinaryIO, label: str, voxel_file: BinaryIO | No
 
 def outline(kind: str, head: bytes) -> tuple[str, int]:
     """The plane of acquisition and how many slices a volume has in it, by its first bytes; "" and 0 if not told."""
-    with suppress(Exception):  # what is wrong with a header is said when the volume is read
+    try:
         with parsing("", kind):
             return _outline(kind, head)
-    return "", 0
+    except ImageError:  # what is wrong with a header is said when the volume is read
+        return "", 0
 
 
 def _outline(kind: str, head: bytes) -> tuple[str, int]:

@@ -18,7 +18,7 @@ from brain_mri.io.windowing import Array, Bytes, percentile_window, sampled, to_
 _CHUNK = 2**16
 _MAX_SKIPPED = 2**24  # bytes of extensions between header and voxels, usually kilobytes
 _MAX_MEMBERS = 2**13  # of a gzip file; bgzip makes one for every 64 KiB
-_STATISTICS = range(2, 25)  # intent codes of maps of statistics, by nifti1.h
+_NO_SCAN = {*range(2, 25), *range(3001, 3016)}  # intent codes of maps of statistics, and of CIFTI
 
 
 def read_nifti(file: BinaryIO, label: str, voxel_file: BinaryIO | None = None) -> tuple[Grid, list[str]]:
@@ -55,7 +55,7 @@ def read_nifti(file: BinaryIO, label: str, voxel_file: BinaryIO | None = None) -
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the voxels of a file lie: their shape (a, b, c) with the first axis running fastest, type and first byte."""
+    """Where the voxels of a file lie: their shape (a, b, c), the first axis running fastest, type and first byte."""
 
     shape: tuple[int, int, int]
     dtype: Any
@@ -111,7 +111,7 @@ def _header(head: bytes, label: str, paired: bool) -> Any:
     )
     # Unchecked, because nibabel repairs headers and prints to stderr; the values in use are checked here.
     header = kind(head[: kind.template_dtype.itemsize], check=False)
-    if int(header["intent_code"]) in _STATISTICS:
+    if int(header["intent_code"]) in _NO_SCAN:
         raise ImageError(f"{label}: a map of statistics by its header, not a scan; give the scan.")
     return header
 
@@ -163,7 +163,7 @@ def read_voxels(layout: Layout, head: bytes, read_into: Callable[[memoryview], i
 
 
 def to_grey(voxels: Array, falling: bool = False) -> Bytes:
-    """Show a volume in one window, the 1st to the 99th percentile: uint8 of the same shape; `falling` turns it around."""
+    """Show a volume from its 1st to its 99th percentile: uint8 of the same shape; `falling` turns black to white."""
     turned = voxels.T if voxels.flags.f_contiguous else voxels  # in the order of the memory, which is faster
     grey = to_bytes(turned, *percentile_window([sampled(voxels)]))
     grey = np.invert(grey, out=grey) if falling else grey

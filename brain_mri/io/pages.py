@@ -36,7 +36,7 @@ def has_pages(image: Image.Image) -> bool:
 def read_pages(content: bytes, label: str) -> tuple[list[Bytes], int]:
     """Read the pages of a picture that passed `images.check_picture`, in the order of the file.
 
-    Frames of films are composed as a viewer does, whatever their duration. Pages with more than 8 bits share one window.
+    Frames of films are composed as a viewer does, whatever their duration. Pages of more than 8 bits share one window.
 
     Returns:
         The pages, uint8 of shape (rows, columns) or (rows, columns, 3), and how many were left out, since they are

@@ -140,9 +140,8 @@ def sensible(sides: Any) -> tuple[float, float, float]:
 
 def _sides(values: tuple[Any, ...], plane: str) -> tuple[Any, Any]:
     """Of three values (right, front, top) those along the columns' and the rows' direction of a plane's slices."""
-    return {"axial": (values[0], values[1]), "coronal": (values[0], values[2]), "sagittal": (values[1], values[2])}[
-        plane
-    ]
+    right, front, top = values
+    return {"axial": (right, front), "coronal": (right, top), "sagittal": (front, top)}[plane]
 
 
 def _is_strip(shape: tuple[int, ...], spacing: tuple[float, float, float], plane: str) -> bool:

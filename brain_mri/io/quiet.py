@@ -31,20 +31,39 @@ class _WhileReading(logging.Filter):
 
 _WHILE_READING = _WhileReading()
 _FILTER: Any = ("ignore", _WHILE_READING, Warning, None, 0)
+_lock = threading.Lock()
+_readers = 0
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Drop the warnings and log records of parsers in this thread; other threads and other warnings are as before."""
-    filters: Any = warnings.filters
-    if not filters or filters[0] is not _FILTER:  # first, whatever others have put there since
-        if _FILTER in filters:
-            filters.remove(_FILTER)
-        filters.insert(0, _FILTER)
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_WHILE_READING)  # does nothing where it is there already
-    _here.depth = getattr(_here, "depth", 0) + 1
+    _enter()
     try:
         yield
     finally:
-        _here.depth -= 1
+        _leave()
+
+
+def _enter() -> None:
+    global _readers
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_WHILE_READING)  # does nothing where it is there already
+    filters: Any = warnings.filters
+    with _lock:
+        _readers += 1
+        if not filters or filters[0] is not _FILTER:  # first, whatever others have put there since
+            if _FILTER in filters:
+                filters.remove(_FILTER)
+            filters.insert(0, _FILTER)
+    _here.depth = getattr(_here, "depth", 0) + 1
+
+
+def _leave() -> None:
+    global _readers
+    _here.depth -= 1
+    filters: Any = warnings.filters
+    with _lock:
+        _readers -= 1
+        if not _readers and _FILTER in filters:
+            filters.remove(_FILTER)

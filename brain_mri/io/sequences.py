@@ -23,7 +23,7 @@ _OTHER_SEQUENCES = (
     ("T2*", re.compile(r"t2 ?(\*|star)")),
 )
 _AGENT = re.compile(
-    r"\+ ?c\b|\bc ?\+|gad|\bgd\b|\bpost\b(?! ?fossa)|\bkm\b|contrast|contraste|kontrast|\bce\b|\bt1 ?(ce?|gd)\b|enhanced"
+    r"\+ ?c\b|\bc ?\+|gad|\bgd\b|\bpost\b(?! ?fossa)|\bkm\b|[ck]ontrast|\bce\b|\bt1 ?(ce?|gd)\b|enhanced"
 )
 _NO_AGENT = re.compile(r"\b(no|non|none|without|w ?o|pre|precontrast|ohne|sans|sin|nativ|native|plain)\b")
 _MASK = re.compile(r"\b(seg|segmentation|mask|labels?|aseg|aparc|roi|brainmask)\b")
@@ -114,7 +114,7 @@ def sequence_by_times(
 
 
 def rank(sequence: str | None, agent: bool) -> int:
-    """How near a series is to what the model's tumours were shown in, contrast-enhanced T1: 0 is that; larger is worse."""
+    """How far a series is from contrast-enhanced T1, in which the model's tumours were shown; 0 is that."""
     if sequence == T1:
         return 0 if agent else 1
     if sequence is None:

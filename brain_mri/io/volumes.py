@@ -107,6 +107,8 @@ def _dicom(content: bytes, label: str, choice: Choice) -> Slices:
     files = DicomFiles()
     files.add(dataset, True, label, lambda: dataset)
     entries = files.entries(choice, label)
+    if not entries and (problem := files.problem(label)):
+        raise problem
     return read_chosen(entries, choice, "dicom", label, base_of(label), files.notes())
 
 
