@@ -90,8 +90,8 @@ def frames_of(dataset: Dataset, file: int, count: int) -> Iterator[Frame]:
         Exception: of any class, where elements are damaged; to be called inside `untrusted.parsing`.
     """
     size = (int(dataset.Columns), int(dataset.Rows))
-    shared, *_ = [*(dataset.get(GROUP_TAGS[0]) or []), None]
-    groups = dataset.get(GROUP_TAGS[1]) or []
+    shared: Any = next(iter(dataset.get(GROUP_TAGS[0]) or []), None)
+    groups: Any = dataset.get(GROUP_TAGS[1]) or []
     found = [
         _frame(_Look(dataset, shared, groups[i] if i < len(groups) else None), file, i, size, count > 1)
         for i in range(count)

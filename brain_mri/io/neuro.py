@@ -87,7 +87,7 @@ def _read_mgh(file: BinaryIO, label: str) -> Found:
         head = bytes(buffer[: read_into(memoryview(buffer))])
         untyped: Any = MGHHeader
         header = untyped(head[: untyped.template_dtype.itemsize].ljust(untyped.template_dtype.itemsize, b"\0"))
-        x, y, z, *frames = (*(int(side) for side in header["dims"]), 1, 1)
+        x, y, z, *frames = [*(int(side) for side in header["dims"]), 1, 1]
         layout = Layout((x, y, z), header.get_data_dtype(), _MGH_VOXELS)
         voxels = read_voxels(layout, head, read_into, label)
         grid = Grid(to_grey(voxels), anatomy(header.get_affine()), sensible(header["delta"]))
@@ -102,7 +102,7 @@ def _read_analyze(file: BinaryIO, label: str, voxel_file: BinaryIO | None) -> Fo
     with parsing(label, "Analyze file"):
         untyped: Any = Spm99AnalyzeHeader
         header = untyped(peek(file)[: untyped.template_dtype.itemsize], check=False)
-        x, y, z, *times = (*(int(side) for side in header.get_data_shape()), 1, 1, 1, 1)
+        x, y, z, *times = [*(int(side) for side in header.get_data_shape()), 1, 1, 1, 1]
         layout = Layout((x, y, z), header.get_data_dtype(), int(header["vox_offset"]))
         voxels = read_voxels(layout, b"", reader(voxel_file, label), label)
         falling = (header.get_slope_inter()[0] or 1.0) < 0
@@ -134,7 +134,7 @@ def _read_minc(file: BinaryIO, label: str) -> Found:
         shape = tuple(int(side) for side in minc.get_data_shape())
         if len(shape) < 3:
             raise ImageError(f"{label}: a MINC file without a volume; give one of three dimensions.")
-        check_stored(shape[-3:], label)
+        check_stored((shape[-3], shape[-2], shape[-1]), label)
         if math.prod(shape[-3:]) > _MAX_MINC_VOXELS:
             raise ImageError(f"{label}: too large for a MINC file; convert it with `mnc2nii brain.mnc brain.nii`.")
         if not all(name.endswith("space") for name in minc._dim_names[-3:]):

@@ -61,7 +61,7 @@ def _chosen(pictures: Array, label: str) -> tuple[Array, list[str]]:
     notes = [f"left out, since only magnitude pictures are judged: {', '.join(others)}"] if others else []
     chosen = np.flatnonzero(pictures["image_type_mr"] == 0)
     for field, what in _APART.items():
-        if field in pictures.dtype.names and len(values := np.unique(pictures[field][chosen])) > 1:
+        if field in (pictures.dtype.names or ()) and len(values := np.unique(pictures[field][chosen])) > 1:
             chosen = chosen[pictures[field][chosen] == values[0]]
             notes.append(f"of {len(values)} {what} the first is read")
     _, first = np.unique(pictures["slice number"][chosen], return_index=True)  # sorted by their slices

@@ -11,7 +11,7 @@ from PIL import Image
 
 from brain_mri.errors import ImageError
 from brain_mri.io.slices import PLANES
-from brain_mri.io.untrusted import MAX_PIXELS, MAX_SLICES, MAX_VOXELS, check_size
+from brain_mri.io.untrusted import MAX_SLICES, MAX_VOXELS, check_size
 from brain_mri.io.windowing import Array, Bytes
 
 NORMALS = {"sagittal": 0, "coronal": 1, "axial": 2}
@@ -147,7 +147,7 @@ def _sides(values: tuple[Any, ...], plane: str) -> tuple[Any, Any]:
 def _is_strip(shape: tuple[int, ...], spacing: tuple[float, float, float], plane: str) -> bool:
     pixels = sorted(_sides(shape, plane))
     lengths = sorted(count * side for count, side in zip(_sides(shape, plane), _sides(spacing, plane), strict=True))
-    return lengths[0] < _STRIP * lengths[1] or pixels[0] < _STRIP**2 * pixels[1]
+    return bool(lengths[0] < _STRIP * lengths[1] or pixels[0] < _STRIP**2 * pixels[1])
 
 
 def _stretched_pixels(shape: tuple[int, ...], spacing: tuple[float, float, float], planes: list[str]) -> int:
@@ -170,7 +170,8 @@ def _stretched(columns: int, rows: int, width: float, height: float) -> tuple[in
 def _cut(volume: Bytes, spacing: tuple[float, float, float], plane: str, label: str) -> list[Bytes]:
     axis = NORMALS[plane]
     size = _stretched(*_sides(volume.shape, plane), *_sides(spacing, plane))
-    check_size(*(size or _sides(volume.shape, plane)), label, volume.shape[axis])
+    width, height = size or _sides(volume.shape, plane)
+    check_size(width, height, label, volume.shape[axis])
     layers = [layer[::-1, ::-1].T for layer in np.moveaxis(volume, axis, 0)]
     return layers if size is None else [_resized(grey, size) for grey in layers]
 
@@ -185,7 +186,5 @@ def check_stored(shape: tuple[int, int, int], label: str) -> None:
     Raises:
         ImageError: empty, or beyond the limits of `io.untrusted` whichever way it is cut.
     """
-    smallest, *others = sorted(shape)
-    check_size(*others, label, smallest)
-    if math.prod(others) > MAX_PIXELS:
-        raise ImageError(f"{label}: a slice of it has more than {MAX_PIXELS:,} pixels; give a part of the volume.")
+    fewest, fewer, most = sorted(shape)
+    check_size(most, fewer, label, fewest)

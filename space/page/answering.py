@@ -21,10 +21,11 @@ from page.jobs import BusyError, Done, Jobs, Steps, Visitor
 from page.refusals import note
 from page.service import Service
 from page.texts import Texts, languages, texts
-from page.uploads import Upload, UploadSpace
+from page.uploads import UploadSpace
 from page.views import answer_html, error_html, message_html
 
 _TAB_LETTERS = 40
+_SERIES_DIGITS = 4
 
 
 class Page:
@@ -44,12 +45,12 @@ class Page:
     async def answer(self, request: Request) -> Response:
         """Lines of JSON: `{"done": 8, "all": 300}` again and again, and at the end `{"html": "..."}`."""
         folder, uploads = await self.space.receive(request)
-        lines = self._lines(_visitor(request), folder, uploads, _language(request))
+        steps = self._steps([upload.described() for upload in uploads], _series(request), _language(request))
+        lines = self._lines(_visitor(request), folder, steps, _language(request))
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
-    async def _lines(self, visitor: Visitor, folder: Path, uploads: list[Upload], t: Texts) -> AsyncIterator[bytes]:
+    async def _lines(self, visitor: Visitor, folder: Path, steps: Steps[str], t: Texts) -> AsyncIterator[bytes]:
         try:
-            steps = self._steps([upload.described() for upload in uploads], t)
             async for step in self.jobs.stream(visitor, steps):
                 yield _line({"html": step.value} if isinstance(step, Done) else {"done": step[0], "all": step[1]})
         except BusyError:
@@ -60,9 +61,9 @@ class Page:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _steps(self, files: list[dict[str, str]], t: Texts) -> Steps[str]:
+    def _steps(self, files: list[dict[str, str]], series: int | None, t: Texts) -> Steps[str]:
         try:
-            answer = yield from self.service.judging(files)
+            answer = yield from self.service.judging(files, series=series)
         except BrainMRIError as error:
             return error_html(self.service, error, t)
         return answer_html(self.service, answer, t)
@@ -75,6 +76,11 @@ def _line(found: dict[str, Any]) -> bytes:
 def _language(request: Request) -> Texts:
     code = request.query_params.get("language", "")
     return texts(code) if code in languages() else texts()
+
+
+def _series(request: Request) -> int | None:
+    told = request.query_params.get("series", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= _SERIES_DIGITS else None
 
 
 def _visitor(request: Request) -> Visitor:

@@ -6,6 +6,7 @@ window.brainMRI = (() => {
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
   let chosen = [];
   let seen = null;
+  let series = null; // the one to judge of several, for one request
   let running = null; // the request in progress, to be ended
   const tab = crypto.randomUUID?.() ?? String(Math.random()); // not over plain HTTP
   const one = (selector) => document.querySelector(selector);
@@ -64,7 +65,9 @@ window.brainMRI = (() => {
     const told = one(".bm-upload").dataset;
     const form = new FormData();
     chosen.forEach((file) => form.append("files", file, file.name));
-    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}`;
+    const wanted = series === null ? "" : `&series=${series}`;
+    series = null;
+    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}${wanted}`;
     run(told.uploading);
     const response = await fetch(address, { method: "POST", body: form, signal });
     if (response.ok) return (await read(response, told.progress)) ?? message(told.failed);
@@ -156,6 +159,11 @@ window.brainMRI = (() => {
     if (event.target.closest(".bm-clear")) {
       choose([]);
       one(".bm-drop input").focus();
+    }
+    const other = event.target.closest(".bm-series button");
+    if (other && chosen.length) {
+      series = other.value;
+      one(".bm-classify").click();
     }
     const picture = event.target.closest(".bm-export");
     if (picture) {

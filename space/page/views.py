@@ -44,6 +44,12 @@ def render(template: str, t: Texts, **values: Any) -> str:
 
 def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     """What is said of one picture, or of a volume."""
+    if answer.series:
+        return _answer(service, answer, t) + render("series", t, series=answer.series)
+    return _answer(service, answer, t)
+
+
+def _answer(service: Service, answer: Answer, t: Texts) -> str:
     if isinstance(answer, VolumePrediction):
         return _volume(service, answer, t)
     if answer.image is None:  # refused by its header alone
