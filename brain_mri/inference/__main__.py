@@ -75,7 +75,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--series",
         type=int,
         metavar="N",
-        help="judge this series of a folder or file that holds several; the answer lists them (default: the one nearest "
+        help="judge this series of a folder or file that holds several; the answer lists them (default: the nearest "
         "to contrast-enhanced T1)",
     )
     parser.add_argument(

@@ -102,7 +102,7 @@ def _read_analyze(file: BinaryIO, label: str, voxel_file: BinaryIO | None) -> Fo
     with parsing(label, "Analyze file"):
         untyped: Any = Spm99AnalyzeHeader
         header = untyped(peek(file)[: untyped.template_dtype.itemsize], check=False)
-        x, y, z, *times = [*(int(side) for side in header.get_data_shape()), 1, 1, 1, 1]
+        x, y, z, *times = [int(side) for side in header.get_data_shape()] + [1] * 4
         layout = Layout((x, y, z), header.get_data_dtype(), int(header["vox_offset"]))
         voxels = read_voxels(layout, b"", reader(voxel_file, label), label)
         falling = (header.get_slope_inter()[0] or 1.0) < 0

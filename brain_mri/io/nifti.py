@@ -121,8 +121,11 @@ def anatomy(affine: Array) -> Array:
     from nibabel import orientations
 
     untyped: Any = orientations  # nibabel is typed only in part
+    plain = np.array([[0, 1], [1, 1], [2, 1]])
+    if not np.isfinite(affine).all() or abs(np.linalg.det(np.asarray(affine)[:3, :3])) == 0:
+        return plain  # a header that says nothing sensible
     axes: Array = np.asarray(untyped.io_orientation(affine))
-    return axes if np.isfinite(axes).all() else np.array([[0, 1], [1, 1], [2, 1]])
+    return axes if np.isfinite(axes).all() else plain
 
 
 def _shape(header: Any) -> tuple[int, int, int]:
