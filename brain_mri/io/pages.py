@@ -12,10 +12,12 @@ from PIL import Image, TiffImagePlugin
 
 from brain_mri.errors import ImageError
 from brain_mri.io.images import DEEP_MODES, FORMATS, one_channel, to_rgb
-from brain_mri.io.untrusted import MAX_SLICES, MAX_VOXELS, check_size
+from brain_mri.io.untrusted import MAX_PIXELS, MAX_SLICES, MAX_VOXELS, check_size
 from brain_mri.io.windowing import Bytes, grey_range, to_bytes
 
 _PAGED = ("TIFF", "GIF", "WEBP", "PNG")  # a JPEG's second picture is a preview or a depth map
+_MAX_PAGE = MAX_PIXELS // 2  # a film's frame is composed from others: several copies of 4 bytes a pixel
+_MAX_PAGES = MAX_VOXELS // 2  # a second to decode
 _NEW_SUBFILE_TYPE = 254
 _NO_PAGE = 0b101  # of NewSubfileType: a smaller copy of another page, or a mask
 
@@ -89,8 +91,10 @@ def _pages(content: bytes, label: str) -> Iterator[Image.Image | None]:
                 yield None
                 continue
             pixels += image.width * image.height
-            if pixels > MAX_VOXELS:
-                raise ImageError(f"{label}: its pages have more than {MAX_VOXELS:,} pixels in all; give fewer.")
+            if image.width * image.height > _MAX_PAGE or pixels > _MAX_PAGES:
+                raise ImageError(
+                    f"{label}: its pages have more than {_MAX_PAGE:,} pixels each or {_MAX_PAGES:,} in all; give fewer."
+                )
             image.load()
             yield image
 
