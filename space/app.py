@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 if importlib.util.find_spec("brain_mri") is None:  # in a Space it lies beside this file, in a clone one folder up
     sys.path.append(str(HERE.parent))
 
+from page import examples  # noqa: E402
 from page.api import Endpoint, endpoints  # noqa: E402
 from page.connections import serve  # noqa: E402
 from page.service import Service, find_model  # noqa: E402
@@ -56,6 +57,10 @@ def _page(service: Service, t: Texts) -> None:
     with gr.Tabs():
         with gr.Tab(t("tab_classify")):
             _classify_tab(service, t)
+        if cases := examples.cases(t):
+            with gr.Tab(t("tab_quiz")):
+                labels = [(label, t.label(label)) for label in service.classifier.label_names]
+                html(render("quiz", t, cases=cases, labels=labels))
         with gr.Tab(t("tab_about")) as about_tab:
             about = html("")
         with gr.Tab(t("tab_programs")):
@@ -84,14 +89,16 @@ def main() -> None:
     keep = float(os.environ.get("UPLOAD_SECONDS", KEEP_SECONDS))
     service = Service(find_model(), UPLOADS, keep)
     service.start_sweeping()
-    script = (HERE / "page" / "page.js").read_text(encoding="utf-8").replace("LANGUAGES", json.dumps(languages()))
+    scripts = [(HERE / "page" / name).read_text(encoding="utf-8") for name in ("page.js", "quiz.js")]
+    script = "\n".join(scripts).replace("LANGUAGES", json.dumps(languages()))
     declared = endpoints(service)
     app = site(
         service,
         build(service, declared),
         declared,
         css_paths=[HERE / "style.css"],
-        head=f'<script>{script}</script><meta name="description" content="{texts()("notice")}">',
+        head=f'<script>{script}</script><meta name="description" content="{texts()("notice")}">'
+        f"<noscript><p>{texts()('noscript')}</p></noscript>",
         theme=look(),
     )
     serve(app, lambda address: print(f"* Running on local URL:  {address}", flush=True))

@@ -14,7 +14,7 @@ from brain_mri.io.images import read_image
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _SOURCE = _PACKAGE.parent / "space"
-_NOT_SHOWN = ("__pycache__", ".*", "draw_examples.py")  # draw_examples.py needs the whole package
+_NOT_SHOWN = ("__pycache__", ".*", "choose_examples.py")  # which needs the whole package
 _EXAMPLES_HEADING = "## Examples\n"
 _MOST_EXAMPLES, _LARGEST_SIDE = 12, 512  # the page holds every example within itself
 
@@ -25,7 +25,7 @@ def stage_space(target: Path, model: str, examples: Path | None = None, examples
     Args:
         target: the folder to write.
         model: id of the model that the Space shows, for its card.
-        examples: a folder of pictures to offer instead of the synthetic phantoms.
+        examples: a folder of pictures to offer instead of those of the clone.
         examples_license: the licence they are shown under, and whose they are; needed with `examples`.
 
     Raises:

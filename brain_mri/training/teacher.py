@@ -21,6 +21,7 @@ from brain_mri.errors import ConfigError
 from brain_mri.evaluation.predict import label_names_of, load_model
 from brain_mri.labels import align_labels
 from brain_mri.models.fuse import fuse_batch_norms
+from brain_mri.models.layers import is_timm
 from brain_mri.utils.hardware import autocast_dtype
 
 _NAMED = 6  # classes that a message names
@@ -39,6 +40,7 @@ class Teacher:
         self.name, self._precision = name, precision
         self._preprocessing = preprocessing
         self._model = fuse_batch_norms(model, preprocessing.size).requires_grad_(False).eval()
+        self._takes_any_size = is_timm(model.config) and not model.config.pretrained_cfg.get("fixed_input_size")
         names = label_names_of(model)
         self._column_of = {label: names.index(name) for name, label in align_labels(names).items()}
         self._order: list[int] = []
@@ -75,13 +77,15 @@ class Teacher:
         """What the teacher says of augmented images.
 
         Args:
-            pixels: (batch, 3, H, W), floats in [0, 255], of any size; they are resized to the teacher's own.
+            pixels: (batch, 3, H, W), floats in [0, 255], of any size. Those of another size than the teacher's are
+                resized to it, but smaller ones stay as they are if its network takes them: enlarged pictures are
+                blurred ones, and a classifier of slices finds fewer tumours in these (docs/training.md).
 
         Returns:
             Logits (batch, k), float32, in the order given to `match`.
         """
         side = self._preprocessing.size
-        if pixels.shape[2:] != (side, side):
+        if pixels.shape[2] > side or (pixels.shape[2] < side and not self._takes_any_size):
             pixels = functional.interpolate(pixels, (side, side), mode="bilinear", antialias=True).clamp(0, 255)
         pixel_values = self._preprocessing.normalize(pixels).contiguous(memory_format=torch.channels_last)
         self._model.to(pixels.device, memory_format=torch.channels_last)

@@ -61,9 +61,7 @@ def train(
     model_args, recipe = fit_options(model_args, recipe, options.told)
     preprocessing = Preprocessing.of(build_processor(build_config(model_args), model_args))
     teacher = Teacher.load(recipe.teacher, recipe.precision) if recipe.teacher else None
-    images, splits = _prepare(data_args, preprocessing)
-    if teacher is not None:
-        teacher.match(images.label_names)
+    images, splits = _prepare(data_args, preprocessing, teacher)
     this = identity(images, splits, (data_args, model_args, recipe, args))
     settle(this, folder, checkpoint or search_begun(folder), recipe.resume_with_changes)
     if data_args.streaming:
@@ -76,15 +74,15 @@ def train(
 
     origins = lineage.origins(model_args, recipe.teacher, data_args, splits, fingerprint(images))
     if recipe.search_trials:
-        search_args = (images.label_names, trained_on, preprocessing, recipe, args, folder, teacher)
-        model_args, args = search(model_args, *search_args)
+        names = images.label_names
+        model_args, args = search(model_args, names, trained_on, preprocessing, recipe, args, folder, teacher)
     model = build_model(build_config(model_args), model_args, images.label_names)
     with features_only(model, trained_on, preprocessing, recipe, args.seed, teacher) as rows:
         trainer = build_trainer(model, rows, preprocessing, recipe, args, teacher=teacher)
         trainer.add_callback(clock := run.Clock(folder, started))
         trainer.train(checkpoint)
 
-    arguments = (data_args, model_args, recipe)
+    arguments = (data_args, model_args, recipe)  # as they were used
     _finalize(trainer.model, splits, images.label_names, preprocessing, arguments, folder)
     run.save_history(trainer, folder)
     run.save_run(folder, trainer, images, splits, [*arguments, args], origins, clock.seconds)
@@ -93,11 +91,16 @@ def train(
     return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
 
 
-def _prepare(args: DataArguments, preprocessing: Preprocessing) -> tuple[PreparedImages, DatasetDict]:
-    """Every image, read once by the first process of each machine, and the splits."""
+def _prepare(
+    args: DataArguments, preprocessing: Preprocessing, teacher: Teacher | None
+) -> tuple[PreparedImages, DatasetDict]:
+    """Every image, read once by the first process of each machine, and the splits, whose classes a teacher knows."""
     with PartialState().local_main_process_first():
         images = prepare_images(args, preprocessing)
-        return images, split_images(images, args)
+        splits = split_images(images, args)
+    if teacher is not None:
+        teacher.match(images.label_names)
+    return images, splits
 
 
 def _finalize(

@@ -19,10 +19,10 @@ from brain_mri.errors import BrainMRIError
 from page.about import about_html
 from page.jobs import BusyError, Done, Jobs, Steps, Visitor
 from page.refusals import note
-from page.service import Service
+from page.service import Answer, Service
 from page.texts import Texts, languages, texts
 from page.uploads import UploadSpace
-from page.views import answer_html, error_html, message_html
+from page.views import answer_html, answers_html, error_html, message_html
 
 _TAB_LETTERS = 40
 _SERIES_DIGITS = 4
@@ -43,10 +43,16 @@ class Page:
         return HTMLResponse(self._about[t.language])
 
     async def answer(self, request: Request) -> Response:
-        """Lines of JSON: `{"done": 8, "all": 300}` again and again, and at the end `{"html": "..."}`."""
+        """Lines of JSON: `{"done": 8, "all": 300}` again and again, and at the end `{"html": "..."}`.
+
+        With `?together=0` each file is answered for itself; else several are slices of one scan, and `?series=2` names
+        which of the series in them is judged.
+        """
         folder, uploads = await self.space.receive(request)
-        steps = self._steps([upload.described() for upload in uploads], _series(request), _language(request))
-        lines = self._lines(_visitor(request), folder, steps, _language(request))
+        files, t = [upload.described() for upload in uploads], _language(request)
+        apart = request.query_params.get("together") == "0"
+        steps = self._apart(files, t) if apart else self._steps(files, _series(request), t)
+        lines = self._lines(_visitor(request), folder, steps, t)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
     async def _lines(self, visitor: Visitor, folder: Path, steps: Steps[str], t: Texts) -> AsyncIterator[bytes]:
@@ -67,6 +73,18 @@ class Page:
         except BrainMRIError as error:
             return error_html(self.service, error, t)
         return answer_html(self.service, answer, t)
+
+    def _apart(self, files: list[dict[str, str]], t: Texts) -> Steps[str]:
+        """Each file for itself: several pictures are not always of one person."""
+        answers: list[Answer] = []
+        errors = ""
+        for done, file in enumerate(files):
+            try:
+                answers.append((yield from self.service.judging([file])))
+            except BrainMRIError as error:
+                errors += error_html(self.service, error, t)
+            yield done + 1, len(files)
+        return answers_html(self.service, answers, t) + errors
 
 
 def _line(found: dict[str, Any]) -> bytes:

@@ -1,17 +1,17 @@
-"""What the page offers to try: pictures in `examples/`, and in a clone one real slice that nibabel brings along."""
+"""What the page offers to try: the pictures in `examples/`, and for "Read it first" their truth."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from brain_mri.io.volumes import read_slices
 from page import pictures
+from page.texts import Texts
 
 _FOLDER = Path(__file__).resolve().parents[1] / "examples"
-# A head, MR, among nibabel's own test files (MIT). Read where it is installed; no picture of it is kept here.
-_REAL, _MIDDLE = "tests/data/example4d.nii.gz", 12
+_TRUTH = "cases.json"  # of each picture that the quiz asks: its class, and the tumour's box
 
 Files = list[tuple[str, str]]
 
@@ -23,23 +23,32 @@ class Offered:
     Attributes:
         examples: pictures.
         volumes: zips of slices.
-        synthetic: whether they are the phantoms of a clone.
-        real: whether a real slice is the first of them.
+        real: whether they are those of a clone, mostly real slices.
     """
 
     examples: Files
     volumes: Files
-    synthetic: bool
     real: bool
 
 
 def offered() -> Offered:
-    """What `examples/` holds; where that is phantoms, the real slice before them."""
+    """What `examples/` holds."""
     shown = [(p.name, _uri(p, f"image/{p.suffix[1:]}")) for p in _those(".png", ".jpg")]
     volumes = [(p.name, _uri(p, "application/zip")) for p in _those(".zip")]
-    synthetic = all(name.startswith("synthetic_") for name, _ in shown + volumes)
-    real = _real_slice() if synthetic else []
-    return Offered(real + shown, volumes, synthetic, bool(real))
+    return Offered(shown, volumes, bool(_truth()))
+
+
+def cases(t: Texts) -> list[dict[str, Any]]:
+    """The pictures of the quiz: `file` (data URI), `file_name`, `label`, its `name` for people, and `box` or None."""
+    return [
+        one | {"file": _uri(_FOLDER / one["file_name"], "image/png"), "name": t.label(one["label"])} for one in _truth()
+    ]
+
+
+def _truth() -> list[dict[str, Any]]:
+    path = _FOLDER / _TRUTH
+    found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return found
 
 
 def _those(*suffixes: str) -> list[Path]:
@@ -48,10 +57,3 @@ def _those(*suffixes: str) -> list[Path]:
 
 def _uri(path: Path, kind: str) -> str:
     return pictures.data_uri(path.read_bytes(), kind)
-
-
-def _real_slice() -> Files:
-    volume = Path(str(files("nibabel"))) / _REAL
-    if not volume.is_file():  # a distribution may leave out a package's tests
-        return []
-    return [("real_slice_from_nibabel.png", pictures.png_uri(read_slices(volume).images[_MIDDLE]))]

@@ -30,6 +30,11 @@ window.brainMRI = (() => {
     if (chosen.length > 6) shown.push(Object.assign(document.createElement("li"), { textContent: `+ ${chosen.length - 6}` }));
     one(".bm-chosen ul").replaceChildren(...shown);
     one(".bm-chosen").hidden = !chosen.length;
+    const pictures = chosen.length > 1 && chosen.every((file) => /^image\/(png|jpeg|webp|bmp)$/.test(file.type));
+    one(".bm-together").hidden = !pictures; // DICOM says itself what belongs together
+    one(".bm-together input").checked = !pictures;
+    running?.abort();
+    one(".bm-answer")?.classList.toggle("bm-stale", chosen.length > 0); // an old answer is not that of a new file
   };
 
   const message = (text) => {
@@ -61,14 +66,17 @@ window.brainMRI = (() => {
     }
   };
 
-  const ask = async (signal) => {
+  const ask = async (files, signal) => {
     const told = one(".bm-upload").dataset;
     const form = new FormData();
-    chosen.forEach((file) => form.append("files", file, file.name));
-    const wanted = series === null ? "" : `&series=${series}`;
+    files.forEach((file) => form.append("files", file, file.name));
+    const together = series || files.length < 2 || one(".bm-together input").checked ? 1 : 0;
+    const wanted = `&together=${together}${series ? `&series=${series}` : ""}`;
     series = null;
     const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}${wanted}`;
     run(told.uploading);
+    const shown = one(".bm-running").getBoundingClientRect();
+    if (shown.top < 0 || shown.bottom > innerHeight) one(".bm-running").scrollIntoView({ block: "center" });
     const response = await fetch(address, { method: "POST", body: form, signal });
     if (response.ok) return (await read(response, told.progress)) ?? message(told.failed);
     return message({ 413: told.tooLarge, 507: told.busy }[response.status] ?? told.failed);
@@ -77,6 +85,7 @@ window.brainMRI = (() => {
   // The button. First the answer to the last question goes, so that it is not taken for the answer to this one.
   const begin = () => {
     running?.abort();
+    one(".bm-answer").classList.remove("bm-stale");
     return nothing();
   };
 
@@ -89,7 +98,7 @@ window.brainMRI = (() => {
   // the work.
   const classify = async () => {
     const mine = (running = new AbortController());
-    const answer = await ask(mine.signal).catch(() =>
+    const answer = await ask(chosen, mine.signal).catch(() =>
       mine.signal.aborted ? nothing() : message(one(".bm-upload").dataset.failed),
     );
     if (running === mine) run(null);
@@ -141,6 +150,18 @@ window.brainMRI = (() => {
     }, "image/png");
   };
 
+  const fileOf = (address, name) => {
+    const [head, content] = address.split(",");
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    return new File([bytes], name, { type: head.slice(5).split(";")[0] });
+  };
+
+  const answerOf = async (address, name) => {
+    const answer = await ask([fileOf(address, name)]).catch(() => message(one(".bm-upload").dataset.failed));
+    run(null);
+    return answer;
+  };
+
   const about = async () => {
     const address = `${window.gradio_config.root}/about?language=${document.documentElement.lang}`;
     const response = await fetch(address).catch(() => null);
@@ -172,9 +193,8 @@ window.brainMRI = (() => {
     }
     const example = event.target.closest(".bm-example");
     if (!example) return;
-    const [head, content] = example.dataset.file.split(",");
-    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
-    choose([new File([bytes], example.dataset.name, { type: head.slice(5).split(";")[0] })]);
+    choose([fileOf(example.dataset.file, example.dataset.name)]);
+    one(".bm-classify").click();
   });
 
   document.addEventListener("paste", (event) => {
@@ -204,5 +224,5 @@ window.brainMRI = (() => {
     seen = title;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  return { begin, classify, about };
+  return { begin, classify, about, answerOf };
 })();

@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from page.service import Answer, ExpiredError, Service
 from page.texts import Texts
 
 _TEMPLATES = Path(__file__).with_name("templates")
+_MOST_CARDS = 8  # pictures that are shown in full; more are a table
+_TERMS = "https://www.cancer.gov/publications/dictionaries/cancer-terms/def/"
+_SOURCES = {"glioma": f"{_TERMS}glioma", "meningioma": f"{_TERMS}meningioma", "pituitary": f"{_TERMS}pituitary-tumor"}
 
 
 @cache
@@ -106,6 +109,16 @@ def verdict_title(prediction: Prediction, t: Texts) -> str:
     )
 
 
+def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
+    """What is said of several files that are not of one scan: of each for itself."""
+    if len(answers) <= _MOST_CARDS:
+        return "".join(_answer(service, answer, t) for answer in answers)  # whose series could not be told apart
+    slices = [
+        one for answer in answers for one in (answer.slices if isinstance(answer, VolumePrediction) else [answer])
+    ]
+    return _table_of(service, slices, t, title=t("apart_title", count=len(slices)), reasons=[t("apart")])
+
+
 def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Texts) -> str:
     title = verdict_title(prediction, t)
     reasons = [*_reasons(service, prediction, t), *_notes(prediction)]
@@ -129,7 +142,9 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
         no_layer=_why_no_evidence(prediction, t),
         opacity=pictures.OPACITY,
         lines=lines,
-        milliseconds=round(prediction.milliseconds),
+        about_class=t["about_class"].get(prediction.label, ""),
+        source=_SOURCES.get(prediction.label or "", ""),
+        details=[*_details(service, prediction, t), t("timing", milliseconds=round(prediction.milliseconds))],
     )
 
 
@@ -142,18 +157,27 @@ def _why_no_evidence(prediction: Prediction, t: Texts) -> str:
 
 
 def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
-    """What stands below the title: how sure the model is and which classes it can't rule out; or why it names none."""
+    """What stands below the title: what the answer does not mean, and how often it is right; or why there is none."""
     if prediction.label is None or prediction.score is None:
         return [_reason(service, prediction, t)]
-    score = [t("verdict_score", score=t.percent(prediction.score))]
-    score.append(t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated"))
     if is_healthy(prediction.label):
-        return [t("not_looked_for"), *score, *_set_in_words(service, prediction, t)]
+        return [t("not_looked_for")]
+    name = t.label(prediction.label)
     found = share_found(service.records).get(prediction.label) if service.records else None
-    if found is not None:
-        score.append(t("found_of_new", label=t.label(prediction.label), found=round(100 * found)))
-    caveat = t("not_a_finding", label=t.label(prediction.label))
-    return [caveat, *score, *_set_in_words(service, prediction, t)]
+    known = [] if found is None else [t("found_of_new", label=name, found=round(100 * found))]
+    return [t("not_a_finding", label=name), *known]
+
+
+def _details(service: Service, prediction: Prediction, t: Texts) -> list[str]:
+    """What is folded: the score and what it means, the classes that can't be ruled out, the guard's distance."""
+    lines = []
+    if prediction.score is not None:
+        calibrated = t("verdict_uncalibrated" if service.coverage is None else "verdict_calibrated")
+        lines = [f"{t('verdict_score', score=t.percent(prediction.score))} {calibrated}"]
+        lines += _set_in_words(service, prediction, t)
+    if prediction.guard_score is not None:
+        lines.append(t("guard_distance", score=t.number(f"{prediction.guard_score:.2f}")))
+    return lines
 
 
 def _reason(service: Service, answer: Answer, t: Texts) -> str:
@@ -188,17 +212,29 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         reasons = [caveat, t("volume_answer", counted=counted, score=t.percent(volume.score))]
         reasons += [t("volume_counted", counted=counted, count=count)] if counted < count else []
     named = any(p.is_answered for p in volume.slices)
-    return render(
-        "volume",
+    return _table_of(
+        service,
+        volume.slices,
         t,
         verdict=_tone(volume),
         title=title,
         reasons=[*reasons, *_notes(volume)],
         bars=bars(volume.probabilities, t) if volume.is_answered else [],
         curve=curve(service, volume, t) if named else None,
+    )
+
+
+def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, **said: Any) -> str:
+    """Slices as a table, below what is said of them."""
+    named = any(p.is_answered for p in slices)
+    values: dict[str, Any] = {"verdict": "unsure", "bars": [], "curve": None} | said
+    return render(
+        "volume",
+        t,
         labels=[t.label(label) for label in service.classifier.label_names] if named else [],
-        rows=[_row(service, p, named, t) for p in volume.slices],
-        csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, volume, t).encode()).decode(),
+        rows=[_row(service, p, named, t) for p in slices],
+        csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, slices, t).encode()).decode(),
+        **values,
     )
 
 
@@ -220,13 +256,13 @@ def _shares(service: Service, prediction: Prediction, shown: Callable[[float], s
     return [shown(prediction.probabilities[name]) if prediction.is_answered else "" for name in names]
 
 
-def _csv(service: Service, volume: VolumePrediction, t: Texts) -> str:
+def _csv(service: Service, slices: Sequence[Prediction], t: Texts) -> str:
     """A table for programs: labels as the model has them, a point in numbers, the notice in every row."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\r\n")
     columns = ["number", "name", "verdict", "reason", "label", "score", *service.classifier.label_names]
     writer.writerow(map(_harmless, [*columns, "prediction_set", "guard_score", "notice"]))
-    for number, p in enumerate(volume.slices, 1):
+    for number, p in enumerate(slices, 1):
         score = "" if p.score is None else f"{p.score:.6f}"
         guard = "" if p.guard_score is None else f"{p.guard_score:.4f}"
         row = [number, p.name, p.verdict, p.reason or "", p.label or "", score]

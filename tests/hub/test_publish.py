@@ -99,7 +99,7 @@ def test_publishing_makes_one_commit_of_the_published_files_and_prints_the_addre
     )
 
 
-def test_the_space_knows_its_model_and_has_the_phantoms_for_examples(published: Published) -> None:
+def test_the_space_knows_its_model_and_has_the_examples_with_their_licence(published: Published) -> None:
     files, record = published.hub.content("space", _SPACE), published.hub.load("space", _SPACE)
     assert record["sdk"] == "gradio" and record["variables"]["MODEL_ID"]["value"] == _MODEL
     assert {
@@ -109,8 +109,8 @@ def test_the_space_knows_its_model_and_has_the_phantoms_for_examples(published: 
         "texts/en.json",
         "page/templates/bars.html",
     } <= set(files)
-    assert [name for name in files if name.startswith("examples/synthetic_")]
-    assert not [name for name in files if "__pycache__" in name or name == "draw_examples.py"]
+    assert {"examples/example_1.png", "examples/cases.json", "examples/README.md"} <= set(files)
+    assert not [name for name in files if "__pycache__" in name or name == "choose_examples.py"]
     card = files["README.md"].decode()
     assert re.search(r"^python_version: ['\"]3\.11['\"]$", card, re.MULTILINE) and f"models:\n- {_MODEL}" in card
     assert card.split("---\n", 2)[2].strip() == (_ROOT / "space/README.md").read_text().split("---\n", 2)[2].strip()
@@ -175,7 +175,7 @@ def test_examples_are_the_publishers_pictures_without_their_names_and_headers(tm
     assert example.name == "example_01.png" and b"Jane" not in example.read_bytes()
     assert Image.open(example).size == (512, 171)
     card = (tmp_path / "page" / "README.md").read_text()
-    assert "Test set of N. N., CC BY 4.0." in card and "synthetic phantoms (`python" not in card
+    assert "Test set of N. N., CC BY 4.0." in card and "Jun Cheng" not in card
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="holds 0 files"):
         stage_space(tmp_path / "other", _MODEL, tmp_path / "none", "CC0")

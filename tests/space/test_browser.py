@@ -19,7 +19,7 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install -r sp
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from support.space_server import SPACE, Server, grey, photograph, serving, write_model
+from support.space_server import Server, grey, photograph, serving, write_model
 
 pytestmark = pytest.mark.slow
 _PATIENCE = 60_000  # milliseconds; on a machine that trains beside, a page takes its time
@@ -167,11 +167,11 @@ def test_cancel_ends_the_request_and_the_answer_to_another_file_is_gone(page: Pa
 def test_everything_can_be_done_by_keyboard_alone(page: Page) -> None:
     for _ in range(40):
         page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png":
+        if page.evaluate("document.activeElement.dataset.name") == "example_1.png":
             break
-    assert page.evaluate("document.activeElement.dataset.name") == "synthetic_glioma.png"
+    assert page.evaluate("document.activeElement.dataset.name") == "example_1.png"
     page.keyboard.press("Enter")
-    expect(page.locator(".bm-chosen li")).to_have_text(["synthetic_glioma.png"])
+    expect(page.locator(".bm-chosen li")).to_have_text(["example_1.png"])
     page.locator(".bm-drop input").focus()
     for _ in range(5):
         page.keyboard.press("Tab")
@@ -254,10 +254,43 @@ def test_german_is_a_page_of_its_own(server: Server, browser: Browser, tmp_path:
         _shot(page, "german")
 
 
-def test_the_examples_are_phantoms_but_for_one_slice_that_a_package_brings_and_say_so(page: Page) -> None:
-    assert all(path.name.startswith("synthetic_") for path in (SPACE / "examples").iterdir())
-    expect(page.locator(".bm-examples")).to_contain_text("Synthetic phantoms")
-    expect(page.locator(".bm-examples")).to_contain_text("The first is a real slice")
-    real, *phantoms = page.locator(".bm-example").all()
-    assert real.get_attribute("data-name") == "real_slice_from_nibabel.png"
-    assert all(str(one.get_attribute("data-name")).startswith("synthetic_") for one in phantoms)
+def test_the_examples_say_whose_they_are_and_one_click_answers(page: Page) -> None:
+    expect(page.locator(".bm-examples")).to_contain_text("Jun Cheng (figshare 1512427, CC BY 4.0)")
+    expect(page.locator(".bm-example")).to_have_count(6)
+    page.locator(".bm-example").last.click()
+    expect(page.locator(".bm-answer h2")).to_be_visible()
+
+
+def test_a_new_file_takes_the_old_answer_away(page: Page, tmp_path: Path) -> None:
+    _judge(page, _slice(tmp_path))
+    expect(page.locator(".bm-answer h2")).to_be_visible()
+    page.set_input_files(".bm-drop input", [_slice(tmp_path)])
+    expect(page.locator(".bm-answer h2")).to_be_hidden()
+
+
+def test_several_pictures_are_several_answers_unless_they_are_said_to_be_one_scan(page: Page, tmp_path: Path) -> None:
+    for i, shade in enumerate((0.375, 0.625)):
+        grey(shade, size=192).save(tmp_path / f"{i}.png")
+    _judge(page, tmp_path / "0.png", tmp_path / "1.png")
+    expect(page.locator(".bm-answer h2")).to_have_text(
+        ["The model's answer: meningioma", "None of the three tumours was found in this slice"]
+    )
+    page.check(".bm-together input")
+    page.click(".bm-classify")
+    expect(page.locator(".bm-answer h2")).to_have_count(1)
+    expect(page.locator(".bm-slices tbody tr")).to_have_count(2)
+
+
+def test_a_reader_names_and_marks_before_the_model_says_anything(page: Page) -> None:
+    page.click("text=Read it first")
+    expect(page.locator(".bm-quiz-result")).to_be_empty()
+    page.click(".bm-quiz-place", position={"x": 40, "y": 40})
+    expect(page.locator(".bm-quiz-mark")).to_have_count(1)
+    page.check(".bm-quiz input[value=glioma]")
+    page.click(".bm-quiz-check")
+    expect(page.locator(".bm-quiz-box")).to_have_count(1)
+    expect(page.locator(".bm-quiz-result h2")).to_have_count(1)
+    expect(page.locator(".bm-quiz-result p").first).to_contain_text("glioma")
+    page.click(".bm-quiz-next")
+    expect(page.locator(".bm-quiz-result")).to_be_empty()
+    expect(page.locator(".bm-quiz-count")).to_have_text("Picture 2 of 5")

@@ -279,4 +279,4 @@ def test_what_breaks_is_noted_without_a_visitors_words(
     assert "KeyError in" in caplog.text and "ZEBRAFINCH" not in said + caplog.text
 
 
-_PICTURE = (ROOT / "space" / "examples" / "synthetic_glioma.png").read_bytes()
+_PICTURE = (ROOT / "space" / "examples" / "example_1.png").read_bytes()

@@ -27,9 +27,16 @@ _ROOT = Path(__file__).parents[2]
 _HEALTHY, _GLIOMA = LABELS.index("no_tumor"), LABELS.index("glioma")
 
 
+_VIT = ModelArguments("timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k", pretrained=False, image_size=64)
+
+
 def _teacher(names: tuple[str, ...] = LABELS, size: int = 64) -> Teacher:
     """A random network of another size than the student's 32 pixels, which answers in the order of `names`."""
     args = ModelArguments(MODEL.model, pretrained=False, image_size=size, model_args=MODEL.model_args)
+    return _of(args, names)
+
+
+def _of(args: ModelArguments, names: tuple[str, ...] = LABELS) -> Teacher:
     torch.manual_seed(1)
     model = build_model(build_config(args), args, names)
     return Teacher("some/teacher", model, Preprocessing.of(build_processor(model.config, args)), "fp32")
@@ -48,15 +55,22 @@ def test_a_teacher_of_other_classes_is_refused_by_name() -> None:
         _teacher(("no", "yes")).match(LABELS)
 
 
-def test_a_teacher_sees_the_images_at_its_own_size_and_normalised_as_it_was_trained() -> None:
-    teacher, seen = _teacher(size=64), []
+@pytest.mark.parametrize(
+    ("network", "side", "shown"),
+    [("conv", 64, 64), ("conv", 96, 64), ("conv", 48, 48), ("vit", 96, 64), ("vit", 48, 64)],
+)
+def test_a_teacher_sees_no_enlarged_images_if_it_takes_small_ones_and_normalises_them_as_it_was_trained(
+    network: str, side: int, shown: int
+) -> None:
+    teacher, seen = _teacher(size=64) if network == "conv" else _of(_VIT), []
     teacher.match(LABELS)
     teacher._model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs), with_kwargs=True)
     level = 100.0
-    answers = teacher(torch.full((2, 3, 32, 32), level))
+    answers = teacher(torch.full((2, 3, side, side), level))
     (given,) = seen
-    expected = (level / 255 - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
-    assert given["pixel_values"].shape == (2, 3, 64, 64)
+    own = teacher._preprocessing
+    expected = (level / 255 - torch.tensor(own.mean)) / torch.tensor(own.std)
+    assert given["pixel_values"].shape == (2, 3, shown, shown)
     assert torch.allclose(given["pixel_values"].mean(dim=(0, 2, 3)), expected, atol=1e-4)
     assert not answers.requires_grad and not teacher._model.training
 
@@ -133,7 +147,7 @@ def test_a_resumed_student_ends_at_the_same_weights_bit_for_bit(
 def test_a_teacher_that_is_not_there_is_said_before_an_image_is_read(phantoms: Path, tmp_path: Path) -> None:
     words = ["configs/quickstart.yaml", "--data_dir", str(phantoms), "--output_dir", str(tmp_path / "out"), *QUICK]
     done = run_door(main, *words, "--teacher", str(tmp_path / "nowhere"))
-    assert done.code == 2 and "nowhere holds no image classifier" in done.said
+    assert done.code == 2 and str(tmp_path / "nowhere") in done.said
     assert "twin" not in done.said and not (tmp_path / "out" / "audit.json").exists()
 
 
