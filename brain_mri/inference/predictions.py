@@ -75,13 +75,17 @@ class Rule:
         Args:
             probabilities: `{label: probability}`.
             guard_score: how unlike a brain MRI it is, 1 at the limit; None where no guard was asked.
-            stripped: whether it looks like a brain without its skull; asked only of what the guard refuses.
+            stripped: whether it looks like a brain without its skull. The guard lets some of these pass, and the model
+                has called them healthy with full confidence: "no tumour" is not said of them.
         """
         if self.missing is not None:
             return "refused", self.missing
         if guard_score is not None and not guard_score <= 1:  # a score that is not a number is refused too
             return "refused", "skull_stripped" if stripped() else "not_brain_mri"
-        return self._sure_enough(probabilities)
+        verdict, reason = self._sure_enough(probabilities)
+        if verdict == "answer" and is_healthy(_first(probabilities)) and stripped():
+            return "refused", "skull_stripped"
+        return verdict, reason
 
     def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
         """The verdict on the slices of one patient and the code of its reason.
@@ -98,7 +102,8 @@ class Rule:
             reasons = {p.reason for p in slices} - {"not_brain_mri"}
             return "refused", reasons.pop() if len(reasons) == 1 else "no_slice_accepted"
         if 2 * len(accepted) < len(slices):
-            return "refused", "most_slices_refused"
+            stripped = sum(p.reason == "skull_stripped" for p in slices)
+            return "refused", "skull_stripped" if 2 * stripped > len(slices) else "most_slices_refused"
         if is_healthy(_first(mean)) and not all(is_healthy(_first(p.probabilities)) for p in accepted):
             return "unsure", "slices_disagree"
         if is_healthy(_first(mean)) and len(accepted) < len(slices):

@@ -7,7 +7,7 @@ import pytest
 from nibabel.testing import data_path
 from PIL import Image
 
-from brain_mri.inference.predictions import Rule
+from brain_mri.inference.predictions import Prediction, Rule, together
 from brain_mri.inference.stripped import is_stripped
 from brain_mri.io.volumes import read_slices
 
@@ -43,8 +43,24 @@ def test_every_slice_of_a_real_stripped_brain_is_known() -> None:
     assert all(is_stripped(image) for image in slices.images)
 
 
-def test_only_what_the_guard_refuses_is_asked_and_then_this_is_the_reason() -> None:
+def test_a_volume_of_mostly_stripped_slices_is_said_to_be_that() -> None:
+    rule, healthy = Rule(0.5, 0.5), {"glioma": 0.1, "no_tumor": 0.9}
+
+    def slices(stripped: int, others: int) -> list[Prediction]:
+        told = [rule.of_slice(healthy, 0.5, lambda: True)] * stripped + [rule.of_slice(healthy, 0.5)] * others
+        return [Prediction("a", *verdict, healthy, (), 0.5, 1.0, None, None) for verdict in told]
+
+    assert together(slices(20, 4), rule).reason == "skull_stripped"
+    assert together(slices(4, 20), rule).reason == "slices_not_judged"
+
+
+def test_of_a_stripped_brain_no_tumour_is_never_said_and_a_refusal_has_this_reason() -> None:
     rule, sure = Rule(0.5, 0.5), {"glioma": 0.9, "no_tumor": 0.1}
     assert rule.of_slice(sure, 2.0, lambda: True) == ("refused", "skull_stripped")
     assert rule.of_slice(sure, 2.0, lambda: False) == ("refused", "not_brain_mri")
     assert rule.of_slice(sure, 0.5, lambda: True) == ("answer", None)
+    healthy = {"glioma": 0.1, "no_tumor": 0.9}
+    assert rule.of_slice(healthy, 0.5, lambda: True) == ("refused", "skull_stripped")
+    assert rule.of_slice(healthy, 0.5, lambda: False) == ("answer", None)
+    assert rule.of_slice({"glioma": 0.45, "no_tumor": 0.55}, 0.5, lambda: True) == ("refused", "skull_stripped")
+    assert Rule(0.9, 0.99).of_slice(healthy, 0.5, lambda: True) == ("unsure", "below_threshold")
