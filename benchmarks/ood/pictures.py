@@ -231,7 +231,7 @@ def _middle_slice(source: str, content: bytes) -> Image.Image:
     """The middle slice of a DICOM file, also where its header says that it is no MR: here the pixels have to tell."""
     dataset = parse(content, source)
     frames = place_of(dataset, source).frames
-    pixels = Volume([(source, lambda: dataset)], [(0, (frames - 1) // 2)]).slices()[0]
+    pixels = Volume([(source, lambda: dataset)], [(0, (frames - 1) // 2, None)]).slices()[0]
     return Image.fromarray(pixels).convert("RGB")
 
 

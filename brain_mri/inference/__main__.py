@@ -3,6 +3,7 @@
 python -m brain_mri.inference slice.jpg                          a class and how sure the model is, or why there is none
 python -m brain_mri.inference slice.jpg --overlay evidence.png   ... and where the evidence lies
 python -m brain_mri.inference scan.nii.gz --json                 a volume: every slice, and all of them together
+python -m brain_mri.inference examination/ --series 3            a folder of several series: the third that it lists
 python -m brain_mri.inference *.dcm --model USER/NAME            a model folder, or an id on the Hub
 """
 
@@ -17,6 +18,7 @@ from collections.abc import Sequence
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.inference.classifier import NOTICE, PRECISIONS, BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.io.slices import PLANE_CHOICES
 
 
 def _describe(prediction: Prediction) -> str:
@@ -69,6 +71,20 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="write the slice under its evidence here: a cross at the peak, and a contour round roughly where the "
         "model saw the class, not where a tumour ends; for one picture",
     )
+    parser.add_argument(
+        "--series",
+        type=int,
+        metavar="N",
+        help="judge this series of a folder or file that holds several; the answer lists them (default: the nearest "
+        "to contrast-enhanced T1)",
+    )
+    parser.add_argument(
+        "--plane",
+        choices=PLANE_CHOICES,
+        default="auto",
+        help="cut volumes in this plane (default: auto, the plane of acquisition where voxels are clearly longer along "
+        "one axis, else all three)",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per file, a line each")
     parser.add_argument(
         "--unchecked",
@@ -89,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if classifier.problem:
         print(f"warning: {classifier.problem}", file=sys.stderr)
     for source in options.sources:
-        found = classifier.classify(source)
+        found = classifier.classify(source, series=options.series, plane=options.plane)
         if options.overlay and isinstance(found, VolumePrediction):
             raise ConfigError("--overlay is for one picture, not for a volume: leave it out.")
         if options.json:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import overload
 
@@ -18,9 +19,10 @@ from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
 from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, not_mri, together
+from brain_mri.inference.stripped import is_stripped
 from brain_mri.inference.thresholds import Thresholds, contour_levels
 from brain_mri.io.images import read_image
-from brain_mri.io.volumes import Slices, read_slices
+from brain_mri.io.volumes import Series, Slices, read_slices
 from brain_mri.model_folder import (
     CALIBRATION,
     CONFIG,
@@ -119,35 +121,47 @@ class BrainMRIClassifier:
         """Classify a picture (path, bytes or PIL image), or each of a list, as many at a time as there are cores.
 
         Raises:
-            ImageError: not a picture that can be read, or too large.
+            ImageError: not a picture that can be read, too large, or of several slices, which `predict_volume` reads.
         """
         if isinstance(source, list):
             # one PIL image may be there twice, and two threads can't load it at once
-            read = [read_image(one) if isinstance(one, Image.Image) else one for one in source]
+            read = [read_image(one, single=True) if isinstance(one, Image.Image) else one for one in source]
             with ThreadPoolExecutor(usable_cores()) as threads:
                 return list(threads.map(self.predict, read))
         started = time.perf_counter()
         name = Path(source).name if isinstance(source, str | Path) else "picture"
         try:
-            image = read_image(source)
+            image = read_image(source, single=True)
         except NotMRIError as error:
             return not_mri(name, str(error))
         return self.predict_images([image], [name], started)[0]
 
-    def predict_volume(self, source: str | Path | bytes | Slices, name: str | None = None) -> VolumePrediction:
-        """Classify every slice of a DICOM, NIfTI, zip or folder (see `volumes.read_slices`), and all of them together.
+    def predict_volume(
+        self,
+        source: str | Path | bytes | Slices,
+        name: str | None = None,
+        *,
+        series: int | None = None,
+        plane: str = "auto",
+    ) -> VolumePrediction:
+        """Classify every slice of a DICOM, NIfTI, zip or folder, and all of them together; arguments as `classify`.
 
         Raises:
             ImageError: nothing that can be read as slices.
         """
-        found = self.classify(source, name)
-        return found if isinstance(found, VolumePrediction) else self.summarize([found], found.notes)
+        found = self.classify(source, name, series=series, plane=plane)
+        if isinstance(found, VolumePrediction):
+            return found
+        return self.summarize([found], found.notes, found.series)
 
     def classify(
         self,
         source: str | Path | bytes | Slices,
         name: str | None = None,
         report: Callable[[int, int], object] = lambda done, count: None,
+        *,
+        series: int | None = None,
+        plane: str = "auto",
     ) -> Prediction | VolumePrediction:
         """Classify whatever a user brings: the prediction of a single slice, or of a volume.
 
@@ -155,12 +169,15 @@ class BrainMRIClassifier:
             source: a picture, DICOM, NIfTI, zip or folder (see `volumes.read_slices`), or its slices.
             name: what it is called, where `source` does not say.
             report: is called with the number of slices done and of all.
+            series: the number of the series to judge, as `series` of an answer lists them; default: the one that is
+                nearest to contrast-enhanced T1 (`io.entries`).
+            plane: of a volume's slices, one of `io.slices.PLANE_CHOICES`.
 
         Raises:
             ImageError: nothing that can be read as slices.
         """
         try:
-            slices = source if isinstance(source, Slices) else read_slices(source, name)
+            slices = source if isinstance(source, Slices) else read_slices(source, name, series=series, plane=plane)
         except NotMRIError as error:
             return not_mri(name or (Path(source).name if isinstance(source, str | Path) else "file"), str(error))
         predictions = []
@@ -168,8 +185,8 @@ class BrainMRIClassifier:
             predictions.append(prediction)
             report(len(predictions), len(slices.names))
         if slices.is_volume:
-            return self.summarize(predictions, slices.notes)
-        return replace(predictions[0], notes=slices.notes)
+            return self.summarize(predictions, slices.notes, slices.series)
+        return replace(predictions[0], notes=slices.notes, series=slices.series)
 
     def predict_slices(self, slices: Slices) -> Iterator[Prediction]:
         """The prediction of each slice, one after the other, so that progress can be shown."""
@@ -178,13 +195,15 @@ class BrainMRIClassifier:
             images = list(slices.images[start : start + _BATCH])
             yield from self.predict_images(images, slices.names[start : start + _BATCH], started)
 
-    def summarize(self, predictions: Sequence[Prediction], notes: Sequence[str] = ()) -> VolumePrediction:
-        """The slices of one patient taken together, see `VolumePrediction`; `notes` are those of `Slices`.
+    def summarize(
+        self, predictions: Sequence[Prediction], notes: Sequence[str] = (), series: Sequence[Series] = ()
+    ) -> VolumePrediction:
+        """The slices of one patient taken together, see `predictions.together`.
 
         Raises:
             ImageError: there is no slice.
         """
-        return together(predictions, self.rule, notes)
+        return together(predictions, self.rule, notes, series)
 
     def predict_images(
         self, images: Sequence[Image.Image], names: Sequence[str], started: float | None = None
@@ -204,7 +223,7 @@ class BrainMRIClassifier:
         found = []
         for i, (image, row) in enumerate(zip(images, rows, strict=True)):
             probabilities = dict(zip(self.label_names, map(float, row), strict=True))
-            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i])
+            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i], partial(is_stripped, image))
             found.append(
                 Prediction(
                     name=names[i],

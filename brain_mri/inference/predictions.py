@@ -12,7 +12,7 @@ its API and in exported tables. `reason` is a code that says why (`REASONS`), `e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -22,12 +22,15 @@ from PIL import Image
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.onnx_model import Float32
 from brain_mri.inference.overlay import LEVEL, draw_overlay
+from brain_mri.io.slices import Series
 from brain_mri.labels import is_healthy
 
 Verdict = Literal["answer", "unsure", "refused"]
 
 REASONS = {
     "not_brain_mri": "this does not look like a brain MRI",
+    "skull_stripped": "this looks like a brain whose skull was removed by a program, which the model does not know: "
+    "give the scan as it came from the scanner",
     "not_mri": "the file's header says that this is no MRI of a head",
     "no_guard": "the model folder has no usable guard, which tells a brain MRI from other pictures",
     "no_calibration": "the model folder has no calibration.json, which says how sure the model must be",
@@ -61,18 +64,28 @@ class Rule:
     all_clear_threshold: float = 0.0
     missing: str | None = None
 
-    def of_slice(self, probabilities: Mapping[str, float], guard_score: float | None) -> tuple[Verdict, str | None]:
+    def of_slice(
+        self,
+        probabilities: Mapping[str, float],
+        guard_score: float | None,
+        stripped: Callable[[], bool] = lambda: False,
+    ) -> tuple[Verdict, str | None]:
         """The verdict on one slice and the code of its reason.
 
         Args:
             probabilities: `{label: probability}`.
             guard_score: how unlike a brain MRI it is, 1 at the limit; None where no guard was asked.
+            stripped: whether it looks like a brain without its skull. The guard lets some of these pass, and the model
+                has called them healthy with full confidence: "no tumour" is not said of them.
         """
         if self.missing is not None:
             return "refused", self.missing
         if guard_score is not None and not guard_score <= 1:  # a score that is not a number is refused too
-            return "refused", "not_brain_mri"
-        return self._sure_enough(probabilities)
+            return "refused", "skull_stripped" if stripped() else "not_brain_mri"
+        verdict, reason = self._sure_enough(probabilities)
+        if verdict == "answer" and is_healthy(_first(probabilities)) and stripped():
+            return "refused", "skull_stripped"
+        return verdict, reason
 
     def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
         """The verdict on the slices of one patient and the code of its reason.
@@ -89,7 +102,8 @@ class Rule:
             reasons = {p.reason for p in slices} - {"not_brain_mri"}
             return "refused", reasons.pop() if len(reasons) == 1 else "no_slice_accepted"
         if 2 * len(accepted) < len(slices):
-            return "refused", "most_slices_refused"
+            stripped = sum(p.reason == "skull_stripped" for p in slices)
+            return "refused", "skull_stripped" if 2 * stripped > len(slices) else "most_slices_refused"
         if is_healthy(_first(mean)) and not all(is_healthy(_first(p.probabilities)) for p in accepted):
             return "unsure", "slices_disagree"
         if is_healthy(_first(mean)) and len(accepted) < len(slices):
@@ -110,6 +124,7 @@ class _Said:
     reason: str | None
     probabilities: dict[str, float]
     notes: tuple[str, ...]
+    series: tuple[Series, ...]
 
     @property
     def is_answered(self) -> bool:
@@ -144,6 +159,7 @@ class _Said:
             "explanation": self.explanation,
             "caveat": self.caveat,
             "notes": list(self.notes),
+            "series": [one.as_dict() for one in self.series],
             "label": self.label,
             "score": round(self.score, 6) if self.score is not None else None,
             "probabilities": {label: round(p, 6) for label, p in self.probabilities.items()} if named else None,
@@ -166,7 +182,8 @@ class Prediction(_Said):
         milliseconds: of reading, preprocessing and the forward pass.
         evidence: `{label: map}`, float32 (h, w), what each place adds to the label's logit; None without exact maps.
         image: the slice, mode RGB; None where its header alone was enough to refuse it.
-        notes: what else a reader should know, sentences without their full stop, see `io.volumes.Slices`.
+        notes: what else a reader should know, sentences without their full stop, see `io.slices.Slices`.
+        series: what the file or folder holds, where it is more than one series, see `io.slices.Slices`.
         levels: `{label: level}` of the contour, see `contour_level`.
     """
 
@@ -180,6 +197,7 @@ class Prediction(_Said):
     evidence: dict[str, Float32] | None = field(repr=False)
     image: Image.Image | None = field(repr=False)
     notes: tuple[str, ...] = ()
+    series: tuple[Series, ...] = ()
     levels: Mapping[str, float] = field(default_factory=dict, repr=False)
 
     @property
@@ -230,7 +248,8 @@ class VolumePrediction(_Said):
         reason: why none may be named, a key of `REASONS`; None for an answer.
         probabilities: `{label: probability}`, the mean over the slices that were not refused, empty without any; a
             mean of calibrated probabilities, itself not calibrated.
-        notes: what else a reader should know, sentences without their full stop, see `io.volumes.Slices`.
+        notes: what else a reader should know, sentences without their full stop, see `io.slices.Slices`.
+        series: what the file or folder holds, where it is more than one series, see `io.slices.Slices`.
     """
 
     slices: tuple[Prediction, ...]
@@ -238,6 +257,7 @@ class VolumePrediction(_Said):
     reason: str | None
     probabilities: dict[str, float]
     notes: tuple[str, ...] = ()
+    series: tuple[Series, ...] = ()
 
     @property
     def counted(self) -> int:
@@ -264,8 +284,10 @@ def not_mri(name: str, problem: str) -> Prediction:
     return Prediction(name, "refused", "not_mri", {}, (), None, 0.0, None, None, (note,))
 
 
-def together(predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str] = ()) -> VolumePrediction:
-    """The slices of one patient taken together, with what else a reader should know.
+def together(
+    predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str] = (), series: Sequence[Series] = ()
+) -> VolumePrediction:
+    """The slices of one patient taken together; `notes` and `series` are those of `io.slices.Slices`.
 
     Raises:
         ImageError: there is no slice.
@@ -274,7 +296,7 @@ def together(predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str]
         raise ImageError("there is no slice to classify: give at least one.")
     accepted = [p.probabilities for p in predictions if p.verdict != "refused"]
     mean = {label: float(np.mean([p[label] for p in accepted])) for label in accepted[0]} if accepted else {}
-    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean, tuple(notes))
+    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean, tuple(notes), tuple(series))
 
 
 def _first(probabilities: Mapping[str, float]) -> str:

@@ -6,44 +6,25 @@ pydicom is imported inside the functions, so that reading a JPEG costs none of i
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from brain_mri.io.dicom_header import read_header
-from brain_mri.io.dicom_parsing import GROUP_TAGS, MODALITY_TAGS, VIEW_TAGS, parse_with_pixels
-from brain_mri.io.untrusted import MAX_DICOM_BYTES, parsing, read_all
+from brain_mri.io.dicom_parsing import MODALITY_TAGS, VIEW_TAGS
+from brain_mri.io.frames import GROUP_TAGS
+from brain_mri.io.mosaic import Tile
+from brain_mri.io.untrusted import parsing
 from brain_mri.io.windowing import Array, Bytes, in_blocks, percentile_window, sampled
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 View = Callable[[Array], Array]  # from true values to 0..255
+Shot = tuple[int, int, Tile | None]  # a file, a frame in it, and a part of that
 
 _FRAMES_LOOKED_AT = 16  # for a window, if none is stored
-_LINEAR = "LINEAR"
-
-
-def middle_slice(file: BinaryIO, label: str) -> Bytes:
-    """Read the (lower) middle slice of a DICOM file: uint8 of shape (rows, columns) or (rows, columns, 3).
-
-    Raises:
-        ImageError: no pixel data, no MR of a head by its header, damaged, beyond the limits, or compressed in a way
-            that no plugin decodes.
-    """
-    dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
-    index = (frames - 1) // 2
-    return Volume([(label, lambda: dataset)], [(0, index)]).slices()[0]
-
-
-def all_slices(file: BinaryIO, label: str) -> tuple[list[Bytes], tuple[str, ...]]:
-    """Read every slice of a DICOM file, in one window, and its `Header.notes`; shapes and errors as `middle_slice`."""
-    dataset, frames = parse_with_pixels(read_all(file, MAX_DICOM_BYTES, label), label)
-    slices = Volume([(label, lambda: dataset)], [(0, index) for index in range(frames)]).slices()
-    return slices, read_header(dataset, label).notes
 
 
 class Volume:
@@ -51,32 +32,42 @@ class Volume:
 
     Attributes:
         files: for each file, its name in errors, and a function that parses it; one file at a time is in memory.
-        order: for each slice, its file and its frame in it; those of a file are neighbours.
+        order: for each slice, its file, its frame in it, and which part of that, None for all.
+        window: centre, width and function; None for the 1st to the 99th percentile. A lookup table that is stored for
+            the middle slice comes before it.
     """
 
-    def __init__(self, files: Sequence[tuple[str, Callable[[], Dataset]]], order: Sequence[tuple[int, int]]) -> None:
-        self.files, self.order = files, order
+    def __init__(
+        self,
+        files: Sequence[tuple[str, Callable[[], Dataset]]],
+        order: Sequence[Shot],
+        window: tuple[float, float, str] | None = None,
+    ) -> None:
+        self.files, self.order, self.window = files, order, window
 
     def slices(self) -> list[Bytes]:
         """Decode all slices, uint8 of shape (rows, columns), or (rows, columns, 3) in colour."""
-        view = self._stored_view() or self._percentile_view()
+        view = self._lookup_view() or (_window_view(*self.window) if self.window else self._percentile_view())
         return list(self._each(self.order, lambda stored, frame, dataset: _shown(stored, frame, dataset, view)))
 
-    def _each(self, order: Sequence[tuple[int, int]], use: Callable[[Array, int, Dataset], Array]) -> Iterator[Array]:
+    def _each(self, order: Sequence[Shot], use: Callable[[Array, int, Dataset], Array]) -> Iterator[Array]:
         """Decode slices and yield the result of `use` for each, from its stored values, its frame and its file."""
-        for file, places in groupby(order, key=lambda place: place[0]):
+        for file, shots in groupby(order, key=lambda shot: shot[0]):
             label, opened = self.files[file]
             with parsing(label, "DICOM file"):
                 dataset = opened()
-                frames = [frame for _, frame in places]
-                for frame, stored in zip(frames, _stored(dataset, frames), strict=True):
-                    yield use(stored, frame, dataset)
+                wanted = [(frame, [tile for _, _, tile in same]) for frame, same in groupby(shots, key=lambda s: s[1])]
+                stored = _stored(dataset, [frame for frame, _ in wanted])
+                for (frame, tiles), values in zip(wanted, stored, strict=True):
+                    for tile in tiles:
+                        yield use(values if tile is None else tile.of(values), frame, dataset)
 
-    def _stored_view(self) -> View | None:
-        file, frame = self.order[(len(self.order) - 1) // 2]
+    def _lookup_view(self) -> View | None:
+        file, frame, _ = self.order[(len(self.order) - 1) // 2]
         label, opened = self.files[file]
         with parsing(label, "DICOM file"):
-            return _stored_view(_rules(opened(), frame))
+            rules = _rules(opened(), frame)
+            return _lookup_view(rules) if rules.get("VOILUTSequence") else None
 
     def _percentile_view(self) -> View:
         places = sorted({round(i) for i in np.linspace(0, len(self.order) - 1, _FRAMES_LOOKED_AT)})
@@ -140,23 +131,14 @@ def _rules(dataset: Dataset, frame: int) -> Dataset:
     return rules
 
 
-def _stored_view(rules: Dataset) -> View | None:
-    """The stored lookup table, or the first stored window, as a function to 0..255; None if there is none."""
-    if rules.get("VOILUTSequence"):
-        return _lookup_view(rules)
-    centres, widths = (_numbers(rules.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
-    function = str(rules.get("VOILUTFunction") or _LINEAR).upper()
-    function = function if function in ("LINEAR_EXACT", "SIGMOID") else _LINEAR
-    # By the standard a linear window is at least 1 wide, others are wider than 0.
-    narrowest = 1.0 if function == _LINEAR else sys.float_info.min
-    if not centres or not widths or not math.isfinite(centres[0]) or not narrowest <= widths[0] < math.inf:
-        return None
+def _window_view(centre: float, width: float, function: str) -> View:
+    """A window as a function from true values to 0..255."""
     from pydicom import Dataset
     from pydicom.pixels.processing import apply_windowing
 
     view = Dataset()  # of an 8-bit picture, so that pydicom's output runs from 0 to 255
     view.PhotometricInterpretation, view.BitsStored, view.PixelRepresentation = "MONOCHROME2", 8, 0
-    view.WindowCenter, view.WindowWidth = f"{centres[0]:.10g}", f"{widths[0]:.10g}"  # at most 16 characters
+    view.WindowCenter, view.WindowWidth = f"{centre:.10g}", f"{width:.10g}"  # at most 16 characters
     view.VOILUTFunction = function
     return lambda values: apply_windowing(values, view)
 
@@ -169,10 +151,3 @@ def _lookup_view(rules: Dataset) -> View:
     return lambda values: (
         apply_voi(np.clip(np.rint(values), first, last).astype(np.int64), rules) * (255 / (2**bits - 1))
     )
-
-
-def _numbers(value: Any) -> list[float]:
-    """An element's value or values as numbers."""
-    if value is None or value == "":
-        return []
-    return [float(one) for one in (value if isinstance(value, Sequence) and not isinstance(value, str) else [value])]

@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from brain_mri.io.sequences import T1, has_agent, sequence_of, words_of
 from brain_mri.io.untrusted import parsing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_NAMES_OF_SEQUENCE = ("AcquisitionContrast", "SeriesDescription", "ProtocolName")
+NAMES_OF_SEQUENCE = ("AcquisitionContrast", "SeriesDescription", "ProtocolName")
 HEADER_TAGS = ("SOPClassUID", "Modality", "BodyPartExamined", "ScanningSequence", "ContrastBolusAgent",
-               *_NAMES_OF_SEQUENCE)  # fmt: skip
+               "ContrastBolusAgentSequence", *NAMES_OF_SEQUENCE)  # fmt: skip
 _MOST_BYTES = 4096  # of an element; the standard allows 64 characters in most of them
 
 _MODALITIES = {
@@ -51,7 +52,7 @@ _UNSAID = ("", "OT")  # "other": what exported pictures have
 
 _STANDARD = "1.2.840.10008."  # other SOP classes are a vendor's own, of which nothing is known
 _STORAGE = f"{_STANDARD}5.1.4.1.1."
-_MR_CLASS = re.compile(re.escape(_STORAGE) + r"4(\..*)?")  # single, enhanced, in colour, converted
+_MR_CLASS = re.compile(re.escape(_STORAGE) + r"4(\.[134])?")  # single, enhanced, in colour, converted; not spectra
 _CAPTURE_CLASS = re.compile(re.escape(_STORAGE) + r"7(\..*)?")  # a picture of any kind, saved as DICOM
 
 _HEAD = re.compile(
@@ -79,24 +80,6 @@ _ELSEWHERE = {
         r"|extremity|extremities"
     ),
 }
-
-_T1, _FLAIR = "T1", "FLAIR"
-_PLANE = r"(?:^| |ax|sag|cor|tra|[23]d|se)"  # what is written right before T1 or T2
-_T1_NAMES = re.compile(_PLANE + r"t1(?!\d)|mp2?rage|bravo|spgr|vibe")
-_T2_NAMES = re.compile(_PLANE + r"t2(?!\d)")
-_OTHER_SEQUENCES = (
-    ("a localizer", re.compile(r"locali[sz]er|\bloc\b|scout|survey|pilot|\b(3|three) ?plane")),
-    ("diffusion (DWI)", re.compile(r"dwi|\bdti\b|diff|\badc\b|\btrace|\bb ?1000|tensor")),
-    ("susceptibility (SWI)", re.compile(r"\bswip?\b|\bswan\b|suscept|venobold")),
-    ("perfusion", re.compile(r"perf|\b(p?c?asl|dsc|dce|r?cb[vf]|mtt|ttp)\b")),
-    ("angiography (MRA)", re.compile(r"\btof\b|\bmr[av]\b|angio|venogr|flow encoded")),
-    ("functional MRI", re.compile(r"fmri|\bbold\b|resting")),
-    ("T2*", re.compile(r"t2 ?(\*|star)")),
-)
-_AGENT = re.compile(
-    r"\+ ?c\b|\bc ?\+|gad|\bgd\b|\bpost\b(?! ?fossa)|\bkm\b|contrast|contraste|kontrast|\bce\b|\bt1 ?ce?\b|enhanced"
-)
-_NO_AGENT = re.compile(r"\b(no|non|none|without|w ?o|pre|precontrast|ohne|sans|sin|nativ|native|plain)\b")
 
 
 @dataclass(frozen=True)
@@ -142,7 +125,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
         return ""
     if isinstance(stored.value, bytes) and len(stored.value) > _MOST_BYTES:
         raise ValueError("more text than a word needs")
-    return " ".join(re.findall(r"[^\W_]+|[*+]", str(dataset[keyword].value).lower()))
+    return words_of(str(dataset[keyword].value))
 
 
 def _modality(dataset: Dataset) -> str:
@@ -195,32 +178,24 @@ def _doubts(dataset: Dataset) -> list[str]:
     return doubts
 
 
+def names_of(dataset: Dataset) -> str:
+    """What the header calls the series, as `sequences.words_of` gives it. It may name a patient: compare, never say."""
+    return " ".join(_text(dataset, keyword) for keyword in NAMES_OF_SEQUENCE)
+
+
+def agent_of(dataset: Dataset) -> str:
+    """What the header says of a contrast agent, as `sequences.words_of` gives it; not to be said either."""
+    return _text(dataset, "ContrastBolusAgent") or ("given" if dataset.get("ContrastBolusAgentSequence") else "")
+
+
 def _sequence_notes(dataset: Dataset) -> list[str]:
     """What to say of a sequence that is named, unless it is the one in which the model's tumours were shown."""
-    names = " ".join(_text(dataset, keyword) for keyword in _NAMES_OF_SEQUENCE)
-    sequence = _sequence(names)
+    names = names_of(dataset)
+    sequence = sequence_of(names)
     if sequence is None and "ep" in _text(dataset, "ScanningSequence").split():
         sequence = "echo-planar imaging (EPI)"
-    if sequence == _T1:
-        agent = _text(dataset, "ContrastBolusAgent")
-        if (_AGENT.search(names) and not _NO_AGENT.search(names)) or (agent and not _NO_AGENT.search(agent)):
+    if sequence == T1:
+        if has_agent(names, agent_of(dataset)):
             return []
         sequence = "T1, and no contrast agent"
     return [] if sequence is None else [f"the header says {sequence}: the model's tumours were contrast-enhanced T1"]
-
-
-def _sequence(names: str) -> str | None:
-    """The sequence that a series' names tell, in words of this module."""
-    for sequence, found in _OTHER_SEQUENCES:
-        if found.search(names):
-            return sequence
-    t1, t2 = _T1_NAMES.search(names), _T2_NAMES.search(names)
-    if t1 and not t2:  # "T1 FLAIR" is a T1
-        return _T1
-    if re.search(r"flair|tirm|dark ?fluid|fluid att", names):
-        return _FLAIR
-    if re.search(r"\bstir\b", names):
-        return "STIR"
-    if t2:
-        return "T2"
-    return "proton density" if re.search(r"\bpdw?\b|proton dens", names) else None

@@ -8,22 +8,20 @@ pydicom is imported inside the functions, so that reading a JPEG costs none of i
 from __future__ import annotations
 
 import io
-import math
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from brain_mri.errors import ImageError, NotMRIError
 from brain_mri.io.dicom_header import HEADER_TAGS, read_header
+from brain_mri.io.frames import FRAME_TAGS, GROUP_TAGS
 from brain_mri.io.headers import check_frame
+from brain_mri.io.mosaic import MOSAIC_TAGS
 from brain_mri.io.untrusted import MAX_DICOM_BYTES, check_size, parsing
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
-_FRAME_TAGS = (
+_PICTURE_TAGS = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "Rows", "Columns", "NumberOfFrames",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths", "RedPaletteColorLookupTableDescriptor", "GreenPaletteColorLookupTableDescriptor",
@@ -32,35 +30,25 @@ _FRAME_TAGS = (
 )  # fmt: skip
 MODALITY_TAGS = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 VIEW_TAGS = ("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence")
-_PLACE_TAGS = ("SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient")
-GROUP_TAGS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_SERIES_TAGS = ("SeriesInstanceUID", "SeriesNumber")
 _PIXEL_TAGS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
-_TAGS = (*_FRAME_TAGS, *MODALITY_TAGS, *VIEW_TAGS, *_PLACE_TAGS, *GROUP_TAGS, *HEADER_TAGS)
+_TAGS = (
+    *_PICTURE_TAGS,
+    *MODALITY_TAGS,
+    *VIEW_TAGS,
+    *_SERIES_TAGS,
+    *GROUP_TAGS,
+    *HEADER_TAGS,
+    *FRAME_TAGS,
+    *MOSAIC_TAGS,
+)
 # Each costs pydicom some microseconds, so that a file of empty ones would take minutes. A frame of an enhanced file
 # has about 100 elements, any other file some hundreds, and each takes two or three reads.
 _MAX_READS = 500_000
 _MAX_SEQUENCE_BYTES = 2**22  # of a sequence that is looked into: the groups of 1,024 frames take about 3 MiB
 _MAX_FRAGMENTS = 2**14  # of compressed pixels: one or a few a frame
+_PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")  # of the pixel data's tag, in either byte order
 _FRAGMENT = b"\xfe\xff\x00\xe0"
-
-
-@dataclass(frozen=True)
-class Place:
-    """The place of a DICOM file in its series.
-
-    Attributes:
-        series: the series' identifier, for comparing only.
-        position: millimetres along the normal of the slice, or None.
-        number: the instance number, or None.
-        frames: how many slices the file holds; 0 if it has no pixels.
-        size: pixels of a slice, width and height.
-    """
-
-    series: str
-    position: float | None
-    number: int | None
-    frames: int
-    size: tuple[int, int]
 
 
 class _Counted(io.BytesIO):
@@ -75,27 +63,39 @@ class _Counted(io.BytesIO):
         return super().read(size)
 
 
-def parse(content: bytes, label: str, *, pixels: bool = True) -> Dataset:
-    """Parse a DICOM file, with its pixel data or without.
+def parse(content: bytes, label: str) -> Dataset:
+    """Parse a DICOM file with its pixel data.
 
     Raises:
         ImageError: not DICOM, damaged, or larger when unpacked than `MAX_DICOM_BYTES`.
     """
+    return _parse(content, label, pixels=True)[0]
+
+
+def parse_header(content: bytes, label: str) -> tuple[Dataset, bool]:
+    """Parse a DICOM file up to its pixel data; whether such data follows. Errors as `parse`."""
+    return _parse(content, label, pixels=False)
+
+
+def _parse(content: bytes, label: str, pixels: bool) -> tuple[Dataset, bool]:
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     with parsing(label, "DICOM file"):
-        tags: list[Any] = [*_TAGS, *_PIXEL_TAGS] if pixels else [*_TAGS]
+        tags: list[Any] = [*_TAGS, *_PIXEL_TAGS]
         dataset = _inflated(content, tags, label)
         if dataset is None:
             file = _Counted(content)
             dataset = dcmread(file, force=True, specific_tags=tags, stop_before_pixels=not pixels)
+            follows = content[file.tell() : file.tell() + 2] in _PIXEL_GROUP
+        else:
+            follows = any(keyword in dataset for keyword in _PIXEL_TAGS)
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little = dataset.original_encoding
             plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
         _check_sequences(dataset)
-        return dataset
+        return dataset, follows
 
 
 def _inflated(content: bytes, tags: list[Any], label: str) -> Dataset | None:
@@ -128,44 +128,28 @@ def _check_sequences(dataset: Dataset) -> None:
             raise ValueError("a sequence longer than a picture can need")
 
 
-def place_of(dataset: Dataset, label: str) -> Place:
-    """Read a dataset's place, and whether it has pixels (Rows and Columns).
+def count_frames(dataset: Dataset, label: str) -> int:
+    """How many frames a dataset has by its header; 0 without Rows and Columns.
 
     Raises:
         ImageError: these elements are damaged, or claim more than the limits allow.
     """
     with parsing(label, "DICOM file"):
-        frames = int(dataset.get("NumberOfFrames") or 1) if "Rows" in dataset and "Columns" in dataset else 0
-        width, height = (int(dataset.Columns), int(dataset.Rows)) if frames else (0, 0)
-        if frames:
-            check_size(width, height, label, frames)
-        number = dataset.get("InstanceNumber")
-        return Place(
-            series=str(dataset.get("SeriesInstanceUID", "")),
-            position=_position(dataset),
-            number=None if number is None else int(number),
-            frames=frames,
-            size=(width, height),
-        )
-
-
-def _position(dataset: Dataset) -> float | None:
-    position, axes = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
-    if not position or not axes or len(position) != 3 or len(axes) != 6:
-        return None
-    values = [float(value) for value in (*position, *axes)]
-    along = float(np.dot(np.cross(values[3:6], values[6:9]), values[:3]))
-    return along if math.isfinite(along) else None
+        if "Rows" not in dataset or "Columns" not in dataset:
+            return 0
+        frames = int(dataset.get("NumberOfFrames") or 1)
+        check_size(int(dataset.Columns), int(dataset.Rows), label, frames)
+        return frames
 
 
 def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
     """Parse a DICOM file, check its header and pixel data; returns the dataset and its number of slices.
 
     Raises:
-        ImageError: as `middle_slice`.
+        ImageError: no pixel data, no MR of a head by its header, damaged, or beyond the limits.
     """
     dataset = parse(content, label)
-    frames = place_of(dataset, label).frames
+    frames = count_frames(dataset, label)
     if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
         raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
     if (foreign := read_header(dataset, label).foreign) is not None:

@@ -9,12 +9,15 @@ import re
 import struct
 
 from brain_mri.errors import ImageError
-from brain_mri.io.untrusted import MAX_PIXELS
+from brain_mri.io.untrusted import MAX_PIXELS, MAX_SLICES
 
 # A progressive JPEG has about 10 scans; each costs a pass over all pixels and can be a few bytes long.
 MAX_JPEG_SCANS = 100
 # A picture of MAX_PIXELS has as many tiles of 16 x 16, the smallest that TIFF allows.
 _MAX_TIFF_VALUES = MAX_PIXELS // 256
+_MAX_TIFF_ENTRIES = 4096  # of a directory; a picture has about 20
+_MAX_ALL_ENTRIES = 2**16  # of all directories; each costs Pillow 12 microseconds
+_MAX_ALL_VALUES = 2**21
 _TIFF_BYTE_TYPES = frozenset({1, 2, 6, 7})  # Pillow keeps them as bytes, whatever their number
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; the excluded ones are data, or have no segment
@@ -81,27 +84,49 @@ def _jpeg2000_start(codestream: bytes, label: str) -> int | None:
 
 
 def check_tiff(content: bytes, label: str) -> None:
-    """Look at the first directory of a TIFF file.
+    """Look at the directories of a TIFF file: there is one for each page.
 
     Raises:
-        ImageError: an entry lists more values than a picture can need, or tiles are larger than `MAX_PIXELS`.
+        ImageError: there are more directories, entries or values than pages can need, or tiles are larger than
+            `MAX_PIXELS`.
     """
     order = "<" if content.startswith(b"II") else ">"
     big = content[2:4] in (b"+\0", b"\0+")
-    offset, header, entry = (8, "Q", "HHQQ") if big else (4, "H", "HHII")
-    tile = {_TILE_WIDTH: 1, _TILE_LENGTH: 1}
+    seen: set[int] = set()
+    entries = values = 0
     try:
-        (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, offset)
-        (count,) = struct.unpack_from(order + header, content, start)
-        start += struct.calcsize(order + header)
-        for i in range(min(count, 4096)):
-            position = start + i * struct.calcsize(order + entry)
-            tag, kind, number, _ = struct.unpack_from(order + entry, content, position)
-            if number > _MAX_TIFF_VALUES and kind not in _TIFF_BYTE_TYPES:
-                raise ImageError(f"{label}: a TIFF whose directory lists {number:,} values; save it again.")
-            if tag in tile and kind in (3, 4):
-                (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
+        (start,) = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)
+        while start and start not in seen:
+            seen.add(start)
+            if len(seen) > MAX_SLICES:
+                raise ImageError(f"{label}: a TIFF of more than {MAX_SLICES:,} pages; give a part of them.")
+            start, count, listed = _check_tiff_directory(content, start, order, big, label)
+            entries, values = entries + count, values + listed
+            if entries > _MAX_ALL_ENTRIES or values > _MAX_ALL_VALUES:
+                raise ImageError(f"{label}: a TIFF whose directories list too much for its pages; save it again.")
     except struct.error:
         return  # the directory is cut off, which Pillow reports
+
+
+def _check_tiff_directory(content: bytes, start: int, order: str, big: bool, label: str) -> tuple[int, int, int]:
+    """Check one directory; where the next one begins (0 after the last), how many entries it has, and values they."""
+    header, entry = ("Q", "HHQQ") if big else ("H", "HHII")
+    tile = {_TILE_WIDTH: 1, _TILE_LENGTH: 1}
+    (count,) = struct.unpack_from(order + header, content, start)
+    start += struct.calcsize(order + header)
+    size = struct.calcsize(order + entry)
+    if count > _MAX_TIFF_ENTRIES:
+        raise ImageError(f"{label}: a TIFF whose directory has {count:,} entries; save it again.")
+    values = 0
+    for i in range(count):
+        position = start + i * size
+        tag, kind, number, _ = struct.unpack_from(order + entry, content, position)
+        if number > _MAX_TIFF_VALUES and kind not in _TIFF_BYTE_TYPES:
+            raise ImageError(f"{label}: a TIFF whose directory lists {number:,} values; save it again.")
+        values += 0 if kind in _TIFF_BYTE_TYPES else number
+        if tag in tile and kind in (3, 4):
+            (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
     if tile[_TILE_WIDTH] * tile[_TILE_LENGTH] > MAX_PIXELS:
         raise ImageError(f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.")
+    (following,) = struct.unpack_from(order + ("Q" if big else "I"), content, start + count * size)
+    return int(following), count, values

@@ -6,6 +6,8 @@ JPEG, PNG, TIFF, WebP, BMP and GIF in every mode, and a slice of DICOM; volumes 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -27,23 +29,30 @@ from brain_mri.io.untrusted import (
     read_all,
     unrecognised,
 )
-from brain_mri.io.windowing import picture_window, to_bytes
+from brain_mri.io.windowing import Bytes, picture_window, to_bytes
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 # Pillow would open forty more, among them EPS, for which it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
-_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
-def read_image(source: str | Path | bytes | Image.Image, name: str | None = None) -> Image.Image:
+def read_image(
+    source: str | Path | bytes | Image.Image, name: str | None = None, *, single: bool = False
+) -> Image.Image:
     """Read a picture file (or its bytes) completely; of a multi-frame DICOM file the middle slice.
 
     EXIF orientation and ordinary 8-bit modes are handled exactly as by transformers' `load_image`, so that a model is
     trained and evaluated on what `pipeline` shows it. Three things differ, where `load_image` distorts the picture:
     modes with more than 8 bits are scaled by `windowing.picture_window` (there, values above 255 turn white),
     transparent pixels are black (there, they show a hidden colour), and of a film the first frame is read. A picture
-    that is already open is converted in the same way. `name` is the picture's name in errors.
+    that is already open is converted in the same way.
+
+    Args:
+        source: the picture.
+        name: what it is called in errors.
+        single: refuse a film, a stack of pages or a volume, of which one slice alone would be read.
 
     Returns:
         The picture in mode RGB, without metadata.
@@ -54,8 +63,10 @@ def read_image(source: str | Path | bytes | Image.Image, name: str | None = None
     if isinstance(source, Image.Image):
         label = "the given picture" if name is None else label_of(source, name)
         check_size(*source.size, label)
+        if single and getattr(source, "is_animated", False):
+            raise several(label)
         with parsing(label, "picture"):
-            return _rgb(source.copy())
+            return to_rgb(source.copy())
     label = label_of(source, name)
     with opened(source, label) as file:
         head = peek(file)
@@ -63,11 +74,11 @@ def read_image(source: str | Path | bytes | Image.Image, name: str | None = None
         if kind == "picture":
             content = read_all(file, MAX_PICTURE_BYTES, label)
             with parsing(label, "picture"):
-                return _read_picture(content, label)
+                return _read_picture(content, label, single)
         if kind == "dicom":
-            from brain_mri.io.dicom import middle_slice  # a quarter of a second that a JPEG can do without
+            from brain_mri.io.dicom_series import middle_slice  # a quarter of a second that a JPEG can do without
 
-            return Image.fromarray(middle_slice(file, label)).convert("RGB")
+            return Image.fromarray(middle_slice(file, label, single)).convert("RGB")
     if kind:
         raise ImageError(f"{label}: a volume or an archive, not a picture; give one slice, or read all its slices.")
     raise unrecognised(head, label)
@@ -86,17 +97,53 @@ def one_channel(image: Image.Image) -> Image.Image:
     return red if red.tobytes() == green.tobytes() == blue.tobytes() else image
 
 
-def _read_picture(content: bytes, label: str) -> Image.Image:
+def several(label: str, what: str = "several pages") -> ImageError:
+    """The error for a file of more than one slice where one is asked for."""
+    return ImageError(f"{label}: holds {what}, a volume and not one slice; use predict_volume, which reads them all.")
+
+
+def check_picture(content: bytes, label: str) -> None:
+    """Check the headers of a picture before it is decoded; raises ImageError as `io.headers` does."""
     if content.startswith(b"\xff\xd8"):
         check_jpeg(content, label)
     elif content.startswith((b"II", b"MM")):
         check_tiff(content, label)
+
+
+def read_picture(content: bytes, label: str) -> tuple[list[Bytes], int]:
+    """Read all pages of a picture (see `pages.read_pages`), most often one; returns them and how many were left out.
+
+    Raises:
+        ImageError: as `read_image`.
+    """
+    from brain_mri.io.pages import has_pages, read_pages
+
+    with parsing(label, "picture"):
+        check_picture(content, label)
+        with _opened_picture(content, label) as image:
+            if has_pages(image):
+                return read_pages(content, label)
+            return [np.asarray(one_channel(to_rgb(image)))], 0
+
+
+def _read_picture(content: bytes, label: str, single: bool) -> Image.Image:
+    from brain_mri.io.pages import has_pages
+
+    check_picture(content, label)
+    with _opened_picture(content, label) as image:
+        if single and has_pages(image):
+            raise several(label)
+        return to_rgb(image)
+
+
+@contextmanager
+def _opened_picture(content: bytes, label: str) -> Iterator[Image.Image]:
     try:
         # The limit here is below that of Pillow, whose own limit and warnings belong to the whole process and are
         # left alone.
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             check_size(*image.size, label)
-            return _rgb(image)
+            yield image
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that can be read; remove or replace it.") from error
     except Image.DecompressionBombError as error:
@@ -105,10 +152,10 @@ def _read_picture(content: bytes, label: str) -> Image.Image:
         raise ImageError(f"{label}: broken picture ({printable(str(error))}); remove or replace it.") from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """Convert a picture, in place where possible: at most two copies of 4 bytes a pixel exist at a time."""
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert a picture of any mode, in place where possible: at most two copies of 4 bytes a pixel exist at a time."""
     ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         values = np.asarray(image)
         image = Image.fromarray(to_bytes(values, *picture_window(values))).convert("RGB")
     elif image.has_transparency_data:

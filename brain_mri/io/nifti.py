@@ -1,47 +1,70 @@
-"""Reading the first volume of a NIfTI file as axial slices in radiological orientation. No torch."""
+"""Reading the first volume of a NIfTI file. No torch."""
 
 from __future__ import annotations
 
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image
 
 from brain_mri.errors import ImageError
-from brain_mri.io.untrusted import HEAD_BYTES, MAX_VOLUME_BYTES, check_size, parsing, peek
+from brain_mri.io.planes import Grid, check_stored, sensible
+from brain_mri.io.untrusted import HEAD_BYTES, MAX_VOLUME_BYTES, parsing, peek
 from brain_mri.io.windowing import Array, Bytes, percentile_window, sampled, to_bytes
 
 _CHUNK = 2**16
 _MAX_SKIPPED = 2**24  # bytes of extensions between header and voxels, usually kilobytes
 _MAX_MEMBERS = 2**13  # of a gzip file; bgzip makes one for every 64 KiB
-_SQUARE = 0.05  # pixels whose sides differ by less are shown as they are
-_MAX_STRETCH = 16.0
+_NO_SCAN = {*range(2, 25), *range(3001, 3016)}  # intent codes of maps of statistics, and of CIFTI
 
 
-def nifti_slices(file: BinaryIO, label: str) -> list[Bytes]:
-    """Read the slices of a .nii or .nii.gz file, whatever its extension.
+def read_nifti(file: BinaryIO, label: str, voxel_file: BinaryIO | None = None) -> tuple[Grid, list[str]]:
+    """Read the first volume of a .nii or .nii.gz file, or of a pair of files (.hdr and .img), whatever the extensions.
 
-    The axes are permuted and flipped (never interpolated) to the nearest anatomical ones: slices are axial and go from
-    the feet to the head; in each the front is up and the patient's right on the viewer's left. Voxels that are not
-    square in this plane are stretched to their true proportions. Only the first volume of a series in time or of
-    several contrasts is read. All slices share one window, the 1st to the 99th percentile of the volume.
+    The grey values have one window, the 1st to the 99th percentile of the volume.
+
+    Args:
+        file: the file, or the header of a pair.
+        label: what it is called in errors.
+        voxel_file: the second file of a pair.
 
     Returns:
-        The slices, uint8 of shape (rows, columns) each.
+        The volume, and notes: what was not read, a sentence each without its full stop.
 
     Raises:
         ImageError: not NIfTI, damaged, cut off, in colour, or beyond the limits of `brain_mri.io.untrusted`.
     """
     with parsing(label, "NIfTI file"):
-        compressed = peek(file).startswith(b"\x1f\x8b")
-        read_into = _inflater(file, label) if compressed else _plain(file)
+        read_into = reader(file, label)
         head = bytearray(HEAD_BYTES)
         head = head[: read_into(memoryview(head))]
-        header = _header(bytes(head), label)
-        return _slices(_voxels(header, bytes(head), read_into, label), header)
+        header = _header(bytes(head), label, paired=voxel_file is not None)
+        volumes = math.prod(int(side) for side in header.get_data_shape()[3:])
+        if voxel_file is not None:
+            head, read_into = bytearray(), reader(voxel_file, label)
+        layout = Layout(_shape(header), header.get_data_dtype(), int(header["vox_offset"]))
+        voxels = read_voxels(layout, bytes(head), read_into, label)
+        # A window of percentiles makes slope and intercept irrelevant, unless the slope is negative.
+        falling = (header.get_slope_inter()[0] or 1.0) < 0
+        grid = Grid(to_grey(voxels, falling), anatomy(header.get_best_affine()), sensible(header.get_zooms()))
+    return grid, [f"of {volumes:,} volumes in the file the first is read"] if volumes > 1 else []
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the voxels of a file lie: their shape (a, b, c), the first axis running fastest, type and first byte."""
+
+    shape: tuple[int, int, int]
+    dtype: Any
+    offset: int
+
+
+def reader(file: BinaryIO, label: str) -> Callable[[memoryview], int]:
+    """A function that fills a buffer with the next bytes of a file, unpacked if it is gzip, and returns how many."""
+    return _inflater(file, label) if peek(file).startswith(b"\x1f\x8b") else _plain(file)
 
 
 def _plain(file: BinaryIO) -> Callable[[memoryview], int]:
@@ -76,24 +99,33 @@ def _inflater(file: BinaryIO, label: str) -> Callable[[memoryview], int]:
     return read_into
 
 
-def _header(head: bytes, label: str) -> Any:
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
+def _header(head: bytes, label: str, paired: bool) -> Any:
+    from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
+    from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
-    if head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0":
-        raise ImageError(f"{label}: a NIfTI header without its voxels (.hdr); save both in one .nii file.")
-    kind: Any = Nifti1Header if head[344:348] == b"n+1\0" else Nifti2Header
+    first = head[344:348] in (b"n+1\0", b"ni1\0")
+    if (head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0") and not paired:
+        raise ImageError(f"{label}: a NIfTI header without its voxels: give the .hdr and the .img file together.")
+    kind: Any = (
+        (Nifti1PairHeader if paired else Nifti1Header) if first else Nifti2PairHeader if paired else Nifti2Header
+    )
     # Unchecked, because nibabel repairs headers and prints to stderr; the values in use are checked here.
-    return kind(head[: kind.template_dtype.itemsize], check=False)
+    header = kind(head[: kind.template_dtype.itemsize], check=False)
+    if int(header["intent_code"]) in _NO_SCAN:
+        raise ImageError(f"{label}: a map of statistics by its header, not a scan; give the scan.")
+    return header
 
 
-def _axes(header: Any) -> Array:
-    """For each axis of the file its anatomical axis (right, front, top) and its sign: shape (3, 2)."""
+def anatomy(affine: Array) -> Array:
+    """For each axis of a file its anatomical axis (right, front, top) and its sign: shape (3, 2)."""
     from nibabel import orientations
 
     untyped: Any = orientations  # nibabel is typed only in part
-    axes: Array = untyped.io_orientation(header.get_best_affine())
-    return axes
+    plain = np.array([[0, 1], [1, 1], [2, 1]])
+    if not np.isfinite(affine).all() or abs(np.linalg.det(np.asarray(affine)[:3, :3])) == 0:
+        return plain  # a header that says nothing sensible
+    axes: Array = np.asarray(untyped.io_orientation(affine))
+    return axes if np.isfinite(axes).all() else plain
 
 
 def _shape(header: Any) -> tuple[int, int, int]:
@@ -101,13 +133,22 @@ def _shape(header: Any) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _voxels(header: Any, head: bytes, read_into: Callable[[memoryview], int], label: str) -> Array:
-    """Read the stored numbers of the first volume: shape (x, y, z) in the order of the file."""
-    shape, dtype, offset = _shape(header), header.get_data_dtype(), int(header["vox_offset"])
+def read_voxels(layout: Layout, head: bytes, read_into: Callable[[memoryview], int], label: str) -> Array:
+    """Read the stored numbers of the first volume: shape `layout.shape`.
+
+    Args:
+        layout: where they lie.
+        head: what was read of the file already.
+        read_into: reads on, see `reader`.
+        label: what the file is called in errors.
+
+    Raises:
+        ImageError: in colour, beyond the limits, or cut off.
+    """
+    shape, dtype, offset = layout.shape, np.dtype(layout.dtype), layout.offset
     if dtype.kind not in "iuf":
         raise ImageError(f"{label}: its voxels are colours or complex numbers; save it with one plain number each.")
-    width, height, slices = (shape[axis] for axis in np.argsort(_axes(header)[:, 0]))
-    check_size(width, height, label, slices)
+    check_stored(shape, label)
     size = math.prod(shape) * dtype.itemsize
     if size > MAX_VOLUME_BYTES:
         raise ImageError(f"{label}: a volume of more than {MAX_VOLUME_BYTES >> 20} MiB; save it with 16-bit numbers.")
@@ -119,36 +160,14 @@ def _voxels(header: Any, head: bytes, read_into: Callable[[memoryview], int], la
     skipped = max(0, offset - len(head))
     complete = read_into(memoryview(bytearray(skipped))) == skipped
     if not complete or read_into(memoryview(voxels.data)[len(start) :]) < size - len(start):
-        raise ImageError(f"{label}: broken NIfTI file (it ends before its last voxel); copy it again.")
+        raise ImageError(f"{label}: broken file (it ends before its last voxel); copy it again.")
     stored: Array = voxels.view(dtype)
     return stored.reshape(shape, order="F")
 
 
-def _slices(voxels: Array, header: Any) -> list[Bytes]:
-    from nibabel import orientations
-
-    untyped: Any = orientations
-    # A window of percentiles makes slope and intercept irrelevant, unless the slope is negative.
-    falling = (header.get_slope_inter()[0] or 1.0) < 0
-    low, high = percentile_window([sampled(voxels)])
-    axes = _axes(header)
-    sides = ([float(side) for side in header.get_zooms()[:3]] + [1.0] * 3)[:3]
-    spacing = [sides[axis] for axis in np.argsort(axes[:, 0])]
-    shown = untyped.apply_orientation(voxels, axes)[::-1, ::-1].transpose(
-        1, 0, 2
-    )  # from right to left, from front to back
-    slices = []
-    for k in range(shown.shape[2]):
-        grey = to_bytes(shown[:, :, k], low, high)
-        slices.append(_true_proportions(np.invert(grey) if falling else grey, *spacing[:2]))
-    return slices
-
-
-def _true_proportions(grey: Bytes, width: float, height: float) -> Bytes:
-    """Stretch the shorter side of voxels of `width` x `height` mm, unless the header's sides make no sense."""
-    ratio = width / height if width > 0 and height > 0 else math.nan
-    if not 1 / _MAX_STRETCH <= ratio <= _MAX_STRETCH or abs(ratio - 1) < _SQUARE:
-        return grey
-    rows, columns = grey.shape
-    size = (round(columns * max(1.0, ratio)), round(rows * max(1.0, 1 / ratio)))
-    return np.asarray(Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR), np.uint8)
+def to_grey(voxels: Array, falling: bool = False) -> Bytes:
+    """Show a volume from its 1st to its 99th percentile: uint8 of the same shape; `falling` turns black to white."""
+    turned = voxels.T if voxels.flags.f_contiguous else voxels  # in the order of the memory, which is faster
+    grey = to_bytes(turned, *percentile_window([sampled(voxels)]))
+    grey = np.invert(grey, out=grey) if falling else grey
+    return grey.T if voxels.flags.f_contiguous else grey

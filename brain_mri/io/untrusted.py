@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from brain_mri.errors import ImageError
+from brain_mri.io.quiet import quiet
 
 # The public Space has two cores and little memory: an accepted file must need at most 500 MB more than the program
 # itself. Pillow holds 4 bytes a pixel in RGB, a progressive JPEG 6 more while it is decoded, and a
@@ -168,13 +169,14 @@ def parsing(label: str, what: str) -> Iterator[None]:
 
     Damaged files make the parsers raise nearly every class of exception (KeyError, struct.error, RecursionError,
     MemoryError ...), so all are caught here. Their messages may quote the file, including a patient's name, and stay in
-    the exception's cause.
+    the exception's cause; their warnings and log records are dropped.
 
     Raises:
         ImageError: the block raised.
     """
     try:
-        yield
+        with quiet():
+            yield
     except ImageError:
         raise
     except BaseException as error:

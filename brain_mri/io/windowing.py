@@ -46,9 +46,13 @@ def picture_window(values: Array) -> tuple[float, float]:
     finite = values if values.dtype.kind in "ui" else values[np.isfinite(values)]
     if not finite.size:
         return 0.0, 0.0
-    low, high = float(finite.min()), float(finite.max())
+    return grey_range(float(finite.min()), float(finite.max()), values.dtype.kind == "f")
+
+
+def grey_range(low: float, high: float, fractions: bool) -> tuple[float, float]:
+    """The same from the smallest and the largest value; `fractions`: whether they are of a type that has them."""
     if low >= 0 and high <= 255:
-        return (0.0, 1.0) if values.dtype.kind == "f" and high <= 1 else (0.0, 255.0)
+        return (0.0, 1.0) if fractions and high <= 1 else (0.0, 255.0)
     return max(low, -_LARGEST), min(high, _LARGEST)
 
 

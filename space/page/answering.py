@@ -21,10 +21,11 @@ from page.jobs import BusyError, Done, Jobs, Steps, Visitor
 from page.refusals import note
 from page.service import Answer, Service
 from page.texts import Texts, languages, texts
-from page.uploads import Upload, UploadSpace
+from page.uploads import UploadSpace
 from page.views import answer_html, answers_html, error_html, message_html
 
 _TAB_LETTERS = 40
+_SERIES_DIGITS = 4
 
 
 class Page:
@@ -44,18 +45,18 @@ class Page:
     async def answer(self, request: Request) -> Response:
         """Lines of JSON: `{"done": 8, "all": 300}` again and again, and at the end `{"html": "..."}`.
 
-        With `?together=0` each file is answered for itself; else several are slices of one scan.
+        With `?together=0` each file is answered for itself; else several are slices of one scan, and `?series=2` names
+        which of the series in them is judged.
         """
         folder, uploads = await self.space.receive(request)
+        files, t = [upload.described() for upload in uploads], _language(request)
         apart = request.query_params.get("together") == "0"
-        lines = self._lines(_visitor(request), folder, uploads, _language(request), apart)
+        steps = self._apart(files, t) if apart else self._steps(files, _series(request), t)
+        lines = self._lines(_visitor(request), folder, steps, t)
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"Cache-Control": "no-store"})
 
-    async def _lines(
-        self, visitor: Visitor, folder: Path, uploads: list[Upload], t: Texts, apart: bool
-    ) -> AsyncIterator[bytes]:
+    async def _lines(self, visitor: Visitor, folder: Path, steps: Steps[str], t: Texts) -> AsyncIterator[bytes]:
         try:
-            steps = (self._apart if apart else self._steps)([upload.described() for upload in uploads], t)
             async for step in self.jobs.stream(visitor, steps):
                 yield _line({"html": step.value} if isinstance(step, Done) else {"done": step[0], "all": step[1]})
         except BusyError:
@@ -66,9 +67,9 @@ class Page:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _steps(self, files: list[dict[str, str]], t: Texts) -> Steps[str]:
+    def _steps(self, files: list[dict[str, str]], series: int | None, t: Texts) -> Steps[str]:
         try:
-            answer = yield from self.service.judging(files)
+            answer = yield from self.service.judging(files, series=series)
         except BrainMRIError as error:
             return error_html(self.service, error, t)
         return answer_html(self.service, answer, t)
@@ -93,6 +94,11 @@ def _line(found: dict[str, Any]) -> bytes:
 def _language(request: Request) -> Texts:
     code = request.query_params.get("language", "")
     return texts(code) if code in languages() else texts()
+
+
+def _series(request: Request) -> int | None:
+    told = request.query_params.get("series", "")
+    return int(told) if told.isascii() and told.isdigit() and len(told) <= _SERIES_DIGITS else None
 
 
 def _visitor(request: Request) -> Visitor:

@@ -6,12 +6,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypedDict, cast
 
+from brain_mri.errors import ImageError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from page.about import about_record
 from page.jobs import Steps
 from page.service import Service
 from page.startup import gr
 from page.texts import texts
+
+
+class ListedSeries(TypedDict):
+    """One of the series that were uploaded; `number` is what /classify_volume takes."""
+
+    number: int
+    description: str
+    sequence: str
+    plane: str
+    slices: int
+    chosen: bool
 
 
 class Answer(TypedDict):
@@ -27,6 +39,7 @@ class Answer(TypedDict):
     explanation: str | None
     caveat: str | None
     notes: list[str]
+    series: list[ListedSeries]
     label: str | None
     score: float | None
     probabilities: dict[str, float] | None
@@ -44,6 +57,7 @@ class VolumeAnswer(TypedDict):
     explanation: str | None
     caveat: str | None
     notes: list[str]
+    series: list[ListedSeries]
     label: str | None
     score: float | None
     probabilities: dict[str, float] | None
@@ -82,8 +96,13 @@ class Endpoint:
 
     @property
     def inputs(self) -> int:
-        """How many it takes."""
+        """How many it takes at most."""
         return self.declared.__code__.co_argcount
+
+    @property
+    def required(self) -> int:
+        """How many it takes at least."""
+        return self.inputs - len(self.declared.__defaults__ or ())
 
 
 def classify(file: gr.FileData) -> Answer:
@@ -98,11 +117,12 @@ def classify(file: gr.FileData) -> Answer:
     raise NotImplementedError
 
 
-def classify_volume(files: list[gr.FileData]) -> VolumeAnswer:
+def classify_volume(files: list[gr.FileData], series: int = 0) -> VolumeAnswer:
     """Classify every slice of a brain MRI volume, and all together. Research and teaching, not a diagnosis.
 
     Args:
         files: slices (pictures or DICOM files), or one NIfTI file, multi-frame DICOM file or zip of slices
+        series: which of several series to judge, by its number in the answer; 0: the nearest to contrast-enhanced T1
     """
     raise NotImplementedError
 
@@ -118,10 +138,12 @@ def endpoints(service: Service) -> list[Endpoint]:
     def one(file: Any) -> Steps[Answer]:
         return _one(cast(Prediction, (yield from service.judging([file], alone=True))))
 
-    def several(files: Any) -> Steps[VolumeAnswer]:
-        answer = yield from service.judging(files)
+    def several(files: Any, series: Any = 0) -> Steps[VolumeAnswer]:
+        if series and not (isinstance(series, int) and series > 0):
+            raise ImageError("series is no number of a series: give one that the answer lists, or 0.")
+        answer = yield from service.judging(files, series=series or None)
         if isinstance(answer, Prediction):
-            answer = service.classifier.summarize([answer], answer.notes)
+            answer = service.classifier.summarize([answer], answer.notes, answer.series)
         return _several(answer)
 
     def model() -> Steps[Model]:

@@ -29,9 +29,10 @@ MAX_REQUEST_MB = 16
 _NO_REQUEST = "this is no request of an assistant (MCP)."
 _DATA = re.compile(r"data:[\w.+/-]*(?:;[\w.=+-]+)*;base64,", re.ASCII)
 _PICTURE = {"type": "string", "description": "the file itself as a data: address, `data:image/png;base64,...`"}
+_SERIES = {"type": "integer", "description": "which of several series, by its number in the answer; 0: by the rule"}
 _INPUTS: dict[str, dict[str, Any]] = {
     "classify": {"file": _PICTURE},
-    "classify_volume": {"files": {"type": "array", "items": _PICTURE}},
+    "classify_volume": {"files": {"type": "array", "items": _PICTURE}, "series": _SERIES},
     "about_model": {},
 }
 
@@ -81,7 +82,10 @@ class Assistants:
         visitor = Visitor(request.client.host if request and request.client else "")
         folder = Path(tempfile.mkdtemp(dir=self._uploads))
         try:
-            inputs = [_saved(arguments.get(key), folder) for key in _INPUTS[name]]
+            inputs = [
+                arguments.get(key, 0) if kind is _SERIES else _saved(arguments.get(key), folder)
+                for key, kind in _INPUTS[name].items()
+            ]
             good, said = await self._programs.answer(Asked(endpoint, inputs, visitor))
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -109,7 +113,7 @@ def _understood(body: bytes) -> bytes:
 
 def _described(endpoint: Endpoint) -> types.Tool:
     inputs = _INPUTS[endpoint.name]
-    schema = {"type": "object", "properties": inputs, "required": list(inputs)}
+    schema = {"type": "object", "properties": inputs, "required": list(inputs)[: endpoint.required]}
     about = (endpoint.declared.__doc__ or "").split("Args:")[0].strip()
     return types.Tool(name=endpoint.name, description=about, inputSchema=schema)
 

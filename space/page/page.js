@@ -6,6 +6,7 @@ window.brainMRI = (() => {
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
   let chosen = [];
   let seen = null;
+  let series = null; // the one to judge of several, for one request
   let running = null; // the request in progress, to be ended
   const tab = crypto.randomUUID?.() ?? String(Math.random()); // not over plain HTTP
   const one = (selector) => document.querySelector(selector);
@@ -69,8 +70,10 @@ window.brainMRI = (() => {
     const told = one(".bm-upload").dataset;
     const form = new FormData();
     files.forEach((file) => form.append("files", file, file.name));
-    const together = files.length < 2 || one(".bm-together input").checked ? 1 : 0;
-    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}&together=${together}`;
+    const together = series || files.length < 2 || one(".bm-together input").checked ? 1 : 0;
+    const wanted = `&together=${together}${series ? `&series=${series}` : ""}`;
+    series = null;
+    const address = `${window.gradio_config.root}/answer?language=${document.documentElement.lang}&tab=${tab}${wanted}`;
     run(told.uploading);
     const shown = one(".bm-running").getBoundingClientRect();
     if (shown.top < 0 || shown.bottom > innerHeight) one(".bm-running").scrollIntoView({ block: "center" });
@@ -177,6 +180,11 @@ window.brainMRI = (() => {
     if (event.target.closest(".bm-clear")) {
       choose([]);
       one(".bm-drop input").focus();
+    }
+    const other = event.target.closest(".bm-series button");
+    if (other && chosen.length) {
+      series = other.value;
+      one(".bm-classify").click();
     }
     const picture = event.target.closest(".bm-export");
     if (picture) {

@@ -113,7 +113,7 @@ class Programs:
 
     async def answer(self, asked: Asked) -> tuple[bool, Any]:
         """Whether it is an answer, and it; or the sentence that says why there is none."""
-        if len(asked.inputs) < asked.endpoint.inputs:
+        if len(asked.inputs) < asked.endpoint.required:
             return False, "an input is missing: /info says what this endpoint takes."
         try:
             steps = asked.endpoint.steps(*asked.inputs[: asked.endpoint.inputs])

@@ -94,42 +94,44 @@ class Service:
         """The probability below which no class is named; above 1 where none was high enough on validation."""
         return self.classifier.thresholds.referral if self.classifier.thresholds else None
 
-    def read(self, files: Any) -> Slices:
+    def read(self, files: Any, series: int | None = None) -> Slices:
         """The slices of what was uploaded.
 
         Args:
             files: a list of uploads as gradio describes them, `path` and `orig_name` among the keys. It comes from
                 outside and may be anything.
+            series: the number of the series to read; default: by the rule of `io.entries`.
 
         Raises:
-            ImageError: nothing that can be read.
+            ImageError: nothing that can be read, or no such series.
             ExpiredError: it has been deleted.
         """
         if not isinstance(files, list) or not files:
             raise ImageError("no file was given: choose, drop or paste one, or take an example.")
         uploads = [self._uploaded(file) for file in files]
         if len(uploads) == 1:
-            return read_slices(*uploads[0])
+            return read_slices(*uploads[0], series=series)
         with tempfile.TemporaryDirectory(dir=self.uploads) as folder:
             same_names = len({name for _, name in uploads}) < len(uploads)
             for i, (path, name) in enumerate(uploads):
                 link = Path(folder, str(i), name) if same_names else Path(folder, name)
                 link.parent.mkdir(exist_ok=True)
                 link.symlink_to(path)
-            return read_slices(folder, f"{len(uploads)} files")
+            return read_slices(folder, f"{len(uploads)} files", series=series)
 
-    def judging(self, files: Any, *, alone: bool = False) -> Steps[Answer]:
+    def judging(self, files: Any, *, alone: bool = False, series: int | None = None) -> Steps[Answer]:
         """The prediction of what was uploaded, one slice or a volume, in short steps.
 
         Args:
             files: see `read`.
             alone: refuse several slices.
+            series: see `read`.
 
         Raises:
             ImageError: see `read`.
         """
         try:
-            slices = self.read(files)
+            slices = self.read(files, series)
         except NotMRIError as error:
             return not_mri(self._uploaded(files[0])[1], str(error))
         if alone and slices.is_volume:
@@ -141,8 +143,8 @@ class Service:
             if count > 1:
                 yield len(found), count
         if slices.is_volume:
-            return self.classifier.summarize(found, slices.notes)
-        return replace(found[0], notes=slices.notes)
+            return self.classifier.summarize(found, slices.notes, slices.series)
+        return replace(found[0], notes=slices.notes, series=slices.series)
 
     def _uploaded(self, file: Any) -> tuple[Path, str]:
         """The path of an upload, after making sure that it is one, and what its owner calls it."""

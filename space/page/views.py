@@ -47,6 +47,12 @@ def render(template: str, t: Texts, **values: Any) -> str:
 
 def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     """What is said of one picture, or of a volume."""
+    if answer.series:
+        return _answer(service, answer, t) + render("series", t, series=answer.series)
+    return _answer(service, answer, t)
+
+
+def _answer(service: Service, answer: Answer, t: Texts) -> str:
     if isinstance(answer, VolumePrediction):
         return _volume(service, answer, t)
     if answer.image is None:  # refused by its header alone
@@ -106,7 +112,7 @@ def verdict_title(prediction: Prediction, t: Texts) -> str:
 def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
     """What is said of several files that are not of one scan: of each for itself."""
     if len(answers) <= _MOST_CARDS:
-        return "".join(answer_html(service, answer, t) for answer in answers)
+        return "".join(_answer(service, answer, t) for answer in answers)  # whose series could not be told apart
     slices = [
         one for answer in answers for one in (answer.slices if isinstance(answer, VolumePrediction) else [answer])
     ]

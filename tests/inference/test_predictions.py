@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -8,9 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
+from support.scans import placed, zipped
 from support.space_server import grey, photograph, write_model
 
-from brain_mri.errors import ConfigError
+from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import REASONS, Prediction, Rule, together
@@ -175,3 +177,28 @@ def test_a_file_that_its_header_refuses_says_what_it_is_and_not_where_it_lies(
 def test_a_refused_picture_has_no_evidence_to_draw(model: Path) -> None:
     with pytest.raises(ConfigError, match="no evidence to draw"):
         BrainMRIClassifier.from_pretrained(model).predict(photograph()).overlay()
+
+
+def test_a_series_is_chosen_and_all_are_listed_by_the_command_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{uid}/{k}": placed(k, SeriesInstanceUID=f"1.{uid}", SeriesDescription=told, SliceThickness=5)
+             for uid, told, count in (("1", "t2 tra", 5), ("2", "t1 km", 3)) for k in range(count)}  # fmt: skip
+    (tmp_path / "study.zip").write_bytes(zipped(files))
+    for options, chosen in (([], 2), (["--series", "1"], 1), (["--series", "1", "--plane", "axial"], 1)):
+        main([str(tmp_path / "study.zip"), "--model", str(model), "--json", *options])
+        found = json.loads(capsys.readouterr().out)
+        assert [one["number"] for one in found["series"] if one["chosen"]] == [chosen]
+        assert len(found["slices"]) == {1: 5, 2: 3}[chosen] and len(found["series"]) == 2
+    with pytest.raises(ImageError, match="no series 3"):
+        main([str(tmp_path / "study.zip"), "--model", str(model), "--series", "3"])
+
+
+def test_one_slice_is_not_answered_for_a_stack(model: Path) -> None:
+    pages = [Image.new("L", (32, 32), grey) for grey in (9, 99)]
+    buffer = io.BytesIO()
+    pages[0].save(buffer, "TIFF", save_all=True, append_images=pages[1:])
+    classifier = BrainMRIClassifier.from_pretrained(model)
+    with pytest.raises(ImageError, match="predict_volume"):
+        classifier.predict(buffer.getvalue())
+    assert len(classifier.predict_volume(buffer.getvalue()).slices) == 2

@@ -271,7 +271,7 @@ def test_nifti_is_hung_as_a_radiologist_does_whatever_its_axes(codes: str) -> No
     turn = ornt_transform(io_orientation(np.eye(4)), axcodes2ornt(codes))
     image = nibabel.Nifti1Image(values, np.eye(4)).as_reoriented(turn)
     assert nibabel.aff2axcodes(image.affine) == tuple(codes)
-    slices = read_slices(image.to_bytes())
+    slices = read_slices(image.to_bytes(), plane="axial")
     assert len(slices.images) == 8 and slices.images[0].size == (6, 7) and slices.kind == "nifti"
     assert np.argwhere(_grey(slices.images[2]) > 0).tolist() == [[3, 0]]  # patient's right: the viewer's left
     assert np.argwhere(_grey(slices.images[4]) > 0).tolist() == [[0, 3]]  # front: up
@@ -307,23 +307,22 @@ def test_voxels_that_are_not_square_are_stretched_to_the_true_proportions() -> N
     assert slices.images[0].size == (30, 12)
 
 
-@pytest.mark.parametrize("name", ["anatomical.nii", "functional.nii", "example_nifti2.nii.gz", "standard.nii.gz"])
+@pytest.mark.parametrize("name", ["anatomical.nii", "functional.nii", "example_nifti2.nii.gz"])
 def test_real_nifti_files_are_read(name: str) -> None:
-    slices = read_slices(Path(data_path) / name)
+    slices = read_slices(Path(data_path) / name, plane="axial")
     assert len(slices.images) == nibabel.as_closest_canonical(nibabel.load(Path(data_path) / name)).shape[2]
     assert _grey(slices.images[len(slices.images) // 2]).std() > 5
 
 
 def test_a_nifti_volume_may_come_in_a_zip_with_a_preview() -> None:
-    slices = read_slices(_zip({"t1.nii": _nifti(np.arange(27, dtype=np.int16).reshape(3, 3, 3)), "t1.png": _png()}))
+    volume = _nifti(np.arange(27, dtype=np.int16).reshape(3, 3, 3))
+    slices = read_slices(_zip({"t1.nii": volume, "t1.png": _png()}), plane="axial")
     assert len(slices.images) == 3 and slices.kind == "archive"
 
 
-_ONE_VOXEL = np.zeros((1, 1, 1), np.uint8)
 _WITHOUT_SLICES: dict[str, Callable[[], bytes]] = {
     "an empty zip": lambda: _zip({}),
     "a zip without pictures": lambda: _zip({"notes.txt": b"x"}),
-    "two volumes": lambda: _zip({"a.nii": _nifti(_ONE_VOXEL), "b.nii": _nifti(_ONE_VOXEL)}),
     "DICOM without pixels": lambda: _bundled("rtplan.dcm").read_bytes(),
     "DICOM cut off": lambda: _bundled("MR_truncated.dcm").read_bytes(),
     "complex NIfTI": lambda: _nifti(np.zeros((4, 4, 4), np.complex64)),

@@ -16,6 +16,7 @@ from PIL import Image
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
 pytest.importorskip("mcp", reason="mcp is not installed: pip install -r space/requirements.txt")
 
+from support.scans import placed, zipped
 from support.space_server import SPACE, grey, photograph, write_model
 
 from brain_mri.labels import LABELS
@@ -216,3 +217,27 @@ def _plain(html: str) -> str:
     from html import unescape
 
     return unescape(re.sub("<[^>]*>", " ", re.sub('href="[^"]*"|src="[^"]*"', "", html)))
+
+
+def _judged(judge: service.Service, given: list[dict[str, str]], number: int | None) -> service.Answer:
+    steps = judge.judging(given, series=number)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            answer: service.Answer = end.value
+            return answer
+
+
+def test_the_page_lists_every_series_and_offers_to_judge_the_others(judge: service.Service, tmp_path: Path) -> None:
+    files = {f"{uid}{k}": placed(k, SeriesInstanceUID=f"1.{uid}", SeriesDescription=told, SliceThickness=5)
+             for uid, told, count in (("1", "t2 tra", 5), ("2", "t1 km", 3)) for k in range(count)}  # fmt: skip
+    (tmp_path / "study.zip").write_bytes(zipped(files))
+    given = [{"path": str(tmp_path / "study.zip")}]
+    for number, chosen, other, count in ((None, 2, 1, 3), (1, 1, 2, 5)):
+        answer = _judged(judge, given, number)
+        assert [one.number for one in answer.series if one.chosen] == [chosen] and len(answer.slices) == count
+        for language in languages():
+            html = views.answer_html(judge, answer, texts(language))
+            assert re.findall(r'<button type="button" value="(\d+)"', html) == [str(other)]
+            assert texts(language)("series_judge") in html and "t2 tra" in html and "t1 km" in html

@@ -19,6 +19,7 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install -r sp
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
 
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from support.scans import placed, zipped
 from support.space_server import Server, grey, photograph, serving, write_model
 
 pytestmark = pytest.mark.slow
@@ -294,3 +295,16 @@ def test_a_reader_names_and_marks_before_the_model_says_anything(page: Page) -> 
     page.click(".bm-quiz-next")
     expect(page.locator(".bm-quiz-result")).to_be_empty()
     expect(page.locator(".bm-quiz-count")).to_have_text("Picture 2 of 5")
+
+
+def test_another_series_of_an_examination_is_judged_at_a_press(page: Page, tmp_path: Path) -> None:
+    files = {f"{uid}{k}": placed(k, SeriesInstanceUID=f"1.{uid}", SeriesDescription=told, SliceThickness=5)
+             for uid, told in (("1", "t2 tra"), ("2", "t1 km")) for k in range(3)}  # fmt: skip
+    (tmp_path / "study.zip").write_bytes(zipped(files))
+    _judge(page, tmp_path / "study.zip")
+    expect(page.locator(".bm-series strong")).to_contain_text("2: t1 km")
+    _shot(page, "series")
+    page.click(".bm-series button")
+    expect(page.locator(".bm-series strong")).to_contain_text("1: t2 tra")
+    page.click(".bm-classify")  # anew by the rule
+    expect(page.locator(".bm-series strong")).to_contain_text("2: t1 km")
