@@ -6,6 +6,7 @@ import { Guard } from './guard.js';
 import { softmax } from './numbers.js';
 import { resize } from './resize.js';
 import { Rule } from './rule.js';
+import { isStripped } from './stripped.js';
 
 export class Classifier {
   /** Load the folder at `url`. Without its guard or its calibration nothing is answered. */
@@ -52,7 +53,7 @@ export class Classifier {
     const byPixels = ctScore(picture);
     const guardScore = byEmbedding <= byPixels ? byPixels : byEmbedding; // one that is no number stays, and is refused
     const evidence = outputs.evidence && this.#maps(outputs.evidence);
-    return { ...this.rule.ofSlice(probabilities, guardScore), probabilities, guardScore, evidence };
+    return { ...this.rule.ofSlice(probabilities, guardScore, () => isStripped(picture)), probabilities, guardScore, evidence };
   }
 
   #pixelValues(picture) {

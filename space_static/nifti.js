@@ -1,4 +1,4 @@
-/** The axial slices of a NIfTI file's first volume, as brain_mri/io/nifti.py reads them. */
+/** The slices of a NIfTI file's first volume, as brain_mri/io/nifti.py and planes.py read them. */
 
 import * as nifti from './vendor/nifti/nifti.js';
 import { percentile } from './numbers.js';
@@ -6,13 +6,15 @@ import { UnreadableError } from './read.js';
 import { resize } from './resize.js';
 
 const MOST_SLICES = 1024, MOST_VOXELS = 2 ** 27, SAMPLES = 2 ** 20;
-const SQUARE = 0.05, MOST_STRETCH = 16;
+const SQUARE = 0.05, MOST_STRETCH = 16, THICK = 1.5, STRIP = 0.5;
+const PLANES = ['axial', 'coronal', 'sagittal'], NORMALS = { sagittal: 0, coronal: 1, axial: 2 };
+const SIDES = { axial: [0, 1], coronal: [0, 2], sagittal: [1, 2] }; // across and down, of right, front, top
 const KINDS = {
   2: Uint8Array, 4: Int16Array, 8: Int32Array, 16: Float32Array, 64: Float64Array, 256: Int8Array, 512: Uint16Array,
   768: Uint32Array,
 };
 
-/** Its slices, from the feet to the head, the front up and the patient's right on the left; null if it is no NIfTI. */
+/** Its slices in one plane or in all three; null if it is no NIfTI. */
 export async function readNifti(buffer) {
   let content = buffer;
   try {
@@ -31,25 +33,57 @@ export async function readNifti(buffer) {
   return slices(new Kind(content.slice(start, start + length)), [x, y, z], header, affineOf(header, content));
 }
 
+/** Cut as brain_mri/io/planes.py does: in the plane of acquisition, or in all three where voxels are nearly cubes. */
 function slices(voxels, shape, header, affine) {
   const axes = orientation(affine);
-  const [across, down, up] = [0, 1, 2].map((anatomical) => axes.findIndex((axis) => axis.anatomical === anatomical));
+  const stored = [0, 1, 2].map((anatomical) => axes.findIndex((axis) => axis.anatomical === anatomical));
   const steps = [1, shape[0], shape[0] * shape[1]];
+  const volume = {
+    level: view(voxels, (header.scl_slope || 1) < 0),
+    voxels,
+    shape: stored.map((axis) => shape[axis]),
+    spacing: stored.map((axis) => sensible(header.pixDims[axis + 1])),
+    steps: stored.map((axis) => steps[axis]),
+    forward: stored.map((axis) => axes[axis].sign > 0),
+  };
+  let planes = planesOf(volume);
+  if (planes.reduce((sum, plane) => sum + volume.shape[NORMALS[plane]], 0) > MOST_SLICES) planes = planes.slice(0, 1);
+  return planes.flatMap((plane) => cut(volume, plane));
+}
+
+/** The slices of one plane: the patient's right (or front, in sagittal ones) on the left, front (or head) up. */
+function cut({ level, voxels, shape, spacing, steps, forward }, plane) {
+  const [across, down] = SIDES[plane], normal = NORMALS[plane];
+  const place = (axis, i) => (forward[axis] ? i : shape[axis] - 1 - i) * steps[axis];
   const width = shape[across], height = shape[down];
-  const level = view(voxels, (header.scl_slope || 1) < 0);
-  return Array.from({ length: shape[up] }, (_, k) => {
-    const along = (axis, i, forward) => (forward ? i : shape[axis] - 1 - i) * steps[axis];
-    const grey = new Uint8ClampedArray(width * height);
-    const base = along(up, k, axes[up].sign > 0);
+  return Array.from({ length: shape[normal] }, (_, k) => {
+    const data = new Uint8ClampedArray(width * height), base = place(normal, k);
     for (let row = 0; row < height; ++row) {
-      const line = base + along(down, row, axes[down].sign < 0); // from front to back
+      const line = base + place(down, height - 1 - row);
       for (let column = 0; column < width; ++column) {
-        grey[row * width + column] = level(voxels[line + along(across, column, axes[across].sign < 0)]); // from right to left
+        data[row * width + column] = level(voxels[line + place(across, width - 1 - column)]);
       }
     }
-    return proportioned({ data: grey, width, height, channels: 1 }, header.pixDims[across + 1], header.pixDims[down + 1]);
+    return proportioned({ data, width, height, channels: 1 }, spacing[across], spacing[down]);
   });
 }
+
+function planesOf({ shape, spacing }) {
+  const whole = PLANES.filter((plane) => !isStrip(shape, spacing, plane));
+  const [, middle, longest] = [...spacing].sort((a, b) => a - b);
+  if (longest >= THICK * middle) return [PLANES.find((plane) => NORMALS[plane] === spacing.indexOf(longest))];
+  const acquired = whole[0] ?? PLANES.reduce((a, b) => (shape[NORMALS[b]] < shape[NORMALS[a]] ? b : a));
+  return [acquired, ...whole.filter((plane) => plane !== acquired)];
+}
+
+function isStrip(shape, spacing, plane) {
+  const ascending = (a, b) => a - b;
+  const pixels = SIDES[plane].map((axis) => shape[axis]).sort(ascending);
+  const lengths = SIDES[plane].map((axis) => shape[axis] * spacing[axis]).sort(ascending);
+  return lengths[0] < STRIP * lengths[1] || pixels[0] < STRIP ** 2 * pixels[1];
+}
+
+const sensible = (side) => (Math.abs(side) > 0 && Number.isFinite(side) ? Math.abs(side) : 1);
 
 /** As nibabel chooses it: the sform if there is one, else the qform, else the axes from the right. */
 function affineOf(header, content) {
@@ -97,7 +131,7 @@ function view(voxels, falling) {
 
 /** Voxels that are not square are stretched to their true proportions. */
 function proportioned(picture, width, height) {
-  const ratio = width > 0 && height > 0 ? width / height : NaN;
+  const ratio = width / height;
   if (!(ratio >= 1 / MOST_STRETCH && ratio <= MOST_STRETCH) || Math.abs(ratio - 1) < SQUARE) return picture;
   const columns = Math.round(picture.width * Math.max(1, ratio)), rows = Math.round(picture.height * Math.max(1, 1 / ratio));
   return resize(picture, columns, rows, 'bilinear');

@@ -9,16 +9,18 @@ export class Rule {
     this.allClear = Math.max(this.threshold, calibration.all_clear ? number(calibration.all_clear.threshold) : 0);
   }
 
-  /** `{verdict, reason}` of one slice. */
-  ofSlice(probabilities, guardScore) {
-    if (!(guardScore <= 1)) return refused('not_brain_mri'); // a score that is no number is refused too
-    return this.#sureEnough(probabilities);
+  /** `{verdict, reason}` of one slice; `stripped` says whether it looks like a brain without its skull. */
+  ofSlice(probabilities, guardScore, stripped) {
+    if (!(guardScore <= 1)) return refused(stripped() ? 'skull_stripped' : 'not_brain_mri'); // no number is refused too
+    const found = this.#sureEnough(probabilities);
+    const allClear = found.verdict === 'answer' && first(probabilities) === HEALTHY;
+    return allClear && stripped() ? refused('skull_stripped') : found;
   }
 
   /** `{verdict, reason, probabilities}` of the slices of one patient; "no tumour" never outvotes a tumour. */
   ofVolume(slices) {
     const accepted = slices.filter((one) => one.verdict !== 'refused');
-    if (!accepted.length) return { ...refused('no_slice_accepted'), probabilities: {} };
+    if (!accepted.length) return { ...refused(onlyReason(slices)), probabilities: {} };
     const labels = Object.keys(accepted[0].probabilities);
     const mean = (label) => accepted.reduce((sum, one) => sum + one.probabilities[label], 0) / accepted.length;
     const probabilities = Object.fromEntries(labels.map((label) => [label, mean(label)]));
@@ -26,7 +28,10 @@ export class Rule {
   }
 
   #together(slices, accepted, probabilities) {
-    if (2 * accepted.length < slices.length) return refused('most_slices_refused');
+    if (2 * accepted.length < slices.length) {
+      const stripped = slices.filter((one) => one.reason === 'skull_stripped').length;
+      return refused(2 * stripped > slices.length ? 'skull_stripped' : 'most_slices_refused');
+    }
     const healthy = first(probabilities) === HEALTHY;
     if (healthy && !accepted.every((one) => first(one.probabilities) === HEALTHY)) return unsure('slices_disagree');
     if (healthy && accepted.length < slices.length) return unsure('slices_not_judged');
@@ -38,6 +43,13 @@ export class Rule {
     const needed = label === HEALTHY ? this.allClear : this.threshold;
     return probabilities[label] >= needed ? { verdict: 'answer', reason: null } : unsure('below_threshold');
   }
+}
+
+/** Why all slices were refused, where that is one thing beside their being no brain MRI. */
+function onlyReason(slices) {
+  const reasons = new Set(slices.map((one) => one.reason));
+  reasons.delete('not_brain_mri');
+  return reasons.size === 1 ? [...reasons][0] : 'no_slice_accepted';
 }
 
 const refused = (reason) => ({ verdict: 'refused', reason });
