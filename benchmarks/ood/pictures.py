@@ -25,7 +25,7 @@ from PIL import Image, ImageOps
 from benchmarks.ood.drawing import GENERATORS
 from brain_mri.errors import ConfigError
 from brain_mri.io.dicom import Volume
-from brain_mri.io.dicom_parsing import parse, place_of
+from brain_mri.io.dicom_parsing import count_frames, parse
 from brain_mri.io.images import read_image
 
 Floats = npt.NDArray[np.float64]
@@ -230,7 +230,7 @@ def _pictures(source: str, content: bytes, kind: str) -> Iterator[OodPicture]:
 def _middle_slice(source: str, content: bytes) -> Image.Image:
     """The middle slice of a DICOM file, also where its header says that it is no MR: here the pixels have to tell."""
     dataset = parse(content, source)
-    frames = place_of(dataset, source).frames
+    frames = count_frames(dataset, source)
     pixels = Volume([(source, lambda: dataset)], [(0, (frames - 1) // 2, None)]).slices()[0]
     return Image.fromarray(pixels).convert("RGB")
 
