@@ -147,6 +147,11 @@ class RecipeArguments:
         "share of the training images, as many tumours covered, and a quarter as many healthy slices patched; 0: none. "
         "Needs boxes.csv and a class without a tumour.",
     )
+    lesions: float = _option(
+        0.0,
+        "Painted lesions without contrast agent, of the class glioma (brain_mri.data.lesions), in healthy slices and in "
+        "slices whose tumour was covered, as this share of the training images; 0: none. Needs what --grafts needs.",
+    )
     draw_by: str = _option(
         "image",
         "What an epoch draws: each image once; one image of each cluster of near-duplicates; or images with a weight "
@@ -233,6 +238,7 @@ class RecipeArguments:
                 raise ConfigError(f"--{name} {getattr(self, name)}: give a number from 0 to 1.")
         for name in (
             "grafts",
+            "lesions",
             "mixup",
             "cutmix",
             "guidance",

@@ -7,7 +7,9 @@ source:
 - `tumor`: a tumour, cut by its box, in a healthy slice; takes the tumour's class and box;
 - `tissue`: tissue of another healthy head in a healthy slice, at the place of some tumour; stays healthy;
 - `removal`: the tumour of a slice covered by the same region of the most similar slice whose own tumour lies elsewhere;
-  becomes healthy.
+  becomes healthy;
+- `lesion`: a painted lesion (`lesions`), every other one in a healthy slice, else in a slice whose tumour was covered;
+  takes the class glioma.
 
 They are only trained on: donors and hosts are training images, and no graft is ever in a validation or test split, in a
 calibration or in the fit of the guard. What a tumour does outside of its region (oedema, a shifted midline) stays in a
@@ -32,6 +34,7 @@ from datasets import Dataset, concatenate_datasets
 
 from brain_mri.data.compositing import Box, Grey, Slice, composite, overlap
 from brain_mri.data.duplicates import SIDE
+from brain_mri.data.lesions import paint
 from brain_mri.data.prepare import MappedThumbnails
 from brain_mri.data.transforms import pack, unpack
 from brain_mri.labels import canonical_label
@@ -43,13 +46,13 @@ Ints = npt.NDArray[np.int64]
 COLUMNS = ("pixels", "label", "box", "file_name")
 _BETWEEN = "//"  # stands in no file name
 _PREFIX = f"graft{_BETWEEN}"
-_SHARES = {"tumor": 1.0, "tissue": 0.25, "removal": 1.0}  # of what is asked for
+_SHARES = {"tumor": 1.0, "tissue": 0.25, "removal": 1.0}  # of what is asked for as grafts
 _CANDIDATES = 400  # donors drawn for a host, of which the most similar that fits is taken
 _TRIED = 12  # of them
 _ALIKE = 0.65  # see `_looks`; what is less alike is mostly of another plane
 _MOST_USES = 3  # of one donor, times the uses that are due to it if all are used alike
 _HOSTS = 3  # tried for each graft that is wanted
-_CACHE_VERSION = 2  # raise it when the same arguments give other grafts
+_CACHE_VERSION = 3  # raise it when the same arguments give other grafts
 _READ_AT_ONCE = 1000
 NO_BOX: Box = (float("nan"),) * 4
 
@@ -57,7 +60,13 @@ _Graft = tuple[int, Grey, int, Box]  # donor, pixels, label, box
 
 
 def with_grafts(
-    train: Dataset, label_names: Sequence[str], clusters: Ints, share: float, size: int, seed: int
+    train: Dataset,
+    label_names: Sequence[str],
+    clusters: Ints,
+    share: float,
+    size: int,
+    seed: int,
+    lesions: float = 0.0,
 ) -> Dataset:
     """The training rows and, after them, their grafts; of both only `COLUMNS`.
 
@@ -65,9 +74,10 @@ def with_grafts(
         train: prepared rows, nothing that is held out among them.
         label_names: of the classes; the healthy one is that which means `no_tumor`.
         clusters: a number for each row, the same for near-duplicates: one cluster is one host as likely as another.
-        share: above 0; `tumor` and `removal` grafts, each as a share of the training rows; `tissue` a quarter of it.
+        share: `tumor` and `removal` grafts, each as a share of the training rows; `tissue` a quarter of it.
         size: height and width of the pixels.
         seed: the same rows and the same seed give the same grafts.
+        lesions: painted ones, as a share of the training rows.
     """
     rows = train.select_columns(list(COLUMNS))
     healthy = next((i for i, name in enumerate(label_names) if canonical_label(name) == "no_tumor"), -1)
@@ -75,8 +85,11 @@ def with_grafts(
         return _without(rows, f"no class without a tumour ({', '.join(label_names)})")
     if not _boxed(train).any():
         return _without(rows, "no boxes of tumours (boxes.csv)")
-    wanted = {kind: round(share * part * len(train)) for kind, part in _SHARES.items()}
     spreading = [i for i, name in enumerate(label_names) if canonical_label(name) == "glioma"]
+    if lesions and not spreading:
+        return _without(rows, f"no class glioma for lesions ({', '.join(label_names)})")
+    wanted = {kind: round(share * part * len(train)) for kind, part in _SHARES.items()}
+    wanted["lesion"] = round(lesions * len(train))
     making = _grafts(_Pool(train, healthy, spreading, clusters, size), wanted, seed)
     first = next(making, None)
     if first is None:
@@ -85,7 +98,7 @@ def with_grafts(
     fingerprint = hashlib.sha256(key.encode()).hexdigest()[:32]
     grafts = Dataset.from_generator(lambda: chain([first], making), features=rows.features, fingerprint=fingerprint)
     made = Counter(graft_of(name)[0] for name in grafts["file_name"][:])
-    counts = ", ".join(f"{made[kind]:,} {kind} of {n:,}" for kind, n in wanted.items())
+    counts = ", ".join(f"{made[kind]:,} {kind} of {n:,}" for kind, n in wanted.items() if n)
     logger.info("grafts, only trained on: %s", counts)
     return concatenate_datasets([rows, grafts])
 
@@ -148,6 +161,7 @@ class _Pool:
         self.well = np.flatnonzero(self.labels == healthy)
         self.ill = np.flatnonzero(_boxed(rows) & (self.labels != healthy))
         confined = self.ill[~np.isin(self.labels[self.ill], spreading)]
+        self.spreading = spreading
         self.pools = {"tumor": self.ill, "tissue": self.well, "removal": confined if len(confined) else self.ill}
         self._looks = _looks(rows)
         self.slice = lru_cache(maxsize=1000)(self._slice)
@@ -158,6 +172,9 @@ class _Pool:
 
     def grafts(self, kind: str, wanted: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
         """Rows of a kind, as many as wanted or as fit."""
+        if kind == "lesion":
+            yield from self._lesions(wanted, rng)
+            return
         pool = self.pools[kind]
         uses = np.zeros(len(self.labels), np.int64)
         most = math.ceil(_MOST_USES * wanted / len(pool))
@@ -172,12 +189,33 @@ class _Pool:
             found = self._graft(kind, host, donors, rng)
             if found is None:
                 continue
-            donor, pixels, label, box = found
-            parts = (kind, self.names[host], self.names[donor], str(of_class.sum()))
-            uses[donor] += 1
-            of_class[label] += 1
-            packed = pack(np.broadcast_to(pixels, (3, *pixels.shape)))
-            yield {"pixels": packed, "label": label, "box": list(box), "file_name": _PREFIX + _BETWEEN.join(parts)}
+            row = self._row(kind, host, found, int(of_class.sum()))
+            uses[found[0]] += 1
+            of_class[row["label"]] += 1
+            yield row
+
+    def _lesions(self, wanted: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+        """Rows with a painted lesion, in a healthy host and in one whose tumour was covered by turns."""
+        well, covered, made = self._hosts("lesion", rng), self._hosts("removal", rng), 0
+        for turn in range(_HOSTS * wanted):
+            if made == wanted:
+                return
+            host = next(covered if turn % 2 else well)
+            donor, target = host, self.slice(host)
+            if turn % 2:
+                donors = self.pools["removal"]
+                found = self._graft("removal", host, donors[self.clusters[donors] != self.clusters[host]], rng)
+                donor, target = (found[0], Slice.of(found[1])) if found else (host, None)
+            painted = paint(target, rng) if target else None
+            if painted is not None:
+                yield self._row("lesion", host, (donor, painted[0], self.spreading[0], painted[1]), made)
+                made += 1
+
+    def _row(self, kind: str, host: int, graft: _Graft, number: int) -> dict[str, Any]:
+        donor, pixels, label, box = graft
+        name = _PREFIX + _BETWEEN.join((kind, self.names[host], self.names[donor], str(number)))
+        packed = pack(np.broadcast_to(pixels, (3, *pixels.shape)))
+        return {"pixels": packed, "label": label, "box": list(box), "file_name": name}
 
     def _hosts(self, kind: str, rng: np.random.Generator) -> Iterator[int]:
         """Hosts in random order, again and again: slices with a box, or one slice of each healthy cluster."""

@@ -28,7 +28,7 @@ def training_images(
         images: all that was read.
         splits: of `split_images`. Only rows of `train` are made into grafts.
         args: with the threshold of near-duplicates.
-        recipe: with `grafts` and `draw_by`.
+        recipe: with `grafts`, `lesions` and `draw_by`.
         size: height and width of the pixels.
         seed: of the grafts.
 
@@ -40,17 +40,18 @@ def training_images(
     Raises:
         ConfigError: the images are streamed, so that no grafts can be made of them.
     """
-    if not recipe.grafts and recipe.draw_by == "image":
+    grafting = recipe.grafts or recipe.lesions
+    if not grafting and recipe.draw_by == "image":
         return splits
-    if args.streaming and recipe.grafts:
+    if args.streaming and grafting:
         raise ConfigError("--streaming reads images as they come, and grafts are made of all: leave out one.")
     if args.streaming:
         logger.warning("--streaming reads images as they come: --draw_by %s is left out", recipe.draw_by)
         return splits
     clusters = _groups(images, splits["train"], args.twin_threshold, by_patient=False)
     train = splits["train"]
-    if recipe.grafts:
-        train = with_grafts(train, images.label_names, clusters, recipe.grafts, size, seed)
+    if grafting:
+        train = with_grafts(train, images.label_names, clusters, recipe.grafts, size, seed, recipe.lesions)
     if recipe.draw_by != "image":
         by_patient = recipe.draw_by == "patient"
         groups = _groups(images, splits["train"], args.twin_threshold, by_patient) if by_patient else clusters
