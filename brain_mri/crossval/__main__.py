@@ -7,7 +7,7 @@ each image is tested once. A stopped command is resumed by giving it again; fold
 GPUs (`CUDA_VISIBLE_DEVICES=0 ... --only 1 2`, `CUDA_VISIBLE_DEVICES=1 ... --only 3 4 5`). The recipe of a later stage
 continues, in each fold, from that fold's model of the stage before:
 
-    brain-mri crossval efficientnet_full_size --data_dir <folder> --output_dir outputs/second \
+    brain-mri crossval efficientnet_final --data_dir <folder> --output_dir outputs/second \
         --stage_before outputs/patient_wise
 """
 

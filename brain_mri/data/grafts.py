@@ -87,7 +87,8 @@ def with_grafts(
         return _without(rows, "no boxes of tumours (boxes.csv)")
     spreading = [i for i, name in enumerate(label_names) if canonical_label(name) == "glioma"]
     if lesions and not spreading:
-        return _without(rows, f"no class glioma for lesions ({', '.join(label_names)})")
+        logger.warning("no painted lesions: the training images have no class glioma (%s)", ", ".join(label_names))
+        lesions = 0.0
     wanted = {kind: round(share * part * len(train)) for kind, part in _SHARES.items()}
     wanted["lesion"] = round(lesions * len(train))
     making = _grafts(_Pool(train, healthy, spreading, clusters, size), wanted, seed)

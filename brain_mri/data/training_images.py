@@ -12,7 +12,6 @@ from brain_mri.arguments import DataArguments, RecipeArguments
 from brain_mri.data.grafts import graft_of, with_grafts
 from brain_mri.data.prepare import PreparedImages
 from brain_mri.data.splits import Ints, merge_groups
-from brain_mri.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +21,8 @@ DRAW_GROUP = "draw_group"
 def training_images(
     images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments, size: int, seed: int
 ) -> DatasetDict:
-    """The splits for the trainer; `splits` itself if the recipe neither grafts nor draws by groups.
+    """The splits for the trainer; `splits` itself if the recipe neither grafts nor draws by groups, or if images
+    are streamed.
 
     Args:
         images: all that was read.
@@ -36,17 +36,14 @@ def training_images(
         The splits, train followed by its grafts and, unless images are drawn one by one, with a column `draw_group`:
         a number for each cluster of near-duplicates or patient. Grafts of one kind and class that share their host's
         group are one group: an epoch drawn by cluster then has tumours and healthy slices of both sources.
-
-    Raises:
-        ConfigError: the images are streamed, so that no grafts can be made of them.
     """
     grafting = recipe.grafts or recipe.lesions
     if not grafting and recipe.draw_by == "image":
         return splits
-    if args.streaming and grafting:
-        raise ConfigError("--streaming reads images as they come, and grafts are made of all: leave out one.")
     if args.streaming:
-        logger.warning("--streaming reads images as they come: --draw_by %s is left out", recipe.draw_by)
+        logger.warning(
+            "--streaming reads images as they come: --draw_by %s, grafts and lesions are left out", recipe.draw_by
+        )
         return splits
     clusters = _groups(images, splits["train"], args.twin_threshold, by_patient=False)
     train = splits["train"]

@@ -93,6 +93,24 @@ def test_a_glioma_whose_oedema_may_reach_beyond_its_box_is_not_called_healthy(ro
         assert not any("/glioma/" in name for name in graft_of(row["file_name"])[1:])
 
 
+def test_lesions_are_gliomas_in_healthy_slices_and_in_slices_whose_tumour_is_covered(splits: DatasetDict) -> None:
+    train = splits["train"]
+    painted = _grafts(with_grafts(train, LABELS, np.arange(len(train)), 0.0, _SIDE, 1, lesions=0.5), "lesion")
+    assert len(painted) == round(0.5 * len(train))
+    healthy = ["/no_tumor/" in graft_of(row["file_name"])[1] for row in painted]
+    assert 0.25 * len(painted) < sum(healthy) < 0.75 * len(painted)
+    for row in painted:
+        assert row["label"] == LABELS.index("glioma") and all(0 < value < 1 for value in row["box"])
+
+
+def test_a_set_without_gliomas_gets_no_lesions(splits: DatasetDict, caplog: pytest.LogCaptureFixture) -> None:
+    train = splits["train"].map(lambda row: {"label": int(row["label"] != _HEALTHY)})
+    with caplog.at_level(logging.WARNING, logger="brain_mri"):
+        rows = with_grafts(train, ("no", "yes"), np.arange(len(train)), 0.5, _SIDE, 1, lesions=0.5)
+    assert len(caplog.records) == 1 and {graft_of(n)[0] for n in rows["file_name"] if is_graft(n)} >= {"tumor"}
+    assert not _grafts(rows, "lesion")
+
+
 def test_no_donor_is_used_much_more_than_others(rows: Dataset) -> None:
     donors = Counter(graft_of(row["file_name"])[2] for row in _grafts(rows, "tumor"))
     assert max(donors.values()) <= 3

@@ -13,7 +13,6 @@ from brain_mri.data.grafts import graft_of, is_graft
 from brain_mri.data.prepare import PreparedImages, prepare_images, split_images
 from brain_mri.data.training_images import DRAW_GROUP, training_images
 from brain_mri.data.transforms import Preprocessing
-from brain_mri.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +74,11 @@ def test_near_duplicates_are_one_group(phantoms: Path, tmp_path: Path, preproces
     assert len(set(group.values())) == len(group) / 2
 
 
-def test_a_stream_can_not_be_grafted_and_is_drawn_as_it_comes(
-    images: PreparedImages, splits: DatasetDict, args: DataArguments
+def test_a_stream_is_not_grafted_and_is_drawn_as_it_comes_and_it_is_said(
+    images: PreparedImages, splits: DatasetDict, args: DataArguments, caplog: pytest.LogCaptureFixture
 ) -> None:
     streamed = replace(args, streaming=True)
-    with pytest.raises(ConfigError, match="--streaming"):
-        training_images(images, splits, streamed, RecipeArguments(grafts=0.1), 32, 1)
-    assert training_images(images, splits, streamed, RecipeArguments(draw_by="cluster"), 32, 1) is splits
+    for recipe in (RecipeArguments(grafts=0.1), RecipeArguments(lesions=0.1), RecipeArguments(draw_by="cluster")):
+        caplog.clear()
+        assert training_images(images, splits, streamed, recipe, 32, 1) is splits
+        assert len(caplog.records) == 1

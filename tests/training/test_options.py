@@ -80,6 +80,7 @@ _VALUES: dict[str, str] = {  # words after the option; what else the option need
     "contrast": "0.1",
     "contrast_variation": "0.5",
     "grafts": "0.5",
+    "lesions": "0.5",
     "draw_by": "cluster",
     "mixup": "0.2 --guidance 0",
     "cutmix": "0.2 --guidance 0",
