@@ -149,8 +149,8 @@ class RecipeArguments:
     )
     lesions: float = _option(
         0.0,
-        "Painted lesions without contrast agent, of the class glioma (brain_mri.data.lesions), in healthy slices and in "
-        "slices whose tumour was covered, as this share of the training images; 0: none. Needs what --grafts needs.",
+        "Painted lesions without contrast agent, of the class glioma (brain_mri.data.lesions), in healthy slices and "
+        "in slices whose tumour was covered, as this share of the training images; 0: none. Needs what --grafts needs.",
     )
     draw_by: str = _option(
         "image",

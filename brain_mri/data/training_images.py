@@ -21,8 +21,7 @@ DRAW_GROUP = "draw_group"
 def training_images(
     images: PreparedImages, splits: DatasetDict, args: DataArguments, recipe: RecipeArguments, size: int, seed: int
 ) -> DatasetDict:
-    """The splits for the trainer; `splits` itself if the recipe neither grafts nor draws by groups, or if images
-    are streamed.
+    """The splits for the trainer; `splits` itself if the recipe neither grafts nor draws by groups, or for a stream.
 
     Args:
         images: all that was read.
