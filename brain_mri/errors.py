@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import select
@@ -57,6 +58,9 @@ def run_command(main: Callable[[], None]) -> None:
     same run, whose output has the cause. When nobody reads its output any more (`... | head`), a command ends silently.
     Ctrl-C and SIGTERM end it with one sentence and 128 plus the signal's number.
     """
+    for stream in (sys.stdout, sys.stderr):  # a file may be called anything, and a console may know ASCII alone
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with stopping.stoppable():
         try:
             _run(main)

@@ -91,6 +91,11 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="answer also with a model that lacks a guard or thresholds: for experiments only",
     )
+    parser.add_argument(
+        "--wall",
+        action="store_true",
+        help="read files in processes whose memory and time are limited: for files of strangers",
+    )
     return parser.parse_args(argv)
 
 
@@ -100,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.overlay and len(options.sources) > 1:
         raise ConfigError("--overlay is for one picture: give one file, or leave it out.")
     classifier = BrainMRIClassifier.from_pretrained(
-        options.model, precision=options.precision, unchecked=options.unchecked
+        options.model, precision=options.precision, unchecked=options.unchecked, wall=options.wall
     )
     if classifier.problem:
         print(f"warning: {classifier.problem}", file=sys.stderr)

@@ -19,10 +19,12 @@ from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
 from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, not_mri, together
+from brain_mri.inference.sources import Source, known, name_of
 from brain_mri.inference.stripped import is_stripped
 from brain_mri.inference.thresholds import Thresholds, contour_levels
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Series, Slices, read_slices
+from brain_mri.io.wall import Wall
 from brain_mri.model_folder import (
     CALIBRATION,
     CONFIG,
@@ -35,7 +37,6 @@ from brain_mri.model_folder import (
 )
 
 NOTICE = "Research and teaching only, never diagnosis."
-Source = str | Path | bytes | Image.Image
 
 _FILES = (CONFIG, CALIBRATION, EVIDENCE, GUARD, GUARD_TENSORS)
 PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
@@ -55,7 +56,9 @@ class BrainMRIClassifier:
         thresholds: Thresholds | None,
         missing: str | None = None,
         levels: Mapping[str, float] | None = None,
+        wall: Wall | None = None,
     ) -> None:
+        self._wall = wall
         self._model, self._guard, self.thresholds, self._levels = model, guard, thresholds, levels or {}
         referral, clear = (thresholds.referral, thresholds.all_clear) if thresholds else (0.0, 0.0)
         self.rule = Rule(referral, clear, missing)
@@ -71,6 +74,7 @@ class BrainMRIClassifier:
         precision: str = "auto",
         threads: int | None = None,
         unchecked: bool = False,
+        wall: bool = False,
     ) -> BrainMRIClassifier:
         """Load a model folder, or a model from the Hub.
 
@@ -83,9 +87,11 @@ class BrainMRIClassifier:
             precision: `int8`, `fp32`, or `auto`: int8 where the model has that file.
             threads: of onnxruntime; default: the cores that this process may use.
             unchecked: answer also without guard or thresholds. For experiments, never for a page.
+            wall: read files in processes with limits (`io.wall`): for files of strangers, at some 2 ms a slice.
 
         Raises:
-            ConfigError: no such model, one without an ONNX file of that precision, or a damaged file.
+            ConfigError: no such model, one without an ONNX file of that precision, a damaged file, or a system that
+                can't limit a process.
         """
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
@@ -99,7 +105,8 @@ class BrainMRIClassifier:
         thresholds = Thresholds.read(calibration) if calibration.is_file() else None
         guard, problem = _usable_guard(folder, loaded.blank())
         missing = "no_guard" if guard is None else "no_calibration" if thresholds is None else None
-        classifier = cls(loaded, guard, thresholds, None if unchecked else missing, contour_levels(folder / EVIDENCE))
+        levels, limited = contour_levels(folder / EVIDENCE), Wall() if wall else None
+        classifier = cls(loaded, guard, thresholds, None if unchecked else missing, levels, limited)
         classifier.problem = problem
         return classifier
 
@@ -118,27 +125,38 @@ class BrainMRIClassifier:
     @overload
     def predict(self, source: list[Source]) -> list[Prediction]: ...
     def predict(self, source: Source | list[Source]) -> Prediction | list[Prediction]:
-        """Classify a picture (path, bytes or PIL image), or each of a list, as many at a time as there are cores.
+        """Classify a picture (see `sources.known`), or each of a list, as many at a time as there are cores.
 
         Raises:
             ImageError: not a picture that can be read, too large, or of several slices, which `predict_volume` reads.
         """
         if isinstance(source, list):
-            # one PIL image may be there twice, and two threads can't load it at once
-            read = [read_image(one, single=True) if isinstance(one, Image.Image) else one for one in source]
             with ThreadPoolExecutor(usable_cores()) as threads:
-                return list(threads.map(self.predict, read))
+                return list(threads.map(self.predict, source))
         started = time.perf_counter()
-        name = Path(source).name if isinstance(source, str | Path) else "picture"
+        given = known(source)
+        name = name_of(given)
         try:
-            image = read_image(source, single=True)
+            image = self._image(given)
         except NotMRIError as error:
             return not_mri(name, str(error))
         return self.predict_images([image], [name], started)[0]
 
+    def _image(self, source: str | Path | bytes | Image.Image) -> Image.Image:
+        if self._wall is None or isinstance(source, Image.Image):
+            return read_image(source, single=True)
+        return self._wall.read_image(source, single=True)
+
+    def read_slices(
+        self, source: str | Path | bytes, name: str | None = None, *, series: int | None = None, plane: str = "auto"
+    ) -> Slices:
+        """`volumes.read_slices`, behind the wall if this classifier has one."""
+        read = read_slices if self._wall is None else self._wall.read_slices
+        return read(source, name, series=series, plane=plane)
+
     def predict_volume(
         self,
-        source: str | Path | bytes | Slices,
+        source: Source | Slices,
         name: str | None = None,
         *,
         series: int | None = None,
@@ -156,7 +174,7 @@ class BrainMRIClassifier:
 
     def classify(
         self,
-        source: str | Path | bytes | Slices,
+        source: Source | Slices,
         name: str | None = None,
         report: Callable[[int, int], object] = lambda done, count: None,
         *,
@@ -166,7 +184,7 @@ class BrainMRIClassifier:
         """Classify whatever a user brings: the prediction of a single slice, or of a volume.
 
         Args:
-            source: a picture, DICOM, NIfTI, zip or folder (see `volumes.read_slices`), or its slices.
+            source: a picture, DICOM, NIfTI, zip or folder (see `sources.known`, `volumes.read_slices`), or its slices.
             name: what it is called, where `source` does not say.
             report: is called with the number of slices done and of all.
             series: the number of the series to judge, as `series` of an answer lists them; default: the one that is
@@ -176,10 +194,13 @@ class BrainMRIClassifier:
         Raises:
             ImageError: nothing that can be read as slices.
         """
+        given = source if isinstance(source, Slices) else known(source)
+        if isinstance(given, Image.Image):
+            return self.predict(given)
         try:
-            slices = source if isinstance(source, Slices) else read_slices(source, name, series=series, plane=plane)
+            slices = given if isinstance(given, Slices) else self.read_slices(given, name, series=series, plane=plane)
         except NotMRIError as error:
-            return not_mri(name or (Path(source).name if isinstance(source, str | Path) else "file"), str(error))
+            return not_mri(name or (name_of(given) if isinstance(given, str | Path) else "file"), str(error))
         predictions = []
         for prediction in self.predict_slices(slices):
             predictions.append(prediction)

@@ -27,6 +27,8 @@ from brain_mri.labels import is_healthy
 
 Verdict = Literal["answer", "unsure", "refused"]
 
+_DRAWN = 1024  # pixels a side of an overlay at most: a slice has fewer, and a larger picture takes seconds
+
 REASONS = {
     "not_brain_mri": "this does not look like a brain MRI",
     "skull_stripped": "this looks like a brain whose skull was removed by a program, which the model does not know: "
@@ -210,7 +212,7 @@ class Prediction(_Said):
         return self.levels.get(label, LEVEL)
 
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
-        """The slice under the evidence for `label` (default: the most probable one).
+        """The slice under the evidence for `label` (default: the most probable one), at most 1,024 pixels a side.
 
         A cross marks the peak of the evidence, a contour the places at `contour_level`: roughly where the model saw the
         class, not where a tumour ends. See `overlay.draw_overlay`.
@@ -225,7 +227,9 @@ class Prediction(_Said):
         label = label or _first(self.probabilities)
         if label not in self.evidence:
             raise ConfigError(f"no label {label!r}: the model knows {', '.join(self.evidence)}.")
-        return draw_overlay(self.image, self.evidence[label], opacity, level=self.contour_level(label))
+        image = self.image.copy()
+        image.thumbnail((_DRAWN, _DRAWN), Image.Resampling.LANCZOS)
+        return draw_overlay(image, self.evidence[label], opacity, level=self.contour_level(label))
 
     def as_dict(self) -> dict[str, Any]:
         """All that may be said but pictures and maps, ready for JSON."""

@@ -6,6 +6,7 @@ JPEG, PNG, TIFF, WebP, BMP and GIF in every mode, and a slice of DICOM; volumes 
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".t
 
 # Pillow would open forty more, among them EPS, for which it starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF")
+_LOADING = threading.Lock()  # a picture that was opened and not loaded yet can be loaded by one thread only
 DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
 
@@ -65,7 +67,7 @@ def read_image(
         check_size(*source.size, label)
         if single and getattr(source, "is_animated", False):
             raise several(label)
-        with parsing(label, "picture"):
+        with parsing(label, "picture"), _LOADING:
             return to_rgb(source.copy())
     label = label_of(source, name)
     with opened(source, label) as file:

@@ -20,6 +20,11 @@ class SliceImages(Sequence[Image.Image]):
     def __init__(self, pixels: Sequence[Bytes]) -> None:
         self._pixels = tuple(pixels)
 
+    @property
+    def pixels(self) -> tuple[Bytes, ...]:
+        """The pictures as they are stored, (H, W) or (H, W, 3)."""
+        return self._pixels
+
     def __len__(self) -> int:
         return len(self._pixels)
 

@@ -120,7 +120,12 @@ def opened(source: str | Path | bytes, label: str) -> Iterator[BinaryIO]:
         reason = getattr(error, "strerror", None) or "not a path"
         raise ImageError(f"{label}: can't be opened ({reason}); check its name and its permissions.") from error
     with file:
-        yield file
+        try:
+            yield file
+        except OSError as error:
+            if error.errno is None:  # a decoder's own
+                raise
+            raise ImageError(f"{label}: can't be read ({error.strerror}); copy it elsewhere or replace it.") from error
 
 
 def peek(file: BinaryIO) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -18,7 +19,7 @@ from brain_mri.errors import ConfigError, DataError, ImageError, NotMRIError
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri
 from brain_mri.io.untrusted import printable
-from brain_mri.io.volumes import Slices, read_slices
+from brain_mri.io.volumes import Slices
 from brain_mri.model_folder import DESCRIPTION, ModelRecords, read_records
 from page.jobs import Steps
 
@@ -63,7 +64,7 @@ class Service:
     """
 
     def __init__(self, model: str, uploads: Path, keep: float) -> None:
-        self.classifier = BrainMRIClassifier.from_pretrained(model)
+        self.classifier = BrainMRIClassifier.from_pretrained(model, wall=sys.platform != "win32")
         self.model = Path(model).resolve().name if Path(model).is_dir() else model
         self.uploads, self.keep = uploads.resolve(), keep
         self.folder: Path | None = None
@@ -110,14 +111,14 @@ class Service:
             raise ImageError("no file was given: choose, drop or paste one, or take an example.")
         uploads = [self._uploaded(file) for file in files]
         if len(uploads) == 1:
-            return read_slices(*uploads[0], series=series)
+            return self.classifier.read_slices(*uploads[0], series=series)
         with tempfile.TemporaryDirectory(dir=self.uploads) as folder:
             same_names = len({name for _, name in uploads}) < len(uploads)
             for i, (path, name) in enumerate(uploads):
                 link = Path(folder, str(i), name) if same_names else Path(folder, name)
                 link.parent.mkdir(exist_ok=True)
                 link.symlink_to(path)
-            return read_slices(folder, f"{len(uploads)} files", series=series)
+            return self.classifier.read_slices(folder, f"{len(uploads)} files", series=series)
 
     def judging(self, files: Any, *, alone: bool = False, series: int | None = None) -> Steps[Answer]:
         """The prediction of what was uploaded, one slice or a volume, in short steps.

@@ -18,7 +18,7 @@ from support.hostile_files import UPLOADS, bundled, dicom, gzip_of, nested, nift
 from benchmarks.stress.fuzz_images import fuzz, seeds
 from brain_mri.errors import ImageError
 from brain_mri.io.images import read_image
-from brain_mri.io.untrusted import MAX_PIXELS
+from brain_mri.io.untrusted import MAX_PIXELS, opened, peek
 from brain_mri.io.volumes import read_slices
 
 _SECONDS, _MEGABYTES = 2.0, 500
@@ -183,3 +183,9 @@ def test_mutated_files_of_every_format_are_read_or_refused() -> None:
 @pytest.mark.parametrize("path", sorted(_REGRESSIONS.glob("*.[!m]*")), ids=lambda path: path.name)  # not README.md
 def test_what_the_fuzzer_once_found_stays_mended(path: Path, measure: Callable[[Path, str], dict[str, Any]]) -> None:
     _assert_refused(measure(path, "slices"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file here that opens and can't be read")
+def test_a_file_that_opens_and_can_not_be_read_is_one_sentence() -> None:
+    with pytest.raises(ImageError), opened("/proc/self/mem", "it") as file:
+        peek(file)
