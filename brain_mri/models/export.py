@@ -126,8 +126,8 @@ def quantize(
     through all later layers, while most weights are in the late ones. Classifier and evidence always stay in float32:
     they are small, and contain the calibration.
 
-    The activation ranges come from some of `rows`, the validation images; the accuracy is that on all of them. `step` is
-    called after each of the `EXPORT_STEPS` but the first, and twice more for each further attempt.
+    The activation ranges come from some of `rows`, the validation images; the accuracy is that on all of them.
+    `step` is called after each of the `EXPORT_STEPS` but the first, and twice more for each further attempt.
     """
     whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
     truth, expected = np.asarray(rows["label"][:]), _labels(OnnxModel(whole), rows, preprocessing)

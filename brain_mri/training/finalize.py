@@ -41,7 +41,7 @@ from brain_mri.model_folder import (
     served_file,
 )
 from brain_mri.models.export import EXPORT_STEPS, export_onnx, quantize
-from brain_mri.models.layers import at_output_stride, fold_temperature
+from brain_mri.models.layers import at_output_stride, fold_temperature, is_timm
 from brain_mri.utils.files import read_json, readable_as_usual, sha256, write_json
 from brain_mri.utils.progress import steps
 
@@ -94,7 +94,10 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
     }
     if PartialState().is_main_process:
         write_json(dict(record), folder / CALIBRATION)
-        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
+        sets, referral = record["prediction_sets"]["threshold"], record["referral"]["threshold"]
+        thresholds = f"in a prediction set from {sets:.4f}, no answer below {min(referral, 1):.4f}"
+        n = len(predictions.labels)
+        logger.info(f"temperature {temperature:.4f}, fitted on the {n} validation images; {thresholds}")
 
 
 def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
@@ -192,7 +195,8 @@ def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pat
         return
     weights, evaluation = folder / WEIGHTS, folder / EVALUATION
     before = sha256(weights) if weights.is_file() else ""
-    model.save_pretrained(folder)
+    timms = model.timm_model.state_dict() if is_timm(model.config) else None  # under the names that timm knows too
+    model.save_pretrained(folder, state_dict=timms)
     readable_as_usual(weights)
     preprocessing.processor.save_pretrained(folder)
     if before and evaluation.is_dir() and sha256(weights) != before:

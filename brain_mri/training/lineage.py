@@ -115,7 +115,8 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
     Returns:
         For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
         `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `guidance_extent`, `label_smoothing`,
-        `log_history`, `seconds`, `finished`, `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`, `weights`.
+        `log_history`, `seconds`, `finished`, `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`,
+        `weights`.
     """
     return _stages(read_json(Path(model) / RUN))
 

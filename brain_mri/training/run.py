@@ -142,7 +142,7 @@ def save_run(
         return
     data, model, recipe, training = arguments
     record = {
-        "data": asdict(data),
+        "data": asdict(data) | {"on_hub": not Path(str(data.data_dir)).exists()},
         "model": asdict(model),
         "recipe": asdict(recipe),
         "training": training.to_dict(),

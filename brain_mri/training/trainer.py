@@ -297,7 +297,7 @@ def _numpy_seeded(generator: torch.Generator) -> Iterator[None]:
         np.random.set_state(kept)
 
 
-class _OneBar(ProgressCallback):  # type: ignore[misc]
+class _OneBar(ProgressCallback):
     """The bar of the training, and none of its own for each look at the validation images."""
 
     def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
