@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import psutil
@@ -35,6 +37,65 @@ def test_a_stopped_command_says_how_to_go_on(number: signal.Signals) -> None:
     done = run_door(main)
     assert done.code == _CODES[number]
     assert done.said.strip().endswith(": go on by hand.") and done.said.strip().count("\n") == 0
+
+
+class _Loader:
+    """Deleted, as a data loader that waits for its workers then: Python drops what is raised meanwhile."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self.number)
+
+
+@pytest.mark.parametrize("number", _CODES)
+def test_a_signal_is_not_lost_where_python_drops_what_it_raises(number: signal.Signals) -> None:
+    def main(words: object) -> None:
+        _Loader(number)
+        time.sleep(30)
+
+    done = run_door(main)
+    assert done.code == _CODES[number] and done.said.strip().count("\n") == 0
+
+
+_AT_A_FORK = """
+import os, signal, threading, time
+lock = threading.Lock()
+def give_back():
+    signal.raise_signal(signal.SIGTERM)
+    lock.release()
+os.register_at_fork(before=lock.acquire, after_in_parent=give_back)
+from brain_mri.errors import run_command
+def main():
+    if os.fork() == 0:
+        os._exit(0)
+    try:
+        time.sleep(30)
+    finally:
+        print("locked:", lock.locked())
+run_command(main)
+"""
+
+
+def test_a_signal_in_the_midst_of_a_fork_stops_the_command_once_the_locks_are_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", _AT_A_FORK], capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 143 and "stopped by SIGTERM" in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == "locked: False\n"
+
+
+def test_a_helper_whose_main_process_is_gone_says_nothing() -> None:
+    def main(words: object) -> None:
+        pid = os.fork()
+        if pid == 0:
+            with redirect_stderr(io.StringIO()) as said:
+                sys.excepthook(ConnectionResetError, ConnectionResetError(), None)
+                silent = not said.getvalue()
+                sys.excepthook(ValueError, ValueError("of its own"), None)
+            os._exit(0 if silent and "of its own" in said.getvalue() else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    assert run_door(main).code == 0
 
 
 def test_only_the_first_process_of_a_launch_speaks(monkeypatch: pytest.MonkeyPatch) -> None:

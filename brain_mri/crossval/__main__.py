@@ -31,6 +31,7 @@ from brain_mri.stopping import advise
 from brain_mri.utils import locks
 from brain_mri.utils.argument_parser import canonical
 from brain_mri.utils.files import make_folder, write_json
+from brain_mri.utils.progress import each
 from brain_mri.utils.recipe_file import find_recipe
 
 
@@ -90,11 +91,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(_describe(plan), flush=True)
     about = {"folds_by": options.folds_by, "seed": options.split_seed, "divided_groups": plan.divided_groups}
     about["data"] = {"name": layout.root.resolve().name, "fingerprint": layout.fingerprint()}
-    for number in options.only or plan.sizes:
+    for number in each(options.only or list(plan.sizes), "Folds"):
         if not results_file(folder, number).exists():
             fold, begin = folder / f"fold{number}", stage_before(options.stage_before, number)
             make_folder(fold)
-            print(f"fold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
+            print(f"\nfold {number} of {len(plan.sizes)}: under way, see {fold / 'log.txt'}", flush=True)
             build_fold(layout, plan, number, fold / "data")
             run_fold(fold, options.config, [*train_options, *begin], options.processes)
         write_json(about | summarise(folder, plan), folder / PATIENT_WISE)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, DatasetDict, Image, load_dataset, load_dataset_builder
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from brain_mri.arguments import DataArguments
 from brain_mri.data.label_table import IMAGE_COLUMNS, LABEL_COLUMNS, choose
@@ -30,11 +33,26 @@ def load_splits(args: DataArguments) -> DatasetDict:
                 f"{args.data_dir} has no validation split, and a stream can't be split here: write the shards "
                 "with `python -m brain_mri.shards FOLDER TARGET --validation_fraction 0.2`."
             )
-        return load_dataset("parquet", data_files=held_out)
+        with _bars_of_downloads(args):
+            return load_dataset("parquet", data_files=held_out)
     try:
-        return load_dataset(args.data_dir, revision=args.data_revision)
+        with _bars_of_downloads(args):
+            return load_dataset(args.data_dir, revision=args.data_revision)
     except Exception as error:  # each library below raises its own; all mean that it can't be loaded
         raise _not_loadable(args, error) from error
+
+
+@contextmanager
+def _bars_of_downloads(args: DataArguments) -> Iterator[None]:
+    """No bar says "Downloading data" of a folder on this disk."""
+    hide = Path(str(args.data_dir)).is_dir() and not are_progress_bars_disabled()
+    if hide:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            enable_progress_bars()
 
 
 def shard_files(args: DataArguments) -> dict[str, list[str]]:
@@ -44,7 +62,8 @@ def shard_files(args: DataArguments) -> dict[str, list[str]]:
         DataError: there is no such dataset, it is not in Parquet, or it has no train split.
     """
     try:
-        builder = load_dataset_builder(args.data_dir, revision=args.data_revision)
+        with _bars_of_downloads(args):
+            builder = load_dataset_builder(args.data_dir, revision=args.data_revision)
     except Exception as error:  # as in `load_splits`
         raise _not_loadable(args, error) from error
     files = {split_of(str(split)) or str(split): list(map(str, f)) for split, f in builder.config.data_files.items()}

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _CACHE_VERSION = 2  # to be raised when `_prepare` changes its result for the same image
 _NO_BOX = (float("nan"),) * 4
+_BATCH = 32
 _SPLITS = ("train", "validation", "test")
 
 
@@ -275,7 +276,12 @@ def evenly_spread(rows: Dataset, most: int) -> Dataset:
     return rows.select(np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(int)))
 
 
-def batches(rows: Dataset, preprocessing: Preprocessing, size: int = 32) -> Iterator[npt.NDArray[np.float32]]:
+def batch_count(images: int, size: int = _BATCH) -> int:
+    """How many `batches` so many images make."""
+    return -(-images // size)
+
+
+def batches(rows: Dataset, preprocessing: Preprocessing, size: int = _BATCH) -> Iterator[npt.NDArray[np.float32]]:
     """Prepared rows as normalised `pixel_values`, `size` at a time."""
     for start in range(0, len(rows), size):
         packed = rows[start : start + size]["pixels"]

@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     never = ": the healthy class is never named" if chosen["threshold"] > 1 else ""
     never = ": the other thresholds are enough" if chosen["threshold"] == 0 else never
-    print(f"threshold {chosen['threshold']:.6f}{never}, in {options.model / CALIBRATION}; evaluate the model again.")
+    print(f"threshold {chosen['threshold']:.4f}{never}, in {options.model / CALIBRATION}; evaluate the model again.")
 
 
 if __name__ == "__main__":

@@ -32,12 +32,13 @@ def draw(predictions: Predictions, scores: Scores, folder: Path, calibration: di
 def draw_mistakes(predictions: Predictions, rows: Dataset, names: Sequence[str], size: int, folder: Path) -> None:
     """Write `worst_mistakes.png`, the most confident wrong predictions, into `folder`; it shows the data, so keep it.
 
-    The slices are shown as the model saw them, at its input size.
+    The slices are shown as the model saw them, at its input size, with the confidence of its answer.
     """
-    chosen = worst_mistakes(predictions.probabilities, predictions.labels)
+    mistakes = worst_mistakes(predictions.probabilities, predictions.labels)
     images, captions = [], []
-    for i in chosen:
+    for i in mistakes[: plots.MISTAKES_SHOWN]:
         predicted, row = int(predictions.probabilities[i].argmax()), rows[int(i)]
         images.append(Image.fromarray(unpack(row["pixels"], size)[0]))
-        captions.append(f"{Path(row['file_name']).name}\n{names[predictions.labels[i]]}, called {names[predicted]}")
-    plots.worst_mistakes(images, captions, folder / WORST_MISTAKES)
+        said = f"{names[predictions.labels[i]]}, called {names[predicted]}: {predictions.probabilities[i].max():.4f}"
+        captions.append(f"{Path(row['file_name']).name}\n{said}")
+    plots.worst_mistakes(images, captions, len(mistakes), folder / WORST_MISTAKES)

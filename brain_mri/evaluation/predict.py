@@ -24,6 +24,7 @@ from brain_mri.inference.guard import joined
 from brain_mri.inference.postprocess import softmax
 from brain_mri.models.evidence import OnePass
 from brain_mri.models.fuse import fuse_batch_norms
+from brain_mri.utils.progress import each
 
 logger = logging.getLogger(__name__)
 _CPU_BATCH, _GPU_BATCH = 8, 64  # on a CPU, more than its caches hold takes twice the time for each image
@@ -85,10 +86,12 @@ def prediction_table(predictions: Predictions, rows: Dataset, label_names: Seque
     return PredictionTable(names, groups, predictions.labels, predictions.probabilities, tuple(label_names))
 
 
-def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 0) -> Predictions:
+def predict(
+    model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing, batch_size: int = 0, phase: str = "Predicting"
+) -> Predictions:
     """Forward passes over prepared rows, shared by all processes; every image counts once, in order.
 
-    `batch_size` is that of each process; 0 means `_CPU_BATCH` or `_GPU_BATCH`.
+    `batch_size` is that of each process; 0 means `_CPU_BATCH` or `_GPU_BATCH`. The progress bar is named `phase`.
     """
     accelerator = Accelerator()
     on_cpu = accelerator.device.type == "cpu"
@@ -105,7 +108,7 @@ def predict(model: PreTrainedModel, rows: Dataset, preprocessing: Preprocessing,
     loader = accelerator.prepare(loader)
     gathered: list[list[npt.NDArray[Any]]] = []
     with torch.inference_mode():
-        for batch in loader:
+        for batch in each(loader, phase, len(loader)):
             pixel_values = preprocessing.normalize(batch["pixel_values"]).contiguous(memory_format=torch.channels_last)
             # gather_for_metrics drops what pads the last batch to equal shares
             outputs = accelerator.gather_for_metrics((batch["labels"], *one_pass(pixel_values)))

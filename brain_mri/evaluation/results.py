@@ -94,7 +94,7 @@ def figures(
 def _measured(evaluated: _Evaluated, label_names: Sequence[str], model_dir: str, twins: set[str]) -> dict[str, Any]:
     predictions, rows = evaluated.predictions, evaluated.rows
     result = _scored(evaluated, label_names)
-    if new := evaluated.without([name in twins for name in rows["file_name"][:]]):
+    if new := evaluated.without([digest in twins for digest in rows["digest"][:]]):
         result["leak_free"] = {"removed": len(rows) - len(new.rows), **_scored(new, label_names)}
     if record := read_json(Path(model_dir) / CALIBRATION):
         result |= _calibrated(predictions, record)

@@ -19,6 +19,7 @@ from PIL import Image
 from brain_mri.data.transforms import unpack
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.model_folder import served_file
+from brain_mri.utils.progress import each
 
 _BATCH = 32
 
@@ -76,7 +77,7 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     probabilities: list[list[float]] = []
     verdicts: list[str] = []
     reasons: list[str | None] = []
-    for start in range(0, len(rows), _BATCH):
+    for start in each(range(0, len(rows), _BATCH), f"Predicting, {path.name}"):
         packed = rows[start : start + _BATCH]["pixels"]
         images = [Image.fromarray(np.ascontiguousarray(unpack(data, size).transpose(1, 2, 0))) for data in packed]
         for one in classifier.predict_images(images, [""] * len(images)):

@@ -26,7 +26,7 @@ from safetensors.numpy import load_file, save_file
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.inference.mahalanobis import Gaussians, fit_gaussians, quantile
 from brain_mri.model_folder import GUARD, GUARD_TENSORS, read_record
-from brain_mri.utils.files import write_json, written_whole
+from brain_mri.utils.files import readable_as_usual, write_json, written_whole
 
 METHOD = "mahalanobis_of_parts"
 PARTS = ("embedding", "texture")
@@ -142,6 +142,7 @@ class Guard:
         }
         with written_whole(folder / GUARD_TENSORS) as partial:
             save_file(tensors, partial)
+            readable_as_usual(partial)
         settings = {
             "method": METHOD,
             "threshold": self.threshold,

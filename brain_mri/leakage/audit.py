@@ -97,6 +97,30 @@ def audit(table: AuditTable, threshold: float = THRESHOLD, pairs: Pairs | None =
     return report | ({"review": review_report(table, pairs)} if any(table.findings) else {})
 
 
+def without_names(report: dict[str, Any], digests: dict[str, str]) -> dict[str, Any]:
+    """An `audit` that may be published: a file or folder may be named after a person, so that no name is left in it.
+
+    Args:
+        report: the audit.
+        digests: of each file name, the sha256 of the file, which only those can compute who have the file.
+
+    Returns:
+        The audit with `test_with_twin` as digests, without `worst_pairs`, and without the names in `different_labels`
+        and in the `unlisted_twins` of its `review`.
+    """
+    kept = {key: value for key, value in report.items() if key != "worst_pairs"}
+    kept["test_with_twin"] = sorted(digests[name] for name in report["test_with_twin"])
+    kept["different_labels"] = _dropped(report["different_labels"], "images")
+    if "review" in report:
+        unlisted = _dropped(report["review"]["unlisted_twins"], "image", "like")
+        kept["review"] = report["review"] | {"unlisted_twins": unlisted}
+    return kept
+
+
+def _dropped(rows: list[dict[str, Any]], *keys: str) -> list[dict[str, Any]]:
+    return [{key: value for key, value in row.items() if key not in keys} for row in rows]
+
+
 def headline(report: dict[str, Any]) -> str:
     """The most important finding of an `audit` in one or two sentences."""
     sentence = _test_sentence(report) if "test" in report["splits"] else _whole_sentence(report)

@@ -119,17 +119,16 @@ def mean_score(
     return _interval(np.concatenate([weights @ column / (weights @ units) for weights in drawn]))
 
 
-def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike, count: int = 12) -> IntArray:
-    """Positions of at most `count` wrong predictions, the most confident first.
+def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:
+    """Positions of all wrong predictions, the most confident first.
 
     Args:
         probabilities: `(n, k)`.
         labels: `(n,)` class numbers.
-        count: the most to return.
     """
     cases = Cases.of(probabilities, labels)
     ranked = cases.by_confidence.order
-    return np.asarray(ranked[cases.correct[ranked] == 0][:count], dtype=np.int64)
+    return np.asarray(ranked[cases.correct[ranked] == 0], dtype=np.int64)
 
 
 def format_table(scores: Scores) -> str:

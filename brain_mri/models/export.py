@@ -9,6 +9,7 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,7 @@ from brain_mri.model_folder import FLOAT32_FILE, INT8_FILE
 from brain_mri.models.evidence import OnePass
 from brain_mri.utils.files import written_whole
 
-logger = logging.getLogger(__name__)
-
+EXPORT_STEPS = 4  # the float32 file, its answers, the int8 file, its answers
 PARITY = 1e-3  # largest difference of a logit between the network and its ONNX file
 _OPSET = 20
 _CALIBRATION_IMAGES = 200  # of validation; their activations set the int8 ranges
@@ -59,6 +59,13 @@ class Quantized:
     same_label: float
     n: int
     float_share: float
+
+    def in_words(self) -> str:
+        """A line for the console."""
+        but = f" except the first {self.float_share:.0%} of the convolutions" if self.float_share else ""
+        float32, int8 = self.accuracy
+        kept = "kept" if self.kept else "not kept"
+        return f"int8{but}: validation accuracy {int8:.4f}, in float32 {float32:.4f}: {kept}"
 
 
 def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Path) -> Path:
@@ -110,7 +117,9 @@ def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: On
     }
 
 
-def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quantized:
+def quantize(
+    folder: Path, rows: Dataset, preprocessing: Preprocessing, step: Callable[[], None] = lambda: None
+) -> Quantized:
     """Write `onnx/model_quantized.onnx` (static int8, per channel) if it costs at most 0.2 points of accuracy.
 
     If full int8 costs more, the early convolutions, the depthwise ones and the sums stay in float32: early errors pass
@@ -118,9 +127,11 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
     they are small, and contain the calibration.
 
     The activation ranges come from some of `rows`, the validation images; the accuracy is that on all of them.
+    `step` is called after each of the `EXPORT_STEPS` but the first, and twice more for each further attempt.
     """
     whole, target = folder / FLOAT32_FILE, folder / INT8_FILE
     truth, expected = np.asarray(rows["label"][:]), _labels(OnnxModel(whole), rows, preprocessing)
+    step()
     accuracy = float((expected == truth).mean())
     with tempfile.TemporaryDirectory(dir=whole.parent) as scratch:
         prepared, small = Path(scratch) / "prepared.onnx", Path(scratch) / "int8.onnx"
@@ -128,17 +139,14 @@ def quantize(folder: Path, rows: Dataset, preprocessing: Preprocessing) -> Quant
         logging.getLogger().setLevel(logging.WARNING)
         for share in _FLOAT_SHARES:
             _write_int8(prepared, small, _Slices(rows, preprocessing), share)
+            step()
             predicted = _labels(OnnxModel(small), rows, preprocessing)
+            step()
             reached = float((predicted == truth).mean())
             if kept := accuracy - reached <= _MOST_ACCURACY_LOST:
                 small.replace(target)
                 break
-    result = Quantized(kept, (accuracy, reached), float((predicted == expected).mean()), len(rows), share)
-    but = f" except the first {share:.0%} of the convolutions" if share else ""
-    logger.info(
-        f"int8{but}: validation accuracy {reached:.4f}, in float32 {accuracy:.4f}: {'kept' if kept else 'not kept'}"
-    )
-    return result
+    return Quantized(kept, (accuracy, reached), float((predicted == expected).mean()), len(rows), share)
 
 
 def _write_int8(prepared: Path, target: Path, slices: CalibrationDataReader, float_share: float) -> None:

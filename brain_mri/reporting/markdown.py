@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import fields
@@ -28,7 +29,8 @@ def render(template: str, records: ModelRecords, **values: Any) -> str:
 @cache
 def _compiled(template: str) -> Template:
     environment = Environment(trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"code": _code, "figure": show, "percent": _percent, "number": "{:,}".format, "time": _time}
+    environment.filters |= {"code": _code, "text": _text, "up": _up, "down": _down}
+    environment.filters |= {"figure": show, "percent": _percent, "number": "{:,}".format, "time": _time}
     return environment.from_string(files("brain_mri.reporting").joinpath(f"templates/{template}").read_text("utf-8"))
 
 
@@ -38,7 +40,26 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _code(text: object) -> str:
-    return "`" + str(text).replace("|", "\\|") + "`"
+    """As code; a name that could end the code or the cell of a table is written in entities."""
+    name = str(text)
+    if not re.search(r"[`|\n\r]", name) and name.strip() == name != "":
+        return f"`{name}`"
+    return f"<code>{''.join(c if c.isalnum() or c == ' ' else f'&#{ord(c)};' for c in name)}</code>"
+
+
+def _text(text: object) -> str:
+    """As plain text, whatever it would mean to Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>|&#~])", r"\\\1", " ".join(str(text).split()))
+
+
+def _up(threshold: float) -> str:
+    """With four digits, and never lower than it is: what is below it is not answered."""
+    return f"{math.ceil(threshold * 10_000) / 10_000:.4f}"
+
+
+def _down(threshold: float) -> str:
+    """With four digits, and never higher than it is: what reaches it is in the set."""
+    return f"{math.floor(threshold * 10_000) / 10_000:.4f}"
 
 
 def _percent(share: float, digits: int = 1) -> str:

@@ -178,8 +178,8 @@ def weakest_class(scores: Record) -> str | None:
 
 
 def card_metadata(records: ModelRecords) -> ModelCardData:
-    """The YAML block: licence, library, base model, tags, and every protocol's figures as `model-index`."""
-    model, config = first_model(records.run), records.config
+    """The YAML block: licence, library, base model, data set, tags, and every protocol's figures as `model-index`."""
+    model, data, config = first_model(records.run), records.run["data"], records.config
     is_timm = config["model_type"] == "timm_wrapper"
     base = model["model"] if model["pretrained"] else None
     license_, license_name = _license(records)
@@ -187,6 +187,7 @@ def card_metadata(records: ModelRecords) -> ModelCardData:
     return ModelCardData(
         model_name=f"brain-mri-{_network(records.run)}" if results else None,
         base_model=base if base and re.fullmatch(_HUB_ID, base) else None,
+        datasets=[data["data_dir"]] if data.get("on_hub") else None,
         library_name="timm" if is_timm else "transformers",
         pipeline_tag=_TASK,
         tags=[_TASK, *(["timm"] if is_timm else []), *_TAGS],

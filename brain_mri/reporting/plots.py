@@ -8,7 +8,7 @@ scale from light to dark and its numbers. Figures are drawn without pyplot, so a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,12 +33,25 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "linestyle": ":", "marker": "D"},
     {"color": "#000000", "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
 )
-_MISTAKES_SHOWN = 12
+MISTAKES_SHOWN = 12
 _NAME_HEIGHT = 0.09  # of a panel: the distance of two names
 
 
-def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) -> Path:
-    """Draws losses, validation scores, if there are any, and learning rate of a `Trainer.state.log_history`."""
+def training_curves(
+    log_history: Sequence[Mapping[str, Any]], path: str | Path, earlier: Sequence[Sequence[Mapping[str, Any]]] = ()
+) -> Path:
+    """Draws losses, validation scores, if there are any, and learning rate of a `Trainer.state.log_history`.
+
+    Those of `earlier` training stages stand before it, with a line between; a stage whose log is empty is left out.
+    """
+    logs = [log for log in (*earlier, log_history) if log]
+    ends = list(accumulate(_epochs(log) for log in logs))
+    starts = [0.0, *ends[:-1]]
+    log_history = [
+        {**entry, "epoch": start + entry.get("epoch", 0.0)}
+        for start, log in zip(starts, logs, strict=False)
+        for entry in log
+    ]
     shown = {
         "loss": {"loss": "training", "eval_loss": "validation"},
         "validation score": {"eval_accuracy": "accuracy", "eval_macro_f1": "macro F1"},
@@ -52,13 +65,19 @@ def training_curves(log_history: Sequence[Mapping[str, Any]], path: str | Path) 
     for panel, (name, curves) in zip(panels, shown.items(), strict=True):
         _curves(panel, log_history, curves)
         panel.set_ylabel(name)
+        for start in starts[1:]:
+            panel.axvline(start, color="grey", linewidth=0.8)
     figure.align_ylabels(panels)
     panels[-1].set_xlabel("epoch")
     panels[-1].ticklabel_format(axis="y", scilimits=(-2, 2))
-    epochs = max((float(entry.get("epoch", 0)) for entry in log_history), default=0.0)
     evaluations = sum("eval_loss" in entry for entry in log_history)
-    panels[0].set_title(f"Training curves (n = {epochs:g} epochs, {evaluations} evaluations)")
+    stages = f"; {len(logs)} of {len(earlier) + 1} stages" if earlier else ""
+    panels[0].set_title(f"Training curves (n = {_epochs(log_history):g} epochs, {evaluations} evaluations{stages})")
     return _save(figure, path)
+
+
+def _epochs(log_history: Sequence[Mapping[str, Any]]) -> float:
+    return max((float(entry.get("epoch", 0)) for entry in log_history), default=0.0)
 
 
 def search_trials(values: Sequence[float], higher_is_better: bool, name: str, path: str | Path) -> Path:
@@ -175,7 +194,7 @@ def referral_curve(
     referred = 0.0 if threshold is None else float((cases.confidence < threshold).mean())
     if threshold is not None:
         panel.axvline(referred, color=_STYLES[1]["color"], linestyle="--")
-        reason = f"confidence below {threshold:.3f}" if threshold <= 1 else "no confidence suffices"
+        reason = f"confidence below {threshold:.4f}" if threshold <= 1 else "no confidence suffices"
         side: Literal["left", "right"] = "left" if referred < 0.4 else "right"
         panel.text(referred, 0.02, f" {reason} ", ha=side, transform=panel.get_xaxis_transform())
     panel.set(xlim=(-0.01, max(0.5, referred + 0.01)), ylim=(min(accuracies[kept >= n / 2].min(), 0.98) - 0.01, 1.002))
@@ -185,9 +204,9 @@ def referral_curve(
     return _save(figure, path)
 
 
-def worst_mistakes(images: Sequence[Image.Image], captions: Sequence[str], path: str | Path) -> Path:
-    """Draws the first twelve images, the worst mistakes first, each under a caption of a line or two."""
-    shown = list(zip(images, captions, strict=True))[:_MISTAKES_SHOWN]
+def worst_mistakes(images: Sequence[Image.Image], captions: Sequence[str], total: int, path: str | Path) -> Path:
+    """Draws the worst of `total` mistakes, at most `MISTAKES_SHOWN`, each under a caption of a line or two."""
+    shown = list(zip(images, captions, strict=True))[:MISTAKES_SHOWN]
     rows = max(1, -(-len(shown) // 4))
     figure = _figure(12, 0.6 + 3.4 * rows)
     panels = figure.subplots(rows, 4, squeeze=False).ravel()
@@ -196,7 +215,7 @@ def worst_mistakes(images: Sequence[Image.Image], captions: Sequence[str], path:
     for panel, (image, caption) in zip(panels, shown, strict=False):
         panel.imshow(np.asarray(image.convert("L")), cmap="gray", vmin=0, vmax=255)
         panel.set_title(caption, fontsize="small")
-    figure.suptitle(f"The worst mistakes (n = {len(shown)} of {len(images)} shown)" if shown else "No mistakes (n = 0)")
+    figure.suptitle(f"The worst mistakes (n = {len(shown)} of {total} shown)" if shown else "No mistakes (n = 0)")
     return _save(figure, path)
 
 

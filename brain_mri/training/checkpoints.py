@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from brain_mri.errors import DISK_FULL, ConfigError
-from brain_mri.utils.files import read_json, sha256, write_json
+from brain_mri.utils.files import read_json, readable_as_usual, sha256, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Itera
         yield
         wait()
         if is_writer:
+            for weights in checkpoint.glob("*.safetensors"):
+                readable_as_usual(weights)
             seal(checkpoint)
     except (OSError, RuntimeError, SafetensorError) as error:
         if not _is_full(error, checkpoint):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import PreTrainedModel
 
-from brain_mri.data.prepare import batches, evenly_spread
+from brain_mri.data.prepare import batch_count, batches, evenly_spread
 from brain_mri.data.transforms import Preprocessing
 from brain_mri.errors import DataError
 from brain_mri.evaluation.predict import Predictions, predict
@@ -40,9 +40,10 @@ from brain_mri.model_folder import (
     Calibration,
     served_file,
 )
-from brain_mri.models.export import export_onnx, quantize
-from brain_mri.models.layers import at_output_stride, fold_temperature
-from brain_mri.utils.files import read_json, sha256, write_json
+from brain_mri.models.export import EXPORT_STEPS, export_onnx, quantize
+from brain_mri.models.layers import at_output_stride, fold_temperature, is_timm
+from brain_mri.utils.files import read_json, readable_as_usual, sha256, write_json
+from brain_mri.utils.progress import steps
 
 logger = logging.getLogger(__name__)
 _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
@@ -58,7 +59,7 @@ def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
     finer = at_output_stride(model, stride)
     scores = []
     for candidate in (model, finer):
-        predictions = predict(candidate, validation, preprocessing)
+        predictions = predict(candidate, validation, preprocessing, phase="Output stride")
         scores.append(quick_scores(predictions.logits, predictions.labels)["macro_f1"])
     kept = scores[1] >= scores[0]
     decision = "kept" if kept else "not kept"
@@ -93,7 +94,10 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
     }
     if PartialState().is_main_process:
         write_json(dict(record), folder / CALIBRATION)
-        logger.info("temperature %.3f, fitted on the %d validation images", temperature, len(predictions.labels))
+        sets, referral = record["prediction_sets"]["threshold"], record["referral"]["threshold"]
+        thresholds = f"in a prediction set from {sets:.4f}, no answer below {min(referral, 1):.4f}"
+        n = len(predictions.labels)
+        logger.info(f"temperature {temperature:.4f}, fitted on the {n} validation images; {thresholds}")
 
 
 def measure_evidence(predictions: Predictions, validation: Dataset, label_names: Sequence[str], folder: Path) -> None:
@@ -134,8 +138,9 @@ def fit_guard(train: Dataset, validation: Dataset, preprocessing: Preprocessing,
     train = train.select([i for i, name in enumerate(train["file_name"][:]) if name not in held_out_names])
     train, validation = evenly_spread(train, _GUARD_IMAGES), evenly_spread(validation, _GUARD_HELD_OUT)
     served = OnnxModel(served_file(folder) or folder / FLOAT32_FILE)
-    known, widths = _embeddings(served, train, preprocessing)
-    held_out, _ = _embeddings(served, validation, preprocessing)
+    with steps("Guard", sum(batch_count(len(rows)) for rows in (train, validation))) as step:
+        known, widths = _embeddings(served, train, preprocessing, step)
+        held_out, _ = _embeddings(served, validation, preprocessing, step)
     Guard.fit(known, train["label"][:], held_out, widths=widths).save(folder)
 
 
@@ -148,7 +153,7 @@ def guard_if_possible(train: Dataset, validation: Dataset, preprocessing: Prepro
 
 
 def _embeddings(
-    served: OnnxModel, rows: Dataset, preprocessing: Preprocessing
+    served: OnnxModel, rows: Dataset, preprocessing: Preprocessing, step: Callable[[], None]
 ) -> tuple[npt.NDArray[np.float32], tuple[int, ...]]:
     """What the guard reads of each row, (n, d), and how many of the d values belong to each part."""
     found: list[npt.NDArray[np.float32]] = []
@@ -157,14 +162,20 @@ def _embeddings(
         outputs = served.run(batch)
         found.append(joined(outputs))
         widths = widths_of(outputs)
+        step()
     return np.concatenate(found), widths
 
 
 def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, folder: Path) -> None:
     """Write the ONNX files and `export.json`, which says how int8 changes the predictions."""
-    if PartialState().is_main_process:
+    if not PartialState().is_main_process:
+        return
+    with steps("Exporting", EXPORT_STEPS) as step:
         export_onnx(model, preprocessing, folder)
-        write_json({"int8": asdict(quantize(folder, validation, preprocessing))}, folder / EXPORT)
+        step()
+        quantized = quantize(folder, validation, preprocessing, step)
+    write_json({"int8": asdict(quantized)}, folder / EXPORT)
+    logger.info(quantized.in_words())
 
 
 def discard_products(folder: Path) -> None:
@@ -184,7 +195,9 @@ def save_model(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pat
         return
     weights, evaluation = folder / WEIGHTS, folder / EVALUATION
     before = sha256(weights) if weights.is_file() else ""
-    model.save_pretrained(folder)
+    timms = model.timm_model.state_dict() if is_timm(model.config) else None  # under the names that timm knows too
+    model.save_pretrained(folder, state_dict=timms)
+    readable_as_usual(weights)
     preprocessing.processor.save_pretrained(folder)
     if before and evaluation.is_dir() and sha256(weights) != before:
         shutil.rmtree(evaluation)

@@ -107,6 +107,7 @@ class _Cache:
             batch_size=_BATCH,
             remove_columns=[name for name in rows.column_names if name not in kept],
             new_fingerprint=Hasher.hash([self._key, rows._fingerprint, copy]),
+            desc="Features" if copy is None else f"Features, copy {copy + 1}",
         )
 
     def _features(self, rows: dict[str, list[Any]], indices: list[int], copy: int | None) -> dict[str, list[Any]]:

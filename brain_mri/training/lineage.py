@@ -115,7 +115,8 @@ def earlier_stages(model: str) -> list[dict[str, Any]]:
     Returns:
         For each: `model` it began with, `image_size`, `progressive_size`, `progressive_share`, `epochs`, `steps`,
         `images` trained on, `boxed_images`, `learning_rate`, `guidance`, `guidance_extent`, `label_smoothing`,
-        `seconds`, `finished`, `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`, `weights`.
+        `log_history`, `seconds`, `finished`, `data_fingerprint`, `split_fingerprints`, `split_by`, `teacher`,
+        `weights`.
     """
     return _stages(read_json(Path(model) / RUN))
 
@@ -139,6 +140,7 @@ def _stages(run: dict[str, Any]) -> list[dict[str, Any]]:
         "guidance": run["recipe"].get("guidance", 0.0),
         "guidance_extent": run["recipe"].get("guidance_extent", 0.0),
         "label_smoothing": run["training"]["label_smoothing_factor"],
+        "log_history": run.get("log_history", []),
         "seconds": run["seconds"],
         "finished": run["finished"],
         "data_fingerprint": run["data_fingerprint"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,7 +19,7 @@ from transformers import TrainerCallback, TrainingArguments, set_seed
 from brain_mri.data.prepare import PreparedImages, boxed_images, fingerprint
 from brain_mri.data.splits import format_sizes, left_out, split_sizes
 from brain_mri.errors import ConfigError
-from brain_mri.leakage.audit import audit, headline
+from brain_mri.leakage.audit import audit, headline, without_names
 from brain_mri.model_folder import AUDIT, CHECKPOINTS, CONFIG, RUN, SEARCH, SECONDS, TRAINING_CURVES, read_records
 from brain_mri.reporting import plots
 from brain_mri.reporting.cautions import cautions
@@ -45,7 +46,7 @@ def begin(args: TrainingArguments) -> Path:
             writing to it.
     """
     hardware.check_compiler(args.torch_compile)
-    set_up_console()
+    set_up_console(bars=not args.disable_tqdm)
     folder = Path(args.output_dir or DEFAULT_FOLDER)
     if PartialState().is_main_process:
         hold(folder)
@@ -75,7 +76,10 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | None:
 
 
 def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder: Path) -> None:
-    """Print the split sizes and the audit's headline, and write `audit.json`, before training starts."""
+    """Print the split sizes and the audit's headline, and write `audit.json`, before training starts.
+
+    `audit.json` is published with the model, so it names no file; `brain-mri audit` does.
+    """
     if not PartialState().is_main_process:
         return
     split_of = {name: split for split, rows in splits.items() for name in rows["file_name"][:]}
@@ -83,7 +87,8 @@ def report(images: PreparedImages, splits: DatasetDict, threshold: float, folder
     used = np.array([i for i, name in enumerate(names) if name in split_of])  # a finding may keep an image out of all
     table = PreparedImages(images.rows.select(used), images.label_names).audit_table([split_of[names[i]] for i in used])
     found = audit(table, threshold, images.near_duplicates(threshold).among(used, len(images)))
-    write_json(found, folder / AUDIT)
+    digests = dict(zip(table.file_names, table.digests, strict=True))
+    write_json(without_names(found, digests), folder / AUDIT)
     logger.info("%s\n\n%s\n", format_sizes(split_sizes(splits, images.label_names)), headline(found))
 
 
@@ -106,10 +111,11 @@ class Clock(TrainerCallback):
             write_json({"seconds": self.seconds}, self._path)
 
 
-def save_history(trainer: MRITrainer, folder: Path) -> None:
-    """Draw the training curves."""
+def save_history(trainer: MRITrainer, folder: Path, stages: Sequence[dict[str, Any]]) -> None:
+    """Draw the training curves, those of the stages before included, see `lineage.earlier_stages`."""
     if PartialState().is_main_process:
-        plots.training_curves(trainer.state.log_history, folder / TRAINING_CURVES)
+        earlier = [stage.get("log_history") or [] for stage in stages]
+        plots.training_curves(trainer.state.log_history, folder / TRAINING_CURVES, earlier)
 
 
 def save_run(
@@ -136,7 +142,7 @@ def save_run(
         return
     data, model, recipe, training = arguments
     record = {
-        "data": asdict(data),
+        "data": asdict(data) | {"on_hub": not Path(str(data.data_dir)).exists()},
         "model": asdict(model),
         "recipe": asdict(recipe),
         "training": training.to_dict(),
@@ -167,9 +173,10 @@ def _warn(folder: Path) -> None:
             logger.warning("beware: %s", caution)
 
 
-def finish(trainer: MRITrainer, folder: Path) -> None:
-    """Print what makes the model doubtful, the result, where the model is, and the next command."""
+def finish(trainer: MRITrainer, folder: Path, data_dir: str) -> None:
+    """Print what makes the model doubtful, the result, where the model is, and the next command, ready to copy."""
     _warn(folder)
     metric, value = trainer.args.metric_for_best_model, trainer.state.best_metric
     reached = f"best validation {metric} {value:.4f}; " if metric and value is not None else ""
-    logger.info("%smodel in %s; next: brain-mri evaluate %s --data_dir ...", reached, folder, folder)
+    command = shlex.join(["brain-mri", "evaluate", str(folder), "--data_dir", data_dir])
+    logger.info("%smodel in %s; next: %s", reached, folder, command)

@@ -84,10 +84,10 @@ def train(
 
     arguments = (data_args, model_args, recipe)  # as they were used
     _finalize(trainer.model, splits, images.label_names, preprocessing, arguments, folder)
-    run.save_history(trainer, folder)
+    run.save_history(trainer, folder, origins["stages"])
     run.save_run(folder, trainer, images, splits, [*arguments, args], origins, clock.seconds)
     write_model_card(folder)
-    run.finish(trainer, folder)
+    run.finish(trainer, folder, str(data_args.data_dir))
     return publish.publish_trained(folder, destination) if destination and PartialState().is_main_process else []
 
 
@@ -116,7 +116,7 @@ def _finalize(
     validation = splits["validation"]
     model = finalize.refine(trained, validation, preprocessing, recipe.final_output_stride)
     finalize.discard_products(folder)
-    predictions = predict(model, validation, preprocessing)
+    predictions = predict(model, validation, preprocessing, phase="Calibrating")
     if data_args.train_on_validation:
         lineage.carry_over(model_args.model, folder)
         finalize.refit_contour(predictions, validation, label_names, folder)

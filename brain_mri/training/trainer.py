@@ -16,6 +16,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
+from transformers.trainer_callback import ProgressCallback
 
 from brain_mri.arguments import RecipeArguments
 from brain_mri.data.streamed_split import StreamedSplit
@@ -77,6 +78,8 @@ class MRITrainer(Trainer):
         self.optimizer: torch.optim.Optimizer | None = None
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = False
+        if self.pop_callback(ProgressCallback):
+            self.add_callback(_OneBar)
         channels_last = recipe.channels_last and not self.is_fsdp_enabled  # FSDP shards contiguous weights only
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         classes = self.model.config.num_labels
@@ -292,6 +295,13 @@ def _numpy_seeded(generator: torch.Generator) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(kept)
+
+
+class _OneBar(ProgressCallback):
+    """The bar of the training, and none of its own for each look at the validation images."""
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        """No bar."""
 
 
 class _AverageWeights(TrainerCallback):

@@ -60,6 +60,16 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def readable_as_usual(path: Path) -> None:
+    """Give a file the mode that the user's new files have; safetensors writes its own for the owner alone."""
+    usual = path.with_name(f".{path.name}.{os.getpid()}.mode")
+    usual.touch()
+    try:
+        shutil.copymode(usual, path)
+    finally:
+        usual.unlink()
+
+
 def write_json(record: dict[str, Any], path: Path) -> None:
     """Write a JSON file, whole or not at all; missing folders are made."""
     with written_whole(path) as partial:

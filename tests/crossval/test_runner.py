@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -45,6 +46,14 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def _words(phantoms: Path, out: Path, *more: str) -> list[str]:
     folds = ["--data_dir", str(phantoms), "--output_dir", str(out), "--folds", "3", "--learning_rate", "1e-3"]
     return [_CONFIG, *folds, *more]
+
+
+def test_the_folds_have_one_progress_bar(
+    calls: list[str], phantoms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(_words(phantoms, tmp_path))
+    said = capsys.readouterr().err
+    assert "Folds: 100%" in said and "3/3" in said and not re.search(r"(?<!Folds): +\d+%", said)
 
 
 def test_finished_folds_are_skipped_and_a_trained_one_is_only_judged(

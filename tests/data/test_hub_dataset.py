@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
+from datasets.utils import are_progress_bars_disabled
 from PIL import Image
 from support.small_training import training_arguments
 
@@ -44,6 +46,18 @@ def test_labels_may_be_strings_and_images_bytes(tmp_path: Path, preprocessing: P
     images = _prepare(_shards(tmp_path / "set"), preprocessing)
     assert images.label_names == ("glioma", "no_tumor")
     assert images.rows["label"][:] == [0, 1] * 12
+
+
+def test_nothing_is_said_to_be_downloaded_from_a_folder_on_this_disk(
+    tmp_path: Path, preprocessing: Preprocessing, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bars = sys.modules["datasets.utils.tqdm"]
+    monkeypatch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", None)
+    monkeypatch.setattr(bars, "_hf_datasets_progress_bars_disabled", False)
+    _prepare(_shards(tmp_path / "set"), preprocessing)
+    said = capfd.readouterr().err
+    assert "Downloading" not in said and "Reading images: 100%" in said
+    assert not are_progress_bars_disabled()
 
 
 def test_a_stream_of_strings_gives_the_labels_of_a_folder(tmp_path: Path, preprocessing: Preprocessing) -> None:

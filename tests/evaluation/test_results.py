@@ -17,7 +17,9 @@ from brain_mri.metrics import compute
 
 def _rows(n: int, findings: dict[int, str] | None = None) -> Dataset:
     beside = {"patient_group": [None] * n, "finding": [(findings or {}).get(i) for i in range(n)]}
-    return Dataset.from_dict({"file_name": [f"{i}.png" for i in range(n)], **beside})
+    return Dataset.from_dict(
+        {"file_name": [f"{i}.png" for i in range(n)], "digest": [f"sha {i}" for i in range(n)], **beside}
+    )
 
 
 def _predictions(n: int, right: float, seed: int = 0) -> Predictions:
@@ -33,8 +35,8 @@ def _predictions(n: int, right: float, seed: int = 0) -> Predictions:
 def test_the_images_with_a_twin_in_training_are_left_out_of_the_leak_free_figures(tmp_path: Path) -> None:
     predictions = _predictions(200, 0.5)
     wrong = predictions.logits.argmax(axis=1) != predictions.labels
-    twins = [f"{i}.png" for i in np.flatnonzero(~wrong)]
-    (tmp_path / "audit.json").write_text(json.dumps({"test_with_twin": [*twins, "of another set.png"]}))
+    twins = [f"sha {i}" for i in np.flatnonzero(~wrong)]
+    (tmp_path / "audit.json").write_text(json.dumps({"test_with_twin": [*twins, "of another set"]}))
     assert "leak_free" not in figures(predictions, _rows(200), LABELS, str(tmp_path), audited=False)
     result = figures(predictions, _rows(200), LABELS, str(tmp_path), audited=True)
     assert result["scores"]["accuracy"]["value"] == pytest.approx(1 - wrong.mean())
@@ -115,7 +117,7 @@ def test_every_figure_is_given_without_the_reviewed_images_too(
     answering: tuple[str, Predictions, ServedPredictions],
 ) -> None:
     folder, predictions, said = answering
-    (Path(folder) / "audit.json").write_text(json.dumps({"test_with_twin": [f"{i}.png" for i in range(100)]}))
+    (Path(folder) / "audit.json").write_text(json.dumps({"test_with_twin": [f"sha {i}" for i in range(100)]}))
     listed = {i: "ct" if i < 200 else "lesion" for i in range(2, 400, 8)}  # of no_tumor
     result = figures(predictions, _rows(400, listed), LABELS, folder, audited=True, served=said)
     others = [i for i in range(400) if i not in listed]

@@ -14,7 +14,7 @@ from brain_mri.data.image_table import AuditTable
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.leakage import audit as auditing
 from brain_mri.leakage.__main__ import main
-from brain_mri.leakage.audit import audit, audit_folder, headline
+from brain_mri.leakage.audit import audit, audit_folder, headline, without_names
 from brain_mri.phantom.dataset import draw_phantom
 
 
@@ -44,6 +44,24 @@ def test_a_set_without_leaks_reports_none() -> None:
     assert report["test_with_twin"] == report["different_labels"] == report["worst_pairs"] == []
     assert report["clusters"] == {"count": 0, "largest": 1}
     assert headline(report).startswith("Leakage: 0 of 10 test images (0.0%)")
+
+
+def test_what_is_published_of_an_audit_holds_no_name_of_a_file_and_every_count() -> None:
+    table = table_of(20, halves(20), ["glioma"] * 10 + ["meningioma"] * 10)
+    table.file_names = [f"train/glioma/Jane Doe/{i}.jpg" for i in range(20)]
+    table.patient_groups = ["Jane Doe"] * 20
+    table.findings = ["ct" if i == 3 else None for i in range(20)]
+    plant(table, 3, 15)
+    report = audit(table)
+    published = without_names(report, dict(zip(table.file_names, table.digests, strict=True)))
+    assert "Jane" in json.dumps(report) and "Jane" not in json.dumps(published)
+    assert published["test_with_twin"] == ["digest 15"]
+    assert [pair["labels"] for pair in published["different_labels"]] == [["glioma", "meningioma"]]
+    assert len(published["review"]["unlisted_twins"]) == 1
+    changed = {"test_with_twin", "different_labels", "review", "worst_pairs"}
+    assert {k: v for k, v in report.items() if k not in changed} == {
+        k: v for k, v in published.items() if k not in changed
+    }
 
 
 def test_a_mirrored_test_image_in_train_is_found_and_named() -> None:

@@ -173,7 +173,6 @@ def test_a_thousand_resamples_of_the_test_split_take_seconds() -> None:
 def test_the_worst_mistakes_are_the_most_confident_ones() -> None:
     probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.45, 0.55]])
     assert worst_mistakes(probabilities, [0, 0, 0, 0]).tolist() == [2, 1, 3]
-    assert worst_mistakes(probabilities, [0, 0, 0, 0], count=1).tolist() == [2]
     assert worst_mistakes(probabilities, [0, 1, 1, 1]).tolist() == []
 
 

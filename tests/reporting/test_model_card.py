@@ -29,9 +29,9 @@ from brain_mri.metrics.safety import safety
 from brain_mri.reporting.model_card import largest_confusions, missed_tumors, write_card
 
 SECTIONS = (
-    "False all-clears", "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Data",
-    "Leakage audit", "Results", "The shortcut control", "Evidence maps", "What is no brain MRI", "Calibration",
-    "Prediction sets and referral", "Known failures", "Training", "Methods and citation",
+    "False all-clears", "At a glance", "How to use it", "Labels", "Intended use", "Risks and limits", "Known failures",
+    "Data", "Leakage audit", "Results", "The shortcut control", "Evidence maps", "What is no brain MRI", "Calibration",
+    "Prediction sets and referral", "Training", "Methods and citation",
 )  # fmt: skip
 
 
@@ -128,15 +128,21 @@ def test_false_all_clears_stand_before_every_accuracy_other_sources_first(full: 
     ).read_text()
     told = section(text, "False all-clears")
     assert text.index("## False all-clears") < text.index("## At a glance")
-    other, own = (line for line in told.splitlines() if line.startswith("- "))
-    for line, found in ((other, elsewhere), (own, at_home)):
-        clear = found["false_all_clear"]
-        assert f"{clear['count']} of {clear['n']} slices with a tumour were answered `no_tumor`" in line
-        assert f"{clear['value']:.1%}** ({clear['low']:.1%} to {clear['high']:.1%})" in line
-        assert f"{found['tumors'] - found['tumors_answered']['count']} not answered" in line
-    assert "Another source, data3" in other and "Its own source" in own
+    assert table_row(told, "Source")[:3] == [
+        "Tumour slices answered `no_tumor`",
+        "Answered with a tumour",
+        "Not answered",
+    ]
+    rows = {"Another source, data3": elsewhere, "Its own source, the test split": at_home}
+    for name, found in rows.items():
+        clear, row = found["false_all_clear"], table_row(told, name)
+        assert row[0] == (
+            f"**{clear['count']} of {clear['n']}: {clear['value']:.1%}** ({clear['low']:.1%} to {clear['high']:.1%})"
+        )
+        assert row[2] == str(found["tumors"] - found["tumors_answered"]["count"])
+    assert [line.split(" |")[0][2:] for line in told.splitlines() if line.startswith("| ")][1:] == [*rows]
     auroc = some_results(3)["scores"]["per_class"]["no_tumor"]["auroc"]
-    assert f"AUROC {auroc['value']:.2f}" in other
+    assert table_row(told, "Another source, data3")[-1].startswith(f"{auroc['value']:.2f}")
 
 
 def test_false_all_clears_that_were_not_measured_are_missed_aloud(full: Path) -> None:
@@ -177,8 +183,62 @@ def test_the_audit_is_told_in_words(full: Path) -> None:
     assert "1 of them are byte for byte the same file" in told
     assert "of 3 test images whose patient is known, 2 (66.7%) show a patient who is in training" in told
     assert "1 pair of twins bear different labels" in told
-    assert "`train/1.jpg` (`glioma`) and `test/7.jpg` (`meningioma`), mirrored, correlation 1.0000" in told
     assert table_row(told, "train and test") == ["1", "2", "2 of train, 2 of test"]
+
+
+def test_no_file_of_the_data_is_named(full: Path) -> None:
+    assert ".jpg" not in write_card(full).read_text(encoding="utf-8")
+
+
+def _visible(text: str) -> str:
+    return re.sub(r"<details>.*?</details>", "", text.split("---\n", 2)[2], flags=re.DOTALL)
+
+
+def test_a_visitor_sees_what_comes_first_and_unfolds_the_rest() -> None:
+    text = (Path(__file__).parents[2] / "release" / "README.md").read_text(encoding="utf-8")
+    first = _visible(text)
+    assert text.count("<details>") == text.count("<summary>") == text.count("</details>")
+    assert len(first.split()) < 2361, "half of the card before it was folded"
+    for title in ("False all-clears", "How to use it", "Risks and limits", "Known failures"):
+        assert f"## {title}\n" in first
+    for title in ("Leakage audit", "Results", "Training", "Methods and citation"):
+        assert f"## {title}\n" not in first
+    assert re.search(r"<details>\n<summary>[^\n]+</summary>\n\n", text), "Markdown in it needs the empty line"
+
+
+def test_the_code_on_the_card_runs_and_never_rounds_towards_an_all_clear(full: Path) -> None:
+    record = calibration()
+    record["all_clear"] = {"threshold": 0.99963, "rate": 0.01, "part": None, "sources": []}
+    code = section(write_card(save(full, calibration=record)).read_text(encoding="utf-8"), "How to use it")
+    decide = code.split("\n\n")[2].split("```")[0]
+
+    def decided(label: str, score: float) -> dict[str, Any]:
+        known: dict[str, Any] = {"answers": [{"label": label, "score": score}, {"label": "b", "score": 0.12345}]}
+        exec(decide, known)
+        return known
+
+    assert "0.8766" in decide and "0.9997" in decide
+    assert decided("no_tumor", 0.99965)["refer_to_a_human"] and not decided("no_tumor", 0.9998)["refer_to_a_human"]
+    assert not decided("glioma", 0.8767)["refer_to_a_human"]
+    assert decided("glioma", 0.9)["prediction_set"] == ["glioma", "b"]
+
+
+def test_a_class_name_breaks_neither_table_nor_code(bare: Path) -> None:
+    odd = 'a|b`c<i>*"d"'
+    renamed = json.loads(json.dumps(run_record()).replace('"glioma"', json.dumps(odd)))
+    healthy = json.loads(json.dumps(renamed).replace("no_tumor", "no"))
+    record = calibration() | {"all_clear": {"threshold": 0.99, "rate": 0.01, "part": None, "sources": []}}
+    text = write_card(save(bare, run=healthy, calibration=record)).read_text(encoding="utf-8")
+    table = [line for line in section(text, "Labels").splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in table} == {4} and len(table) == 6
+    assert "a&#124;b&#96;c&#60;i&#62;" in text and odd not in text
+
+
+def test_the_data_set_of_the_hub_is_named_in_the_metadata(bare: Path) -> None:
+    assert ModelCard.load(write_card(bare)).data.datasets is None
+    run = run_record()
+    run["data"] |= {"data_dir": "someone/brains", "on_hub": True}
+    assert ModelCard.load(write_card(save(bare, run=run))).data.datasets == ["someone/brains"]
 
 
 def test_every_accuracy_on_the_card_is_one_of_the_files(full: Path) -> None:

@@ -80,7 +80,7 @@ def test_every_plot_writes_a_png_where_it_was_told_to_and_says_n(tmp_path: Path,
         plots.roc_curves(probabilities, labels, NAMES, folder / "roc.png"),
         plots.reliability_diagram(probabilities, labels, folder / "reliability.png", before=probabilities),
         plots.referral_curve(probabilities, labels, folder / "referral.png", threshold=0.9),
-        plots.worst_mistakes(pictures, ["a", "b", "c"], str(folder / "mistakes.png")),
+        plots.worst_mistakes(pictures, ["a", "b", "c"], 3, str(folder / "mistakes.png")),
     ]
     assert sorted(path.name for path in paths) == sorted(path.name for path in folder.iterdir())
     for path, figure in zip(paths, drawn, strict=True):
@@ -98,6 +98,17 @@ def test_the_training_curves_show_what_the_trainer_logged(tmp_path: Path, drawn:
         "macro F1": [[1.0, 0.79], [2.0, 0.88]],
         "learning rate": [[0.5, 1e-4], [1.0, 5e-5], [2.0, 0.0]],
     }
+
+
+def test_the_curves_of_a_model_trained_in_stages_show_all_stages(tmp_path: Path, drawn: list[Figure]) -> None:
+    last = [{"loss": 0.4, "learning_rate": 1e-5, "epoch": 1.0}]
+    plots.training_curves(last, tmp_path / "curves.png", earlier=[LOG, []])
+    lines = {line.get_label(): line.get_xydata().tolist() for panel in drawn[0].axes for line in panel.lines}
+    assert lines["training"] == [[0.5, 1.2], [1.0, 0.8], [2.0, 0.5], [3.0, 0.4]]
+    assert lines["validation"] == [[1.0, 0.7], [2.0, 0.6]]
+    assert "n = 3 epochs, 2 evaluations; 2 of 3 stages" in words(drawn[0])
+    names = {text.get_text() for panel in drawn[0].axes for text in panel.texts}
+    assert names == {"training", "validation", "accuracy", "macro F1", "learning rate"}  # not the line between stages
 
 
 def test_lines_that_share_a_panel_differ_without_their_colour(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -175,20 +186,21 @@ def test_a_threshold_that_refers_everything_is_drawn_as_such(tmp_path: Path, dra
 
 def test_the_contact_sheet_shows_twelve_at_most_and_each_with_its_caption(tmp_path: Path, drawn: list[Figure]) -> None:
     pictures = [Image.new("RGB", (30, 30), (shade * 10,) * 3) for shade in range(14)]
-    plots.worst_mistakes(pictures, [f"mistake {i}" for i in range(14)], tmp_path / "a.png")
+    plots.worst_mistakes(pictures, [f"mistake {i}" for i in range(14)], 31, tmp_path / "a.png")
+    assert "n = 12 of 31 shown" in words(drawn[0])
     shown = [panel for panel in drawn[0].axes if panel.images]
     assert [panel.get_title() for panel in shown] == [f"mistake {i}" for i in range(12)]
     assert [int(panel.images[0].get_array()[0, 0]) for panel in shown] == [shade * 10 for shade in range(12)]
 
 
 def test_a_model_without_a_mistake_gets_a_sheet_that_says_so(tmp_path: Path, drawn: list[Figure]) -> None:
-    plots.worst_mistakes([], [], tmp_path / "a.png")
+    plots.worst_mistakes([], [], 0, tmp_path / "a.png")
     assert "No mistakes" in words(drawn[0])
 
 
 def test_captions_must_match_the_images(tmp_path: Path) -> None:
     with pytest.raises(ValueError):
-        plots.worst_mistakes([Image.new("L", (9, 9))], [], tmp_path / "a.png")
+        plots.worst_mistakes([Image.new("L", (9, 9))], [], 1, tmp_path / "a.png")
 
 
 def test_threads_can_draw_at_once(tmp_path: Path) -> None:

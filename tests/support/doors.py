@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -143,8 +144,10 @@ def _own_randomness() -> Iterator[None]:
 @contextmanager
 def _own_signals() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    hooks = sys.unraisablehook, sys.excepthook
     try:
         yield
     finally:
+        sys.unraisablehook, sys.excepthook = hooks
         for number, handler in handlers.items():
             signal.signal(number, handler)

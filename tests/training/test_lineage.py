@@ -104,6 +104,14 @@ def test_what_the_teacher_of_a_teacher_saw_counts_too(tmp_path: Path) -> None:
     assert origins(ModelArguments(model=second), None, _DATA, _SPLITS, _PRINT)["stages"][0]["teacher"] == taught
 
 
+def test_a_stage_keeps_its_log_for_the_curves_of_all_stages(tmp_path: Path) -> None:
+    first = _trained(tmp_path / "first", log_history=[{"loss": 1.0, "epoch": 6.0}])
+    stages = origins(ModelArguments(model=first), None, _DATA, _SPLITS, _PRINT)["stages"]
+    second = _trained(tmp_path / "second", log_history=[{"loss": 0.5, "epoch": 2.0}], stages=stages)
+    found = origins(ModelArguments(model=second), None, _DATA, _SPLITS, _PRINT)["stages"]
+    assert [stage["log_history"][0]["loss"] for stage in found] == [1.0, 0.5]
+
+
 def test_a_file_of_weights_is_known_by_its_checksum(tmp_path: Path) -> None:
     file = Path(_trained(tmp_path / "model")) / "model.safetensors"
     found = origins(ModelArguments(weights=str(file)), None, _DATA, _SPLITS, _PRINT)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from brain_mri.utils.files import read_json, write_json, write_table, written_whole
+from brain_mri.utils.files import read_json, readable_as_usual, write_json, write_table, written_whole
 
 
 def test_a_file_is_replaced_only_when_its_block_ends(tmp_path: Path) -> None:
@@ -59,3 +60,15 @@ def test_a_folder_with_something_in_it_is_not_replaced(tmp_path: Path) -> None:
 def test_a_table_quotes_what_needs_it(tmp_path: Path) -> None:
     write_table(tmp_path / "a.csv", ("file_name", "x"), [("a,b.png", 0.5), ("c.png", "")])
     assert (tmp_path / "a.csv").read_bytes() == b'file_name,x\n"a,b.png",0.5\nc.png,\n'
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
+def test_a_file_gets_the_mode_that_the_user_s_new_files_have(tmp_path: Path, umask: int, mode: int) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.touch(0o600)
+    before = os.umask(umask)
+    try:
+        readable_as_usual(path)
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == mode and list(tmp_path.iterdir()) == [path]
