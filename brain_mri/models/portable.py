@@ -4,8 +4,10 @@
     brain-mri export MODEL --to litert          MODEL/litert/model.tflite; pip install litert-torch
 
 The file gives logits, embedding, evidence and texture in float32, as onnx/model.onnx does: it is written only if all of
-them agree. model.json beside it says the labels and how a picture becomes its input. It is the network alone: what may
-be said of a picture is decided by guard, thresholds and words too, without which "no tumour" means nothing.
+them agree. model.json beside it says the labels and how a picture becomes its input.
+
+It is the network alone. Guard and thresholds decide what may be said of a picture, and they are fitted to the ONNX file
+that is served: choose them anew for another, or tumours are answered as healthy more often (docs/exports.md).
 """
 
 from __future__ import annotations
@@ -164,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with importing():
         worst = export_to(options.to, options.model, folder)
     path = folder / FORMATS[options.to].path
-    print(f"{path}: logits within {worst:.1g} of the ONNX file's. Research and teaching only, never diagnosis.")
+    print(f"{path}: logits within {worst:.1g} of the float32 ONNX file's.")
+    print("Guard and thresholds belong to the ONNX file that is served: choose them anew. Never diagnosis.")
 
 
 if __name__ == "__main__":

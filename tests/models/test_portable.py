@@ -34,7 +34,7 @@ def test_it_answers_as_the_onnx_file_does_and_so_does_the_guard(
     (model / form.path).with_name("of_an_earlier_model").touch()
     done = run_door(brain_mri, "export", str(model), "--to", kind)
     assert not (model / form.path).with_name("of_an_earlier_model").exists()
-    assert done.code == 0 and "never diagnosis" in done.said, done.said
+    assert done.code == 0 and "Never diagnosis" in done.said, done.said
     onnx, guard = OnnxModel(guided_model / FLOAT32_FILE), Guard.load(model)
     assert guard is not None
     for picture in [*sorted((phantoms / "test").glob("*/*.png"))[::6]]:
