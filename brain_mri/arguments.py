@@ -14,7 +14,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {  # of transformers' TrainingArguments, whe
     "logging_steps": 20,
     "per_device_eval_batch_size": 64,
     "remove_unused_columns": False,
-    "report_to": "none",  # tensorboard or trackio, where that package is installed
+    "report_to": "none",  # tensorboard, trackio or wandb, where that package is installed
     "save_total_limit": 2,
 }
 
@@ -59,6 +59,12 @@ class DataArguments:
     train_on_validation: bool = _option(
         False, "Train on the validation images too, for the last stage of a model chosen and calibrated before."
     )
+    max_train_samples: int = _option(
+        0, "Train on so many of the training images only, drawn by --split_seed in the shares of the classes; 0: all."
+    )
+    max_eval_samples: int = _option(
+        0, "The same for validation, on which thresholds and calibration are chosen too: for trials only; 0: all."
+    )
     preprocessing_workers: int = _option(2, "Processes that decode and resize the images before training starts.")
 
     def __post_init__(self) -> None:
@@ -69,6 +75,11 @@ class DataArguments:
             raise ConfigError(f"--twin_threshold {self.twin_threshold}: give a correlation from 0.9 to 1.")
         if self.shuffle_buffer < 1:
             raise ConfigError(f"--shuffle_buffer {self.shuffle_buffer}: give 1 or more images.")
+        for name in ("max_train_samples", "max_eval_samples"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"--{name} {getattr(self, name)}: give a number of images, or 0 for all.")
+        if self.streaming and self.max_train_samples:
+            raise ConfigError("--streaming and --max_train_samples: give --max_steps, or write shards of fewer images.")
         if self.streaming and self.train_on_validation:
             raise ConfigError("--streaming and --train_on_validation: write shards whose train split has all images.")
 
@@ -100,6 +111,11 @@ class ModelArguments:
         None,
         "Freeze all layers before this one (layer3, blocks.4), their BatchNorm statistics included.",
     )
+    lora_rank: int = _option(
+        0,
+        "Freeze all but the classifier, and train adapters of this rank beside the linear layers (LoRA, by peft); they "
+        "are merged into the weights at the end; 0: none.",
+    )
 
     def __post_init__(self) -> None:
         for name in ("drop_rate", "drop_path_rate"):
@@ -108,6 +124,10 @@ class ModelArguments:
                 raise ConfigError(f"--{name} {value}: give a rate from 0 to below 1.")
         if self.image_size < 32:
             raise ConfigError(f"--image_size {self.image_size}: give at least 32 pixels.")
+        if self.lora_rank < 0:
+            raise ConfigError(f"--lora_rank {self.lora_rank}: give 1 or more, or 0 for none.")
+        if self.lora_rank and self.freeze_until:
+            raise ConfigError("--lora_rank freezes all but its adapters and the classifier: add --freeze_until none.")
         if isinstance(self.model_args, str):
             try:
                 parsed = json.loads(self.model_args)

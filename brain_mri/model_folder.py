@@ -36,6 +36,10 @@ ONNX = "onnx"
 FLOAT32_FILE = f"{ONNX}/model.onnx"
 INT8_FILE = f"{ONNX}/model_quantized.onnx"  # the name that Transformers.js looks for
 
+OPENVINO_FILE = "openvino/openvino_model.xml"  # of `brain-mri export`, and the name that Optimum looks for
+LITERT_FILE = "litert/model.tflite"
+ABOUT = "model.json"  # beside either: labels and preprocessing
+
 EVALUATION = "evaluation"
 # In it, or for other data than the model's own test split in a folder within it:
 RESULTS = "results.json"

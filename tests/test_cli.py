@@ -20,6 +20,7 @@ _COMMANDS = (
     "shards",
     "quickstart",
     "card",
+    "export",
 )
 
 

@@ -23,7 +23,7 @@ from brain_mri.data.image_folder import find_images
 from brain_mri.data.image_table import AuditTable
 from brain_mri.data.layout import WHOLE, FolderLayout, ImageFile, fingerprint_of, raise_problems, split_of
 from brain_mri.data.slice_file import read_slice
-from brain_mri.data.splits import hold_out, merge_groups, without_findings
+from brain_mri.data.splits import hold_out, merge_groups, sample, without_findings
 from brain_mri.data.transforms import Preprocessing, pack, unpack
 from brain_mri.errors import DataError, ImageError
 from brain_mri.io.images import one_channel
@@ -222,15 +222,18 @@ def split_images(images: PreparedImages, args: DataArguments) -> DatasetDict:
     What is held out is a stratified share of the whole patients and clusters of near-duplicates. With
     `train_on_validation` the validation images stand in train as well; with `streaming` there is no train split here.
     Images with a finding are left out of train and validation, after the division, which they do not change; the test
-    split keeps them.
+    split keeps them. `max_train_samples` and `max_eval_samples` are drawn from what is left, never of the test split.
 
     Raises:
         DataError: no train split, too few patients to hold any out, or a class of which nothing is left.
+        ConfigError: fewer images are asked for than there are classes.
     """
     splits = _divide(images, args)
-    return DatasetDict(
-        {s: rows if s == "test" else without_findings(rows, s, images.label_names) for s, rows in splits.items()}
-    )
+    found = {"test": splits["test"]}
+    for split, most in (("train", args.max_train_samples), ("validation", args.max_eval_samples)):
+        if split in splits:
+            found[split] = sample(without_findings(splits[split], split, images.label_names), most, args.split_seed)
+    return DatasetDict({split: found[split] for split in splits})
 
 
 def _divide(images: PreparedImages, args: DataArguments) -> dict[str, Dataset]:

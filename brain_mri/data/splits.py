@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from brain_mri.errors import DataError
+from brain_mri.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -89,6 +89,32 @@ def hold_out(
                 "near-duplicates stay together: bring a split of your own (train/, validation/, test/)."
             )
     return kept, held
+
+
+def sample(rows: Dataset, most: int, seed: int) -> Dataset:
+    """At most `most` rows, drawn at random in the shares of the classes, one or more of each; 0: all.
+
+    Args:
+        rows: prepared images, with the column `label`; their order is kept.
+        most: how many.
+        seed: the same rows and seed give the same draw.
+
+    Raises:
+        ConfigError: there are more classes than rows asked for.
+    """
+    if not most or most >= len(rows):
+        return rows
+    labels = np.asarray(rows["label"][:])
+    classes, places = np.unique(labels, return_inverse=True)
+    if most < len(classes):
+        raise ConfigError(f"{most} images of {len(classes)} classes were asked for: give one or more of each.")
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # of an image within its class, in random order
+    for place in range(len(classes)):
+        own = order[places[order] == place]
+        rank[own] = np.arange(len(own))
+    share = np.where(rank == 0, -1.0, (rank + 0.5) / np.bincount(places)[places])  # one of each class comes first
+    return rows.select(np.sort(order[np.argsort(share[order], kind="stable")[:most]]))
 
 
 def without_findings(rows: Dataset, split: str, label_names: Sequence[str]) -> Dataset:

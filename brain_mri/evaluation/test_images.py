@@ -18,7 +18,9 @@ from brain_mri.errors import DataError
 from brain_mri.model_folder import EVALUATION, RESULTS, RUN
 from brain_mri.utils.files import read_json
 
-_SPLIT_OPTIONS = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold")
+_SPLIT_OPTIONS = (
+    "validation_fraction", "test_fraction", "split_seed", "twin_threshold", "max_train_samples", "max_eval_samples"
+)  # fmt: skip
 _SAME_DATA_OPTIONS = ("streaming", "data_revision", "image_column", "label_column")
 
 

@@ -22,6 +22,7 @@ from transformers.models.timm_wrapper.image_processing_timm_wrapper import TimmW
 from brain_mri.arguments import ModelArguments
 from brain_mri.errors import ConfigError, LackingError
 from brain_mri.models.layers import freeze_until, is_head, is_timm
+from brain_mri.models.lora import add_adapters
 from brain_mri.models.weights import load_fitting
 
 _LACKING = (TypeError, AttributeError, AssertionError, NotImplementedError)  # of timm's create_model; each has its own
@@ -139,6 +140,8 @@ def build_model(config: PreTrainedConfig, args: ModelArguments, label_names: Seq
         freeze_until(model, args.freeze_until)
         if args.weights and not args.pretrained:
             _check_frozen_are_loaded(model, loaded, args)
+    if args.lora_rank:
+        add_adapters(model, args.lora_rank)
     return model
 
 

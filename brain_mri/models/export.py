@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pa
         expected = one_pass(example)[0].numpy()
     assert program is not None, "with dynamo=True the exporter returns the program"
     proto = program.model_proto
-    onnx.helper.set_model_props(proto, {METADATA: json.dumps(_metadata(model, preprocessing, one_pass))})
+    onnx.helper.set_model_props(proto, {METADATA: json.dumps(metadata(model, preprocessing, one_pass.output_names))})
     path = folder / FLOAT32_FILE
     with written_whole(path) as partial:
         onnx.save(proto, partial)
@@ -104,7 +104,12 @@ def export_onnx(model: PreTrainedModel, preprocessing: Preprocessing, folder: Pa
     return path
 
 
-def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: OnePass) -> dict[str, Any]:
+def metadata(model: PreTrainedModel, preprocessing: Preprocessing, outputs: Sequence[str]) -> dict[str, Any]:
+    """What a file says of itself: labels, in the order of the logits, and how a picture becomes its input.
+
+    Pixels in [0, 1] are resized to `size` by Pillow's filter number `resample`; then `mean` is subtracted, and they are
+    divided by `std`. `outputs` are the names of the file's.
+    """
     names = [model.config.id2label[i] for i in range(model.config.num_labels)]
     exact = "class activation maps: the mean over their places, plus the bias, is the logit"
     return {
@@ -113,7 +118,7 @@ def _metadata(model: PreTrainedModel, preprocessing: Preprocessing, one_pass: On
         "mean": preprocessing.mean,
         "std": preprocessing.std,
         "resample": int(preprocessing.resample),
-        "evidence": exact if "evidence" in one_pass.output_names else _NO_EVIDENCE,
+        "evidence": exact if "evidence" in outputs else _NO_EVIDENCE,
     }
 
 

@@ -16,10 +16,11 @@ import torch
 from transformers import PreTrainedModel
 
 from brain_mri.arguments import ModelArguments, RecipeArguments
-from brain_mri.errors import LackingError
+from brain_mri.errors import ConfigError, LackingError
 from brain_mri.models.build import build_config, random_network
 from brain_mri.models.evidence import has_evidence
 from brain_mri.models.layers import at_output_stride, is_timm, parameters_before
+from brain_mri.models.lora import adaptable_layers
 
 logger = logging.getLogger(__name__)
 
@@ -40,19 +41,24 @@ def fit_options(
 
     Raises:
         LackingError: the network lacks one of `told`.
-        ConfigError: there is no such network.
+        ConfigError: there is no such network, or adapters would be trained beside random layers.
     """
     if model.freeze_until and not model.pretrained and not model.weights:
         logger.warning("--pretrained false: no layer is frozen, as random ones would stay as they are")
         model = replace(model, freeze_until=None)
+    if model.lora_rank and not model.pretrained and not model.weights:
+        raise ConfigError(
+            "--lora_rank and --pretrained false: the frozen layers would stay random; leave one of them out."
+        )
     with torch.random.fork_rng(devices=[]):  # so that the run draws the same with and without these checks
         for name in _BUILT_WITH:
             model = _without(model, name, partial(_check_takes, name), told)
         network = cache(lambda: random_network(build_config(model), model))
-        unfrozen = _without(model, "freeze_until", partial(_check_freezes, network), told)
+        fitted = _without(model, "freeze_until", partial(_check_freezes, network), told)
+        fitted = _without(fitted, "lora_rank", lambda _: adaptable_layers(network()), told)
         for name, check in _TRAINED_WITH.items():
             recipe = _without(recipe, name, partial(check, network), told)
-    return unfrozen, recipe
+    return fitted, recipe
 
 
 def _without(args: _Arguments, name: str, check: Callable[[Any], object], told: Collection[str]) -> _Arguments:

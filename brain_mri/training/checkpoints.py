@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 
 from brain_mri.errors import DISK_FULL, ConfigError
+from brain_mri.model_folder import WEIGHTS
 from brain_mri.utils.files import read_json, readable_as_usual, sha256, write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +56,27 @@ def saving(checkpoint: Path, is_writer: bool, wait: Callable[[], None]) -> Itera
             f"the disk of {checkpoint.parent} is full: {checkpoint.name} could not be written and was removed, earlier "
             "ones are whole. Free some space, then give the same command with --resume_from_checkpoint."
         ) from error
+
+
+def keep_names(checkpoint: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Save a checkpoint's weights again under the network's own names, if its file has others.
+
+    `save_pretrained` writes some networks of transformers, ViT for one, under the names of an earlier version, and
+    Trainer reads a checkpoint by the names of this one: it would go on with a part of the weights.
+
+    Args:
+        checkpoint: its folder.
+        tensors: the network's, by name.
+    """
+    path = checkpoint / WEIGHTS
+    if not path.is_file():
+        return
+    with safe_open(path, framework="pt") as saved:
+        same = set(saved.keys()) == set(tensors)
+    if not same:
+        from safetensors.torch import save_file  # imports torch, for which a typo on the command line need not wait
+
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata={"format": "pt"})
 
 
 def seal(checkpoint: Path) -> None:

@@ -34,7 +34,9 @@ from brain_mri.model_folder import (
     FLOAT32_FILE,
     GUARD,
     GUARD_TENSORS,
+    LITERT_FILE,
     ONNX,
+    OPENVINO_FILE,
     RUN,
     WEIGHTS,
     Calibration,
@@ -181,7 +183,8 @@ def export(model: PreTrainedModel, validation: Dataset, preprocessing: Preproces
 def discard_products(folder: Path) -> None:
     """Remove the products of an earlier training from the folder, so that none is taken for this one's."""
     if PartialState().is_main_process:
-        shutil.rmtree(folder / ONNX, ignore_errors=True)
+        for exported in (folder / ONNX, (folder / OPENVINO_FILE).parent, (folder / LITERT_FILE).parent):
+            shutil.rmtree(exported, ignore_errors=True)
         for name in (RUN, CALIBRATION, EVIDENCE, EXPORT, GUARD, GUARD_TENSORS):
             (folder / name).unlink(missing_ok=True)
 

@@ -21,7 +21,10 @@ from brain_mri.utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
-_OF_THE_DATA = ("validation_fraction", "test_fraction", "split_seed", "twin_threshold", "train_on_validation")
+_OF_THE_DATA = (
+    "validation_fraction", "test_fraction", "split_seed", "twin_threshold", "train_on_validation", "max_train_samples",
+    "max_eval_samples",
+)  # fmt: skip
 _AFTER_THE_TRAINING = ("export", "final_output_stride", "resume_with_changes")
 _OF_THE_TRAINER = (
     "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args", "weight_decay", "adam_beta1",

@@ -24,6 +24,7 @@ from brain_mri.data.transforms import Augmentation, Preprocessing, box_coverage
 from brain_mri.errors import ConfigError
 from brain_mri.models.evidence import FINER, FeatureTap, extent_loss, guidance_loss, has_evidence
 from brain_mri.models.layers import hold_frozen_statistics
+from brain_mri.models.lora import merged
 from brain_mri.training import checkpoints
 from brain_mri.training.draws import Draws, FollowEpochs
 from brain_mri.training.optim import parameter_groups, set_start_rates
@@ -191,6 +192,7 @@ class MRITrainer(Trainer):
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if self.is_fsdp_enabled:
             self.model = whole(self.model)
+        self.model = merged(self.model)
         return result
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
@@ -275,9 +277,19 @@ class MRITrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
+        if output_dir is not None and self.args.should_save:
+            checkpoints.keep_names(Path(output_dir), self.model.state_dict() if state_dict is None else state_dict)
         if self.ema is not None and output_dir is not None and self.args.should_save:  # called in every process
             averaged = {name: value.contiguous() for name, value in self.ema.module.state_dict().items()}
             save_file(averaged, Path(output_dir) / _EMA_FILE)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Refuse what Trainer only warns of: weights of which a part stays as it was."""
+        if odd := [*load_result.missing_keys, *load_result.unexpected_keys]:
+            raise ConfigError(
+                f"the checkpoint holds the weights of another network ({len(odd)} tensors differ, {odd[0]} for one): "
+                "start anew in another --output_dir."
+            )
 
     def _load_best_model(self) -> None:
         checkpoints.check_whole(Path(self.state.best_model_checkpoint))

@@ -71,6 +71,16 @@ def test_the_last_stage_may_train_on_validation_but_never_on_test(phantoms: Path
     assert names["validation"] < names["train"] and not names["test"] & names["train"]
 
 
+def test_fewer_images_to_learn_from_leave_the_test_as_it_is(phantoms: Path, preprocessing: Preprocessing) -> None:
+    images = _prepare(phantoms, preprocessing)
+    args = DataArguments(data_dir=str(phantoms), max_train_samples=12, max_eval_samples=4)
+    whole, fewer = split_images(images, DataArguments(data_dir=str(phantoms))), split_images(images, args)
+    assert [len(fewer[split]) for split in ("train", "validation")] == [12, 4]
+    for split, rows in fewer.items():
+        assert set(rows["label"][:]) == set(range(4)) and set(rows["file_name"][:]) <= set(whole[split]["file_name"][:])
+    assert fewer["test"]["file_name"][:] == whole["test"]["file_name"][:]
+
+
 @pytest.mark.parametrize("train_on_validation", [False, True])
 def test_reviewed_images_are_tested_and_never_learned_from(
     reviewed: Path, phantoms: Path, preprocessing: Preprocessing, train_on_validation: bool

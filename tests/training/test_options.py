@@ -30,6 +30,7 @@ _ELSEWHERE = {  # why an option is not tried here
         ("teacher", "teacher_weight", "teacher_temperature"), "tests/training/test_teacher.py has a teacher"
     ),
     "weights": "tests/models/test_weights.py loads a file",
+    "lora_rank": "needs linear layers: tests/models/test_lora.py",
     "cache_features": "tests/training/test_frozen.py keeps features",
     "resume_from_checkpoint": "tests/training/test_identity.py resumes",
     "resume_with_changes": "tests/training/test_identity.py resumes with changes",
@@ -63,6 +64,8 @@ _VALUES: dict[str, str] = {  # words after the option; what else the option need
     "split_seed": "7",
     "twin_threshold": "0.95",
     "train_on_validation": "true",
+    "max_train_samples": "12",
+    "max_eval_samples": "4",
     "preprocessing_workers": "2",
     "model": "timm/resnet26.bt_in1k",
     "model_revision": "main",
