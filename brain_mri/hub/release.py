@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.model_folder import CARD, CONFIG, FLOAT32_FILE, INT8_FILE, RUN, published_files, without_paths
+from brain_mri.model_folder import AUDIT, CARD, CONFIG, FLOAT32_FILE, INT8_FILE, RUN, published_files, without_paths
 from brain_mri.reporting.model_card import write_card
 from brain_mri.utils.files import read_json, write_json, written_whole
 
@@ -30,12 +30,17 @@ def copy_published(source: Path, target: Path, data_license: str | None = None) 
         data_license: licence and authors of the training data, for the card; default: those in `run.json`.
 
     Raises:
-        ConfigError: `source` is no finished model folder, or `target` exists and holds no model.
+        ConfigError: `source` is no finished model folder, its audit names files, or `target` exists and holds no model.
     """
     if not (source / RUN).is_file():
         raise ConfigError(f"{source} is no model folder that train.py finished: it has no {RUN}.")
     if target.exists() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target} is there and holds no model: name a new folder, or remove it first.")
+    if "worst_pairs" in read_json(source / AUDIT):
+        raise ConfigError(
+            f"{source}/{AUDIT} names files of the data, as an earlier version wrote it: train again, or remove it; the "
+            "card then says that there was no audit."
+        )
     with written_whole(target, folder=True) as partial:
         for path in published_files(source):
             if path == source / FLOAT32_FILE and (source / INT8_FILE).is_file():

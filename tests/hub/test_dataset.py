@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 from support.hub_state import TinyHub, fresh_environment, run_python
 
 from brain_mri.cli import main
@@ -151,6 +151,7 @@ def test_a_fresh_process_reads_and_streams_from_the_hub_what_the_folder_holds_at
     done = run_python(["train.py", *words], environment)
     assert done.returncode == 0, done.stdout + done.stderr
     record = json.loads((tmp_path / "model" / "run.json").read_text())
+    assert ModelCard.load(tmp_path / "model" / "README.md").data.datasets == [_DATASET]
     assert record["data"]["streaming"] and record["global_step"] == sum(record["splits"]["train"].values()) // 8
     train = [data for name, data in hub.content("dataset", _DATASET).items() if name.startswith("data/train")]
     kept = [p for folder in ("streamer", "streamed") for p in (tmp_path / folder).rglob("*") if p.is_file()]

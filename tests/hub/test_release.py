@@ -45,6 +45,16 @@ def test_what_is_published_shows_no_data_and_names_no_place(guided_model: Path, 
         copy_published(tmp_path / "mine", tmp_path / "other")
 
 
+def test_an_audit_that_names_files_is_not_published(guided_model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "model"
+    shutil.copytree(guided_model, source)
+    audit = json.loads((source / "audit.json").read_text()) | {"worst_pairs": [{"images": ["train/glioma/Jane/1.png"]}]}
+    (source / "audit.json").write_text(json.dumps(audit))
+    with pytest.raises(ConfigError, match=r"audit\.json names files"):
+        copy_published(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_release_is_small_and_holds_nothing_but_what_may_be_published() -> None:
     files = {path for path in _RELEASE.rglob("*") if path.is_file()}
     assert files == {*published_files(_RELEASE), _RELEASE / "README.md"}

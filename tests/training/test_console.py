@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -20,7 +21,17 @@ def said(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str,
     folder = tmp_path_factory.mktemp("console")
     data = folder / "my scans"
     shutil.copytree(phantoms, data)
-    words = ["configs/quickstart.yaml", *QUICK, "--data_dir", str(data), "--output_dir", str(folder / "the model")]
+    # said aloud, because its default follows the level of transformers' messages, which earlier tests may have changed
+    words = [
+        "configs/quickstart.yaml",
+        *QUICK,
+        "--disable_tqdm",
+        "false",
+        "--data_dir",
+        str(data),
+        "--output_dir",
+        str(folder / "the model"),
+    ]
     return run_train(*words), folder
 
 
@@ -57,3 +68,14 @@ def test_what_a_training_leaves_may_be_read_by_whom_the_umask_lets(said: tuple[s
     assert {"model.safetensors", "guard.safetensors"} <= weights
     (said[1] / "new").touch()
     assert modes == {(said[1] / "new").stat().st_mode & 0o777}
+
+
+@pytest.mark.slow
+def test_a_folder_is_not_recorded_as_a_data_set_of_the_hub(said: tuple[str, Path]) -> None:
+    assert json.loads((said[1] / "the model" / "run.json").read_text())["data"]["on_hub"] is False
+
+
+@pytest.mark.slow
+def test_the_audit_that_is_published_names_no_file(said: tuple[str, Path]) -> None:
+    text = (said[1] / "the model" / "audit.json").read_text()
+    assert '"test_with_twin"' in text and ".png" not in text
