@@ -250,7 +250,7 @@ def first_model(run: Record) -> Record:
 def teachers(run: Record) -> list[Record]:
     """The teachers of all training stages, see `lineage.origins`, each once, with the `name` to show."""
     found = [stage.get("teacher") for stage in (*run.get("stages", []), run)]
-    return list({t["sha256"]: t | {"name": _shown(t["model"])} for t in found if t}.values())
+    return list({str(t.get("sha256", t["model"])): t | {"name": _shown(t["model"])} for t in found if t}.values())
 
 
 def first_file(run: Record) -> str | None:
