@@ -71,7 +71,8 @@ def _noise(shape: tuple[int, ...], scale: float, rng: np.random.Generator) -> Fl
     smooth = ndimage.zoom(coarse, [side / (n - 3) for side, n in zip(shape, coarse.shape, strict=True)], order=3)
     start = [int(rng.integers(0, n - side + 1)) for n, side in zip(smooth.shape, shape, strict=True)]
     part: Floats = smooth[start[0] : start[0] + shape[0], start[1] : start[1] + shape[1]]
-    return (part - part.mean()) / max(float(part.std()), 1e-6)
+    noise: Floats = (part - part.mean()) / max(float(part.std()), 1e-6)
+    return noise
 
 
 def _painted(pixels: Grey, share: Floats, head: npt.NDArray[np.bool_], rng: np.random.Generator) -> Grey | None:
