@@ -33,8 +33,7 @@ def about_html(service: Service, t: Texts) -> str:
             limits=t["limits"],
             minutes=service.minutes,
         )
-    # new patients and other sources first: the famous test says least
-    measured = sorted(protocols(records), key=lambda one: not (one.is_external or one.scores is None))
+    measured = sorted(protocols(records), key=_new_patients_first)
     plots = [
         (t["plots"][_stem(name)], pictures.data_uri((folder / name).read_bytes(), "image/png"))
         for name in records.pictures
@@ -67,6 +66,13 @@ def about_record(service: Service) -> dict[str, Any]:
         if protocol.safety:
             found[protocol.key]["false_all_clear"] = protocol.safety["false_all_clear"]
     return found
+
+
+def _new_patients_first(protocol: Protocol) -> int:
+    """The order of the columns: patients never seen, other sources, the test without its copies, all of that test."""
+    if protocol.scores is None:
+        return 0
+    return 1 if protocol.is_external else 3 if protocol.key == "test" else 2
 
 
 def _figure(key: str, protocol: Protocol, records: ModelRecords | None) -> dict[str, float] | None:

@@ -13,7 +13,6 @@ from brain_mri.inference.predictions import Prediction
 from brain_mri.io.images import one_channel
 
 SHOWN = 640  # pixels: the longest side of a slice on the page
-THUMBNAIL = 56
 OPACITY = 0.45  # at first, and in the exported picture
 
 
@@ -32,14 +31,14 @@ def png_uri(image: Image.Image) -> str:
 def shrunk(image: Image.Image, longest: int) -> Image.Image:
     """A copy no longer than `longest` pixels on any side; a smaller picture as it is."""
     copy = image.copy()
-    copy.thumbnail((longest, longest), Image.Resampling.BOX if longest == THUMBNAIL else Image.Resampling.LANCZOS)
+    copy.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return copy
 
 
-def thumbnail_uri(image: Image.Image) -> str:
-    """A small JPEG for a row of a table."""
-    file = io.BytesIO()
-    shrunk(image, THUMBNAIL).convert("L").save(file, "JPEG", quality=80)
+def jpeg_uri(image: Image.Image, longest: int) -> str:
+    """A slice among many, no longer than that on any side: small enough that all of them come with the answer."""
+    file, small = io.BytesIO(), shrunk(image, longest)
+    one_channel(small.convert("RGB")).save(file, "JPEG", quality=88)
     return data_uri(file.getvalue(), "image/jpeg")
 
 
