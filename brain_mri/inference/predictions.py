@@ -215,11 +215,8 @@ class Prediction(_Said):
         return _first(tumors or self.probabilities)
 
     def contour_level(self, label: str) -> float:
-        """The contour of `overlay` encloses the places with at least this share of the evidence at its peak.
-
-        Each class has its own; where none is named it is the same for all, or it would tell which was meant.
-        """
-        return self.levels.get(label, LEVEL) if self.is_answered else LEVEL
+        """The contour of `overlay` encloses the places with at least this share of the evidence at its peak."""
+        return self.levels.get(label, LEVEL)
 
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
         """The slice under the evidence for `label` (default: the one that is named, else `suspect`).

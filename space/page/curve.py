@@ -9,7 +9,7 @@ from page.service import Service
 from page.texts import Texts
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 78, 12, 12, 46
 
 
 def curve(service: Service, volume: VolumePrediction, t: Texts) -> dict[str, Any]:

@@ -167,7 +167,8 @@ window.brainMRI = (() => {
   // The verdict is heard, and on a phone seen, as soon as it is there; the table of slices is not read out.
   const arrived = (title) => {
     say(one(".bm-answer"));
-    if (title.getBoundingClientRect().bottom > innerHeight) one(".bm-answer").scrollIntoView();
+    const verdict = title.closest(".bm-verdict") ?? title.parentElement; // with what it does not mean, and the notice
+    if (verdict.getBoundingClientRect().bottom > innerHeight) one(".bm-answer").scrollIntoView();
   };
 
   const say = (answer, before = []) => {

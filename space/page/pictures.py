@@ -46,7 +46,12 @@ def evidence_layer(prediction: Prediction, image: Image.Image, label: str) -> Im
     """The evidence for a label as a layer of its own, to lie over the slice at any opacity."""
     assert prediction.evidence is not None  # the caller has asked
     size = shrunk(image, SHOWN).size
-    return overlay.evidence_layer(prediction.evidence[label], *size, prediction.contour_level(label))
+    return overlay.evidence_layer(prediction.evidence[label], *size, contour_level(prediction, label))
+
+
+def contour_level(prediction: Prediction, label: str) -> float:
+    """The contour's share of the peak: each class has its own, which would tell the class where none is named."""
+    return prediction.contour_level(label) if prediction.is_answered else overlay.LEVEL
 
 
 def strongest_place(prediction: Prediction, label: str) -> str:

@@ -42,7 +42,7 @@ def said_of(prediction: Prediction, t: Texts) -> str:
     """The answer of one slice in a few words."""
     if prediction.label is None or prediction.score is None:
         return t(f"cell_{prediction.verdict}")
-    return f"{t.label(prediction.label)} ({t.percent(prediction.score)})"
+    return f"{t.label(prediction.label)} ({t.percent(prediction.score)})".replace("> ", ">\u00a0")
 
 
 def shown_label(prediction: Prediction) -> str | None:
@@ -62,7 +62,7 @@ def evidence_note(prediction: Prediction, t: Texts) -> str:
     label, level = shown_label(prediction), ""
     if label is None:
         return t("evidence_no_tumour")
-    level = t.percent(prediction.contour_level(label), 0)
+    level = t.percent(pictures.contour_level(prediction, label), 0)
     if prediction.label is None:
         return t("evidence_unsure", level=level)
     return t("evidence_caption", label=t.label(label), level=level)
@@ -98,5 +98,5 @@ def _map(prediction: Prediction, label: str) -> dict[str, Any]:
         "values": base64.b64encode(whole.astype("<i2").tobytes()).decode("ascii"),
         "width": width,
         "height": height,
-        "level": prediction.contour_level(label),
+        "level": pictures.contour_level(prediction, label),
     }

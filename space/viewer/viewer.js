@@ -52,7 +52,8 @@ export function viewer(slices, texts, start = 0, shown = () => {}) {
   const made = element('div', { class: 'bm-viewer-body' }, stage.element,
     element('div', { class: 'bm-controls' }, place,
       element('div', { class: 'bm-steps' }, button('\u2039', 'previous', -1), element('label', {}, hidden(texts.slice), slider), button('\u203a', 'next', 1)),
-      tools(stage, view, texts, () => show(at)), note, element('p', { class: 'bm-small', text: texts.help })));
+      tools(stage, view, texts, () => show(at))),
+    note, element('p', { class: 'bm-small', text: texts.help }));
   show(start);
   return Object.assign(made, { show });
 }
