@@ -33,7 +33,7 @@ def about_html(service: Service, t: Texts) -> str:
             limits=t["limits"],
             minutes=service.minutes,
         )
-    measured = sorted(protocols(records), key=_new_patients_first)
+    measured = in_order(protocols(records))
     plots = [
         (t["plots"][_stem(name)], pictures.data_uri((folder / name).read_bytes(), "image/png"))
         for name in records.pictures
@@ -68,11 +68,13 @@ def about_record(service: Service) -> dict[str, Any]:
     return found
 
 
-def _new_patients_first(protocol: Protocol) -> int:
-    """The order of the columns: patients never seen, other sources, the test without its copies, all of that test."""
-    if protocol.scores is None:
-        return 0
-    return 1 if protocol.is_external else 3 if protocol.key == "test" else 2
+def in_order(measured: list[Protocol]) -> list[Protocol]:
+    """Patients never seen first, then other sources, the test without its copies, and last that whole test."""
+
+    def rank(one: Protocol) -> int:
+        return 0 if one.scores is None else 1 if one.is_external else 3 if one.key == "test" else 2
+
+    return sorted(measured, key=rank)
 
 
 def _figure(key: str, protocol: Protocol, records: ModelRecords | None) -> dict[str, float] | None:

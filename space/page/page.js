@@ -236,7 +236,10 @@ window.brainMRI = (() => {
     if (title && document.title !== title) document.title = title; // gradio has one for all languages
     for (const place of document.querySelectorAll(".bm-viewer[data-slices]:not([data-begun])")) {
       place.dataset.begun = "";
-      import(`${window.gradio_config.root}/viewer/mount.js`).then(({ mount }) => mount(place));
+      import(`${window.gradio_config.root}/viewer/mount.js`).then(
+        ({ mount }) => mount(place),
+        () => place.replaceChildren(JSON.parse(place.dataset.slices).texts.failed),
+      );
     }
     const first = one(".bm-answer h2");
     if (first && first !== seen) arrived(first);

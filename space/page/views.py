@@ -50,7 +50,7 @@ def render(template: str, t: Texts, **values: Any) -> str:
 def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     """What is said of one picture, or of a volume."""
     if answer.series:
-        listed = [(one, _series_line(one, t)) for one in answer.series]
+        listed = [(one, series_line(one, t)) for one in answer.series]
         return _answer(service, answer, t) + render("series", t, series=listed)
     return _answer(service, answer, t)
 
@@ -64,7 +64,7 @@ def _answer(service: Service, answer: Answer, t: Texts) -> str:
     return _picture(service, answer, answer.image, t)
 
 
-def _series_line(one: Series, t: Texts) -> str:
+def series_line(one: Series, t: Texts) -> str:
     """A series in the page's language; its description has the file's own words."""
     parts = [t["sequences"].get(part, part) for part in one.sequence.split(", ") if part] or [
         t["sequences"]["sequence not known"]
