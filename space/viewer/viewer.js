@@ -3,6 +3,7 @@
 import { layer } from './overlay.js';
 
 const OPACITY = 0.45;
+const FINE = 400; // pixels: the longer side of an evidence layer is at least that
 const WHOLE = { window: 255, level: 127.5, inverted: false };
 
 /** An element; `text` sets its text, `on...` a listener, all else an attribute. */
@@ -73,7 +74,7 @@ class Stage {
     const found = await pixels();
     if (!wanted()) return;
     put(this.slice, windowed(found, view));
-    if (map !== this.drawn) put(this.layer, map ? layer(map, found.width, found.height) : new ImageData(found.width, found.height));
+    if (map !== this.drawn) put(this.layer, map ? finer(map, found) : new ImageData(1, 1));
     this.drawn = map;
   }
 
@@ -94,6 +95,12 @@ class Stage {
       if (event.pointerType === 'mouse' && event.buttons & 1) move(event.movementX, event.movementY);
     });
   }
+}
+
+/** The layer of a small slice is larger than it, so that its lines are not drawn in blocks. */
+function finer(map, { width, height }) {
+  const times = Math.max(1, Math.ceil(FINE / Math.max(width, height)));
+  return layer(map, times * width, times * height);
 }
 
 /** Evidence on and off and its strength, window and level, inverted or not, and back to the beginning. */
