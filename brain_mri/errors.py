@@ -9,6 +9,7 @@ import re
 import select
 import sys
 from collections.abc import Callable
+from typing import Literal
 
 from brain_mri import stopping
 
@@ -25,6 +26,10 @@ _LOST_PROCESS = (
     "another process of this run is gone or can't be reached ({reason}): the output of that process, or its machine, "
     "says why. Once it is mended, give every machine its command again with --resume_from_checkpoint."
 )
+
+
+ImageFault = Literal["broken", "too_large", "no_scan", "incomplete", "encrypted", "variant", "no_file", "no_series"]
+"""Damaged or unknown; beyond a limit; no slice in it; half of a pair; locked; to be converted; not given; not there."""
 
 
 class BrainMRIError(Exception):
@@ -44,7 +49,15 @@ class DataError(BrainMRIError):
 
 
 class ImageError(BrainMRIError):
-    """A file that can't be read as a picture."""
+    """A file that can't be read as a picture.
+
+    Attributes:
+        fault: what kind of mistake it is, for a door that says it in another language.
+    """
+
+    def __init__(self, message: str = "", fault: ImageFault = "broken") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class NotMRIError(ImageError):

@@ -91,14 +91,15 @@ def main() -> None:
     service.start_sweeping()
     scripts = [(HERE / "page" / name).read_text(encoding="utf-8") for name in ("page.js", "quiz.js")]
     script = "\n".join(scripts).replace("LANGUAGES", json.dumps(languages()))
+    unscripted = "".join(f'<p lang="{code}">{texts(code)("noscript")}</p>' for code in languages())
     declared = endpoints(service)
     app = site(
         service,
         build(service, declared),
         declared,
-        css_paths=[HERE / "style.css"],
+        css_paths=[HERE / "style.css", HERE / "viewer" / "viewer.css"],
         head=f'<script>{script}</script><meta name="description" content="{texts()("notice")}">'
-        f"<noscript><p>{texts()('noscript')}</p></noscript>",
+        f"<noscript>{unscripted}</noscript>",
         theme=look(),
     )
     serve(app, lambda address: print(f"* Running on local URL:  {address}", flush=True))

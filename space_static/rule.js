@@ -60,6 +60,12 @@ export function first(probabilities) {
   return Object.keys(probabilities).reduce((a, b) => (probabilities[b] > probabilities[a] ? b : a));
 }
 
+/** The most probable of the classes that are no healthy brain, whatever the verdict; where none is named, it is not. */
+export function suspect(probabilities) {
+  const { [HEALTHY]: healthy, ...tumours } = probabilities;
+  return first(Object.keys(tumours).length ? tumours : probabilities);
+}
+
 function number(value) {
   if (!(Number.isFinite(value) && value >= 0)) throw new Error('calibration.json is broken');
   return value;

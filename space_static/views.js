@@ -1,21 +1,12 @@
 /** From answers to elements. Only `textContent` is ever set, so nothing that a file says becomes mark-up. */
 
-import { drawn, layer, strongestPlace } from './overlay.js';
-import { HEALTHY, first } from './rule.js';
+import { drawn, layer, strongestPlace } from './viewer/overlay.js';
+import { element, viewer } from './viewer/viewer.js';
+import { HEALTHY, first, suspect } from './rule.js';
 import { filled } from './texts.js';
 
 const OPACITY = 0.45;
-
-function element(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name === 'text') made.textContent = value;
-    else if (name.startsWith('on')) made.addEventListener(name.slice(2), value);
-    else made.setAttribute(name, value);
-  }
-  made.append(...children);
-  return made;
-}
+const LEVEL = 0.5; // of a contour where no class is named: overlay.py
 
 const paragraphs = (lines, kind = '') => lines.filter(Boolean).map((text) => element('p', { text, class: kind }));
 
@@ -27,9 +18,9 @@ export function answer(found, figures, texts) {
   const tone = label === HEALTHY ? 'unsure' : found.verdict;
   const heading = element('h2', { text: title(found, label, isVolume, texts) });
   const card = element('section', { class: `card ${tone}`, 'data-verdict': found.verdict, 'data-label': label ?? '' });
-  card.append(element('div', { class: 'verdict' }, heading, ...paragraphs(reasons(found, label, isVolume, figures, texts))));
-  if (found.slices.length) card.append(isVolume ? viewer(found, texts) : pictures(found.slices[0], label, found.name, texts));
-  card.append(...paragraphs([texts('notice')], 'notice-small'));
+  card.append(element('div', { class: 'verdict' }, heading, ...paragraphs(reasons(found, label, isVolume, figures, texts)),
+    ...paragraphs([texts('notice')], 'notice-small')));
+  if (found.slices.length) card.append(isVolume ? volume(found, texts) : pictures(found.slices[0], found.name, texts));
   if (label) card.append(details(found, texts));
   return card;
 }
@@ -76,22 +67,42 @@ function details({ probabilities, milliseconds }, texts) {
 }
 
 /** The slice, and beside it its evidence; a refused slice is shown alone. */
-function pictures(one, label, name, texts) {
-  const shown = drawn(one.picture);
+function pictures(one, name, texts) {
+  const shown = drawn(one.picture), map = shownMap(one);
   const alt = texts('slice_alt', { name, width: one.picture.width, height: one.picture.height, verdict: '' });
   const figures = [element('figure', {}, canvas(alt, shown), element('figcaption', { text: `${texts('slice')}: ${name}` }))];
-  const map = label && label !== HEALTHY ? one.evidence?.[label] : null;
-  if (map) figures.push(evidence(map, shown, texts.label(label), texts));
-  return element('div', { class: 'pictures' }, ...figures);
+  if (map) figures.push(evidence(one, map, shown, texts));
+  return element('div', {}, element('div', { class: 'pictures' }, ...figures), ...(map ? [] : paragraphs([note(one, texts)], 'small')));
 }
 
-function evidence(map, shown, label, texts) {
-  const place = texts.of('places')[strongestPlace(map)];
-  const over = canvas(texts('evidence_alt', { label, place }), layer(map, shown.width, shown.height));
+function evidence(one, map, shown, texts) {
+  const over = canvas(evidenceAlt(one, map, texts), layer(map, shown.width, shown.height));
   over.style.opacity = OPACITY;
   const slider = element('input', { type: 'range', min: 0, max: 1, step: 0.05, value: OPACITY, oninput: ({ target }) => { over.style.opacity = target.value; } });
   const layers = element('div', { class: 'layers' }, canvas('', shown), over);
-  return element('figure', {}, layers, element('figcaption', {}, element('label', { text: texts('opacity') }, slider), texts('evidence_caption', { label, level: texts.number(`${Math.round(100 * map.level)}%`) })));
+  return element('figure', {}, layers, element('figcaption', {}, element('label', { text: texts('opacity') }, slider), note(one, texts)));
+}
+
+const named = (one) => (one.verdict === 'answer' ? first(one.probabilities) : null);
+
+/** What is drawn: the evidence for the tumour that is named; of an unsure slice for the likeliest, which is not named. */
+function shownMap(one) {
+  if (one.verdict === 'refused' || named(one) === HEALTHY) return null;
+  const map = one.evidence?.[named(one) ?? suspect(one.probabilities)];
+  return map ? { ...map, level: named(one) ? map.level : LEVEL } : null;
+}
+
+function note(one, texts) {
+  if (one.verdict === 'refused') return texts('evidence_refused');
+  if (!one.evidence) return texts('evidence_none');
+  const map = shownMap(one), level = map && texts.number(`${Math.round(100 * map.level)}%`);
+  if (!map) return texts('evidence_no_tumour');
+  return named(one) ? texts('evidence_caption', { label: texts.label(named(one)), level }) : texts('evidence_unsure', { level });
+}
+
+function evidenceAlt(one, map, texts) {
+  const place = texts.of('places')[strongestPlace(map)];
+  return named(one) ? texts('evidence_alt', { label: texts.label(named(one)), place }) : texts('evidence_alt_unsure', { place });
 }
 
 function canvas(alt, ...layers) {
@@ -101,29 +112,24 @@ function canvas(alt, ...layers) {
   return made;
 }
 
-/** The slices of a volume, one at a time: a slider, the arrow keys, and where it looked. */
-function viewer(found, texts) {
-  const place = element('div');
-  const line = element('p', { class: 'small' });
-  const show = (i) => {
-    const one = found.slices[i];
-    const label = one.verdict === 'answer' ? first(one.probabilities) : null;
+/** The slices of a volume, one at a time. */
+function volume({ slices }, texts) {
+  const described = slices.map((one, i) => {
+    const label = named(one), map = shownMap(one);
     const said = label ? `${texts.label(label)} (${texts.percent(one.probabilities[label])})` : texts(`cell_${one.verdict}`);
-    line.textContent = `${texts('progress', { done: i + 1, all: found.slices.length })}: ${said}`;
-    place.replaceChildren(pictures(one, label, `${i + 1}`, texts));
-  };
-  const start = strongest(found);
-  const slider = element('input', { type: 'range', min: 1, max: found.slices.length, value: start + 1, oninput: ({ target }) => show(target.value - 1) });
-  show(start);
-  return element('div', { class: 'viewer' }, element('label', { text: texts('table_title') }, slider), line, place);
+    const alt = map ? evidenceAlt(one, map, texts) : texts('thumbnail_alt', { name: i + 1, answer: said });
+    return { pixels: () => drawn(one.picture), map, said, alt, note: note(one, texts) };
+  });
+  const told = texts.of('viewer');
+  const said = { ...told, help: `${told.first} ${told.help}`, progress: texts.of('progress'), strength: texts('opacity') };
+  return element('div', { class: 'bm-viewer' }, viewer(described, said, mostSuspect(slices)));
 }
 
-/** The slice to begin with: where a tumour is most probable, if a slice has an answer; else the middle one. */
-function strongest({ slices }) {
-  const tumour = ({ verdict, probabilities }) => (verdict === 'answer' ? 1 - (probabilities[HEALTHY] ?? 0) : -1);
-  const scores = slices.map(tumour);
-  const most = Math.max(...scores);
-  return most < 0 ? Math.trunc(slices.length / 2) : scores.indexOf(most);
+/** The slice in which one of the tumours is most probable, sure or not; without any, the middle one. */
+function mostSuspect(slices) {
+  const tumour = ({ verdict, probabilities }) => (verdict === 'refused' ? -1 : probabilities[suspect(probabilities)]);
+  const shares = slices.map(tumour), most = Math.max(...shares);
+  return most < 0 ? Math.trunc(slices.length / 2) : shares.indexOf(most);
 }
 
 /** Buttons for the pictures that come with the page. */

@@ -68,6 +68,7 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
     _settle_vendor(target / "vendor")
     _stage_model(folder, target / "model")
     shutil.copytree(_GRADIO / "texts", target / "texts")
+    shutil.copytree(_GRADIO / "viewer", target / "viewer", ignore=shutil.ignore_patterns("mount.js"))  # Gradio's part
     shutil.copytree(_GRADIO / "examples", target / "examples", ignore=shutil.ignore_patterns("*.zip"))
     write_json(refusal_words(), target / "words.json")
     pictures = sorted(p.relative_to(target).as_posix() for p in (target / "examples").glob("*.png"))

@@ -207,12 +207,21 @@ class Prediction(_Said):
         """The labels that can't be told apart, the most probable first; empty where no class may be named."""
         return self.likely if self.is_answered else ()
 
+    @property
+    def suspect(self) -> str:
+        """The most probable of the classes that are no healthy brain, whatever the verdict.
+
+        Whose evidence says where a human should look first. It is no answer: where none is given, it is not named.
+        """
+        tumors = {label: p for label, p in self.probabilities.items() if not is_healthy(label)}
+        return _first(tumors or self.probabilities)
+
     def contour_level(self, label: str) -> float:
         """The contour of `overlay` encloses the places with at least this share of the evidence at its peak."""
         return self.levels.get(label, LEVEL)
 
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
-        """The slice under the evidence for `label` (default: the most probable one), at most 1,024 pixels a side.
+        """The slice under the evidence for `label` (default: the one that is named, else `suspect`), 1,024 pixels at most.
 
         A cross marks the peak of the evidence, a contour the places at `contour_level`: roughly where the model saw the
         class, not where a tumour ends. See `overlay.draw_overlay`.
@@ -224,7 +233,7 @@ class Prediction(_Said):
             raise ConfigError(f"{self.name}: {self.explanation}, so there is no evidence to draw.")
         if self.evidence is None:
             raise ConfigError("this model has no evidence maps: choose one that was exported with them.")
-        label = label or _first(self.probabilities)
+        label = label or self.label or self.suspect
         if label not in self.evidence:
             raise ConfigError(f"no label {label!r}: the model knows {', '.join(self.evidence)}.")
         image = self.image.copy()

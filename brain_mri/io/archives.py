@@ -62,9 +62,11 @@ def _chosen(members: list[Member], label: str) -> list[Member]:
         ImageError: more than `MAX_MEMBERS` files or `MAX_ARCHIVE_BYTES`.
     """
     if len(members) > MAX_MEMBERS:
-        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.")
+        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.", "too_large")
     if sum(member.size for member in members) > MAX_ARCHIVE_BYTES:
-        raise ImageError(f"{label}: unpacks to more than {MAX_ARCHIVE_BYTES >> 20} MiB; give one series of slices.")
+        raise ImageError(
+            f"{label}: unpacks to more than {MAX_ARCHIVE_BYTES >> 20} MiB; give one series of slices.", "too_large"
+        )
     parts = ((member, PurePosixPath(member.name).parts) for member in members)
     kept = [member for member, path in parts if not any(part.startswith((".", "__MACOSX")) for part in path)]
     return sorted(kept, key=lambda member: _natural(member.name))
@@ -99,22 +101,22 @@ def _check_directory(file: BinaryIO, label: str) -> None:
     tail = file.read()
     file.seek(0)
     if b"PK\6\7" in tail[-(2**16) :] and b"PK\6\6" in tail:
-        raise ImageError(f"{label}: a zip in the format for huge ones (zip64); pack fewer files.")
+        raise ImageError(f"{label}: a zip in the format for huge ones (zip64); pack fewer files.", "variant")
     position = tail.rfind(b"PK\5\6")
     if position < 0 or len(tail) < position + _DIRECTORY_END.size:
         raise ImageError(f"{label}: broken zip file (its list of files is missing); pack or copy it again.")
     *_, count, directory_bytes, _, _ = _DIRECTORY_END.unpack_from(tail, position)
     if count > MAX_MEMBERS or directory_bytes > MAX_MEMBERS * _ENTRY_BYTES:
-        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.")
+        raise ImageError(f"{label}: more than {MAX_MEMBERS:,} files; give one series of slices.", "too_large")
 
 
 def _check_member(info: zipfile.ZipInfo, label: str) -> None:
     if info.flag_bits & 0x1:
-        raise ImageError(f"{label}: encrypted; give a zip without a password.")
+        raise ImageError(f"{label}: encrypted; give a zip without a password.", "encrypted")
     if _ABSOLUTE.match(info.filename) or ".." in re.split(r"[/\\]", info.filename):
         raise ImageError(f"{label}: holds a path that leads outside of it; pack the folder of slices again.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ImageError(f"{label}: compressed in an unusual way; pack it again as an ordinary zip.")
+        raise ImageError(f"{label}: compressed in an unusual way; pack it again as an ordinary zip.", "variant")
 
 
 def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> Callable[[int], bytes]:
@@ -139,7 +141,9 @@ def folder_members(folder: Path, label: str) -> list[Member]:
     while waiting:
         current, depth = waiting.pop()
         if depth > _MAX_DEPTH:
-            raise ImageError(f"{label}: folders nested deeper than {_MAX_DEPTH}; give the one that holds the slices.")
+            raise ImageError(
+                f"{label}: folders nested deeper than {_MAX_DEPTH}; give the one that holds the slices.", "too_large"
+            )
         try:
             with os.scandir(current) as entries:
                 for entry in entries:

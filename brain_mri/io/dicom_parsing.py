@@ -112,7 +112,9 @@ def _inflated(content: bytes, tags: list[Any], label: str) -> Dataset | None:
         return None
     body = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(), MAX_DICOM_BYTES + 1)
     if len(body) > MAX_DICOM_BYTES:
-        raise ImageError(f"{label}: unpacks to more than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+        raise ImageError(
+            f"{label}: unpacks to more than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.", "too_large"
+        )
     dataset = read_dataset(_Counted(body), False, True, specific_tags=[Tag(keyword) for keyword in tags])
     dataset.set_original_encoding(False, True)
     dataset.file_meta = FileMetaDataset()
@@ -151,7 +153,9 @@ def parse_with_pixels(content: bytes, label: str) -> tuple[Dataset, int]:
     dataset = parse(content, label)
     frames = count_frames(dataset, label)
     if not frames or not any(keyword in dataset for keyword in _PIXEL_TAGS):
-        raise ImageError(f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.")
+        raise ImageError(
+            f"{label}: a DICOM file without pixel data (a report or an index); give one with a picture.", "no_scan"
+        )
     if (foreign := read_header(dataset, label).foreign) is not None:
         raise NotMRIError(f"{label}: {foreign} by its header; give an MRI of the head.")
     check_frames(dataset, label)

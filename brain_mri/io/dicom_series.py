@@ -126,7 +126,9 @@ class DicomFiles:
         if self._left_out:
             told = _told(self._left_out)
             return ImageError(
-                f"{label}: holds no magnitude picture of a slice, which alone are judged, but only: {told}; give those."
+                f"{label}: holds no magnitude picture of a slice, which alone are judged, but only: {told}; "
+                "give those.",
+                "no_scan",
             )
         if self.foreign:
             counted = _told(self.foreign, " in {n} file{s}")
@@ -251,7 +253,7 @@ def _planes(
     grid = _grid(frames, pixels)
     if grid is None:
         if choice.plane in PLANES and choice.plane != acquired:
-            raise ImageError(f"{label}: its slices can't be cut in another plane; leave out --plane.")
+            raise ImageError(f"{label}: its slices can't be cut in another plane; leave out --plane.", "variant")
         return Loaded(pixels, (), notes)
     if choice.plane == "auto" and is_thick(grid.spacing):
         return Loaded(pixels, (), notes)

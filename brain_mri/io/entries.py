@@ -85,7 +85,7 @@ def chosen(entries: Sequence[Entry], choice: Choice, label: str) -> int:
     if 1 <= choice.series <= len(entries):
         return choice.series - 1
     listed = "; ".join(str(entry.listed(i, False)) for i, entry in enumerate(entries, 1))
-    raise ImageError(f"{label}: has no series {choice.series}; choose one of these: {listed}.")
+    raise ImageError(f"{label}: has no series {choice.series}; choose one of these: {listed}.", "no_series")
 
 
 def read_chosen(
@@ -107,7 +107,7 @@ def read_chosen(
     taken = chosen(entries, choice, label)
     loaded = entries[taken].load()
     if not loaded.pixels:
-        raise ImageError(f"{label}: holds no slice that can be judged; give a scan.")
+        raise ImageError(f"{label}: holds no slice that can be judged; give a scan.", "no_scan")
     listed = [entry.listed(i, i == taken + 1) for i, entry in enumerate(entries, 1)]
     listed[taken] = replace(listed[taken], slices=len(loaded.pixels))
     said = list(loaded.notes)

@@ -45,7 +45,7 @@ def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
     found, others = _by_kind(members, label)
     if found["zip"]:
         raise ImageError(
-            f"{label}: holds another zip ({found['zip'][0].label}); unpack that one and give its contents."
+            f"{label}: holds another zip ({found['zip'][0].label}); unpack that one and give its contents.", "no_scan"
         )
     files = _dicom_files(found["dicom"], label)
     entries = files.entries(choice, label) if files else []
@@ -74,7 +74,9 @@ def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
 def _nothing(others: list[Member], label: str) -> ImageError:
     if len(others) == 1:  # its name and its format say more
         return not_read(others[0].head(), f"{label}: {others[0].label}")
-    return ImageError(f"{label}: holds no picture, no DICOM slice with pixels and no volume; give one that does.")
+    return ImageError(
+        f"{label}: holds no picture, no DICOM slice with pixels and no volume; give one that does.", "no_scan"
+    )
 
 
 def _by_kind(members: list[Member], label: str) -> tuple[dict[str, list[Member]], list[Member]]:
@@ -105,7 +107,9 @@ class _Unpacked:
         content = unpack(io.BytesIO(member.read(member.size)), f"{self.label}: {member.label}")
         self.total += len(content)
         if self.total > 2 * MAX_ARCHIVE_BYTES:  # headers and pixels are read one after the other
-            raise ImageError(f"{self.label}: its gzip files hold more than {MAX_ARCHIVE_BYTES >> 20} MiB; give fewer.")
+            raise ImageError(
+                f"{self.label}: its gzip files hold more than {MAX_ARCHIVE_BYTES >> 20} MiB; give fewer.", "too_large"
+            )
         return content[:limit]
 
 
@@ -132,7 +136,7 @@ def _parsed(member: Member, label: str) -> Dataset:
 
 def _content(member: Member, label: str) -> bytes:
     if member.size > MAX_DICOM_BYTES:
-        raise ImageError(f"{label}: larger than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+        raise ImageError(f"{label}: larger than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.", "too_large")
     return member.read(MAX_DICOM_BYTES)
 
 
@@ -195,6 +199,7 @@ def _pictures(members: list[Member], label: str) -> Loaded:
         check_size(1, 1, label, len(pixels))
         if sum(one.size for one in pixels) > MAX_VOXELS:
             raise ImageError(
-                f"{label}: its pictures have more than {MAX_VOXELS:,} pixels in all; give smaller or fewer."
+                f"{label}: its pictures have more than {MAX_VOXELS:,} pixels in all; give smaller or fewer.",
+                "too_large",
             )
     return Loaded(pixels, names, _copies(left_out))

@@ -106,7 +106,9 @@ def unpack(file: BinaryIO, label: str) -> bytes:
         while not decoder.eof and (data := decoder.unconsumed_tail or file.read(2**16)):
             content.write(decoder.decompress(data, MAX_DICOM_BYTES + 1 - content.tell()))
             if content.tell() > MAX_DICOM_BYTES:
-                raise ImageError(f"{label}: unpacks to more than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.")
+                raise ImageError(
+                    f"{label}: unpacks to more than {MAX_DICOM_BYTES >> 20} MiB; give a smaller file.", "too_large"
+                )
         if not decoder.eof:
             raise ImageError(f"{label}: broken gzip file (it ends too early); copy it again.")
         return content.getvalue()
@@ -118,8 +120,8 @@ def not_read(head: bytes, label: str) -> ImageError:
     plain = _unpacked(head) if packed else head
     for pattern, what in _NAMED:
         if pattern.match(plain):
-            return ImageError(f"{label}: {'a compressed file, inside it ' if packed else ''}{what}.")
+            return ImageError(f"{label}: {'a compressed file, inside it ' if packed else ''}{what}.", "variant")
     for ending, what in _BY_NAME:
         if head and ending.search(label):
-            return ImageError(f"{label}: by its name {what}.")
+            return ImageError(f"{label}: by its name {what}.", "variant")
     return unrecognised(head, label)

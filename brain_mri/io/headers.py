@@ -43,7 +43,7 @@ def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
             size = (width, height) if size is None else (max(width, size[0]), max(height, size[1]))
         scans += marker == 0xDA
         if scans > MAX_JPEG_SCANS:
-            raise ImageError(f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again.")
+            raise ImageError(f"{label}: a JPEG of more than {MAX_JPEG_SCANS} scans; save it again.", "variant")
         position += max(2, int.from_bytes(content[position : position + 2]))
     return size
 
@@ -99,7 +99,9 @@ def check_tiff(content: bytes, label: str) -> None:
         while start and start not in seen:
             seen.add(start)
             if len(seen) > MAX_SLICES:
-                raise ImageError(f"{label}: a TIFF of more than {MAX_SLICES:,} pages; give a part of them.")
+                raise ImageError(
+                    f"{label}: a TIFF of more than {MAX_SLICES:,} pages; give a part of them.", "too_large"
+                )
             start, count, listed = _check_tiff_directory(content, start, order, big, label)
             entries, values = entries + count, values + listed
             if entries > _MAX_ALL_ENTRIES or values > _MAX_ALL_VALUES:
@@ -127,6 +129,8 @@ def _check_tiff_directory(content: bytes, start: int, order: str, big: bool, lab
         if tag in tile and kind in (3, 4):
             (tile[tag],) = struct.unpack_from(order + " HI"[kind - 2], content, position + (12 if big else 8))
     if tile[_TILE_WIDTH] * tile[_TILE_LENGTH] > MAX_PIXELS:
-        raise ImageError(f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.")
+        raise ImageError(
+            f"{label}: a TIFF with tiles of more than {MAX_PIXELS:,} pixels; save it again without tiles.", "too_large"
+        )
     (following,) = struct.unpack_from(order + ("Q" if big else "I"), content, start + count * size)
     return int(following), count, values

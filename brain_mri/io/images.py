@@ -149,7 +149,9 @@ def _opened_picture(content: bytes, label: str) -> Iterator[Image.Image]:
     except UnidentifiedImageError as error:
         raise ImageError(f"{label}: not a picture that can be read; remove or replace it.") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{label}: has more pixels than fit in memory; give a smaller picture.") from error
+        raise ImageError(
+            f"{label}: has more pixels than fit in memory; give a smaller picture.", "too_large"
+        ) from error
     except OSError as error:
         raise ImageError(f"{label}: broken picture ({printable(str(error))}); remove or replace it.") from error
 

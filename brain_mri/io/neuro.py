@@ -98,7 +98,9 @@ def _read_analyze(file: BinaryIO, label: str, voxel_file: BinaryIO | None) -> Fo
     from nibabel.spm99analyze import Spm99AnalyzeHeader
 
     if voxel_file is None:
-        raise ImageError(f"{label}: an Analyze header without its voxels: give the .hdr and the .img file together.")
+        raise ImageError(
+            f"{label}: an Analyze header without its voxels: give the .hdr and the .img file together.", "incomplete"
+        )
     with parsing(label, "Analyze file"):
         untyped: Any = Spm99AnalyzeHeader
         header = untyped(peek(file)[: untyped.template_dtype.itemsize], check=False)
@@ -133,12 +135,14 @@ def _read_minc(file: BinaryIO, label: str) -> Found:
         minc = untyped(netcdf_file(_Counted(content)))
         shape = tuple(int(side) for side in minc.get_data_shape())
         if len(shape) < 3:
-            raise ImageError(f"{label}: a MINC file without a volume; give one of three dimensions.")
+            raise ImageError(f"{label}: a MINC file without a volume; give one of three dimensions.", "no_scan")
         check_stored((shape[-3], shape[-2], shape[-1]), label)
         if math.prod(shape[-3:]) > _MAX_MINC_VOXELS:
-            raise ImageError(f"{label}: too large for a MINC file; convert it with `mnc2nii brain.mnc brain.nii`.")
+            raise ImageError(
+                f"{label}: too large for a MINC file; convert it with `mnc2nii brain.mnc brain.nii`.", "too_large"
+            )
         if not all(name.endswith("space") for name in minc._dim_names[-3:]):
-            raise ImageError(f"{label}: its dimensions are in an unusual order; convert it with `mnc2nii`.")
+            raise ImageError(f"{label}: its dimensions are in an unusual order; convert it with `mnc2nii`.", "variant")
         first = np.asarray(minc.get_scaled_data((0,) * (len(shape) - 3)) if len(shape) > 3 else minc.get_scaled_data())
         grid = Grid(to_grey(first), anatomy(minc.get_affine()), sensible(minc.get_zooms()[-3:]))
     volumes = math.prod(shape[:-3])

@@ -88,7 +88,9 @@ def _inflater(file: BinaryIO, label: str) -> Callable[[memoryview], int]:
                     break
                 decoder, members = zlib.decompressobj(16 + zlib.MAX_WBITS), members + 1
                 if members > _MAX_MEMBERS:
-                    raise ImageError(f"{label}: a gzip file of more than {_MAX_MEMBERS:,} parts; pack it again.")
+                    raise ImageError(
+                        f"{label}: a gzip file of more than {_MAX_MEMBERS:,} parts; pack it again.", "too_large"
+                    )
             part = decoder.decompress(data, len(view) - filled)
             view[filled : filled + len(part)] = part
             filled += len(part)
@@ -105,14 +107,16 @@ def _header(head: bytes, label: str, paired: bool) -> Any:
 
     first = head[344:348] in (b"n+1\0", b"ni1\0")
     if (head[344:348] == b"ni1\0" or head[4:8] == b"ni2\0") and not paired:
-        raise ImageError(f"{label}: a NIfTI header without its voxels: give the .hdr and the .img file together.")
+        raise ImageError(
+            f"{label}: a NIfTI header without its voxels: give the .hdr and the .img file together.", "incomplete"
+        )
     kind: Any = (
         (Nifti1PairHeader if paired else Nifti1Header) if first else Nifti2PairHeader if paired else Nifti2Header
     )
     # Unchecked, because nibabel repairs headers and prints to stderr; the values in use are checked here.
     header = kind(head[: kind.template_dtype.itemsize], check=False)
     if int(header["intent_code"]) in _NO_SCAN:
-        raise ImageError(f"{label}: a map of statistics by its header, not a scan; give the scan.")
+        raise ImageError(f"{label}: a map of statistics by its header, not a scan; give the scan.", "no_scan")
     return header
 
 
@@ -147,11 +151,15 @@ def read_voxels(layout: Layout, head: bytes, read_into: Callable[[memoryview], i
     """
     shape, dtype, offset = layout.shape, np.dtype(layout.dtype), layout.offset
     if dtype.kind not in "iuf":
-        raise ImageError(f"{label}: its voxels are colours or complex numbers; save it with one plain number each.")
+        raise ImageError(
+            f"{label}: its voxels are colours or complex numbers; save it with one plain number each.", "variant"
+        )
     check_stored(shape, label)
     size = math.prod(shape) * dtype.itemsize
     if size > MAX_VOLUME_BYTES:
-        raise ImageError(f"{label}: a volume of more than {MAX_VOLUME_BYTES >> 20} MiB; save it with 16-bit numbers.")
+        raise ImageError(
+            f"{label}: a volume of more than {MAX_VOLUME_BYTES >> 20} MiB; save it with 16-bit numbers.", "too_large"
+        )
     if not 0 <= offset <= _MAX_SKIPPED:
         raise ImageError(f"{label}: says that its voxels begin at byte {offset:,}; it is damaged.")
     voxels: Bytes = np.empty(size, np.uint8)

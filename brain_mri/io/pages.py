@@ -93,7 +93,9 @@ def _pages(content: bytes, label: str) -> Iterator[Image.Image | None]:
             pixels += image.width * image.height
             if image.width * image.height > _MAX_PAGE or pixels > _MAX_PAGES:
                 raise ImageError(
-                    f"{label}: its pages have more than {_MAX_PAGE:,} pixels each or {_MAX_PAGES:,} in all; give fewer."
+                    f"{label}: its pages have more than {_MAX_PAGE:,} pixels each or {_MAX_PAGES:,} in all; "
+                    "give fewer.",
+                    "too_large",
                 )
             image.load()
             yield image

@@ -36,10 +36,12 @@ def read_parrec(file: BinaryIO, label: str, voxel_file: BinaryIO | None) -> tupl
         ImageError: the .rec file is missing, no magnitude picture, damaged, or beyond the limits of `io.untrusted`.
     """
     if voxel_file is None:
-        raise ImageError(f"{label}: a Philips header without its pictures: give the .par and the .rec file together.")
+        raise ImageError(
+            f"{label}: a Philips header without its pictures: give the .par and the .rec file together.", "incomplete"
+        )
     content = read_all(file, _MAX_HEADER_BYTES, label)
     if content.count(b"\n") > _MAX_LINES:
-        raise ImageError(f"{label}: more than {_MAX_LINES:,} pictures; give a part of them.")
+        raise ImageError(f"{label}: more than {_MAX_LINES:,} pictures; give a part of them.", "too_large")
     with parsing(label, "PAR/REC file"):
         from nibabel import parrec
 
@@ -57,7 +59,9 @@ def _chosen(pictures: Array, label: str) -> tuple[Array, list[str]]:
     kinds = Counter(_KINDS.get(int(kind), "derived map") for kind in pictures["image_type_mr"])
     others = [f"{count} of {kind}" for kind, count in kinds.items() if kind != "magnitude"]
     if not kinds["magnitude"]:
-        raise ImageError(f"{label}: holds no magnitude picture ({', '.join(others)}); give the magnitude pictures.")
+        raise ImageError(
+            f"{label}: holds no magnitude picture ({', '.join(others)}); give the magnitude pictures.", "no_scan"
+        )
     notes = [f"left out, since only magnitude pictures are judged: {', '.join(others)}"] if others else []
     chosen = np.flatnonzero(pictures["image_type_mr"] == 0)
     for field, what in _APART.items():
@@ -74,10 +78,14 @@ def _voxels(pictures: Array, chosen: Array, file: BinaryIO, label: str) -> Array
     width, height, bits = (int(one) for one in (*first["recon resolution"], first["image pixel size"]))
     same = pictures[["recon resolution", "image pixel size"]]
     if bits not in (8, 16) or (same != same[chosen[0]]).any():
-        raise ImageError(f"{label}: its pictures differ in size, or have neither 8 nor 16 bits; convert it to NIfTI.")
+        raise ImageError(
+            f"{label}: its pictures differ in size, or have neither 8 nor 16 bits; convert it to NIfTI.", "variant"
+        )
     check_stored((width, height, len(chosen)), label)
     if 4 * math.prod((width, height, len(chosen))) > MAX_VOLUME_BYTES:
-        raise ImageError(f"{label}: a volume of more than {MAX_VOLUME_BYTES >> 20} MiB; convert it to NIfTI.")
+        raise ImageError(
+            f"{label}: a volume of more than {MAX_VOLUME_BYTES >> 20} MiB; convert it to NIfTI.", "too_large"
+        )
     size = width * height * bits // 8
     voxels = np.empty((len(chosen), height, width), np.float32)
     for k, picture in enumerate(pictures[chosen]):

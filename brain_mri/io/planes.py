@@ -102,7 +102,8 @@ def planes_of(shape: tuple[int, ...], spacing: tuple[float, float, float], plane
             width, height = _sides(shape, plane)
             raise ImageError(
                 f"{label}: {plane} slices of it would be strips of {width} x {height} pixels; leave out --plane, or "
-                f"choose {acquired}."
+                f"choose {acquired}.",
+                "variant",
             )
         return [plane]
     if plane == "auto" and is_thick(spacing):

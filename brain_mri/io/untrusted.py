@@ -144,7 +144,9 @@ def read_all(file: BinaryIO, limit: int, label: str) -> bytes:
     """
     content = file.read(limit + 1)
     if len(content) > limit:
-        raise ImageError(f"{label}: larger than {limit >> 20} MiB; give a smaller file, or its slices one by one.")
+        raise ImageError(
+            f"{label}: larger than {limit >> 20} MiB; give a smaller file, or its slices one by one.", "too_large"
+        )
     return content
 
 
@@ -159,12 +161,14 @@ def check_size(width: int, height: int, label: str, slices: int = 1) -> None:
     if width * height > MAX_PIXELS:
         raise ImageError(
             f"{label}: says that it has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,}; "
-            "give a smaller picture."
+            "give a smaller picture.",
+            "too_large",
         )
     if slices > MAX_SLICES or width * height * slices > MAX_VOXELS:
         raise ImageError(
             f"{label}: {slices:,} slices of {width:,} x {height:,} are more than {MAX_SLICES:,} slices or "
-            f"{MAX_VOXELS:,} voxels; give a part of the volume."
+            f"{MAX_VOXELS:,} voxels; give a part of the volume.",
+            "too_large",
         )
 
 

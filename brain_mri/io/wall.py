@@ -22,13 +22,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
 import brain_mri
-from brain_mri.errors import ConfigError, ImageError, NotMRIError
+from brain_mri.errors import ConfigError, ImageError, ImageFault, NotMRIError
 from brain_mri.io.slices import Series, SliceImages, Slices
 from brain_mri.io.untrusted import MAX_SLICES, MAX_VOXELS, label_of
 from brain_mri.io.windowing import Bytes
@@ -215,10 +215,13 @@ class Wall:
         except _LostError:
             raise ImageError(
                 f"{question['name']}: reading it takes more time or memory than a file of its size may take; give "
-                "another file, or its slices one by one."
+                "another file, or its slices one by one.",
+                "too_large",
             ) from None
         if "error" in answer:
-            raise (NotMRIError if answer.get("not_mri") else ImageError)(str(answer["error"]))
+            fault = answer.get("fault")
+            kind = NotMRIError if answer.get("not_mri") else ImageError
+            raise kind(str(answer["error"]), fault if fault in get_args(ImageFault) else "broken")
         return answer, pixels
 
     @contextmanager

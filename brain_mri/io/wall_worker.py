@@ -50,15 +50,18 @@ def answer(question: dict[str, Any], content: bytes) -> tuple[dict[str, Any], li
             image = images.one_channel(images.read_image(source, name, single=question["single"]))
             return _with([np.asarray(image)])
         found = volumes.read_slices(source, name, series=question["series"], plane=question["plane"])
-    except NotMRIError as error:
-        return {"error": str(error), "not_mri": True}, []
     except ImageError as error:
-        lacking = isinstance(error.__cause__, MemoryError)
-        return {"error": f"{name}: {_TOO_MUCH}" if lacking else str(error)}, []
+        if isinstance(error.__cause__, MemoryError):
+            return _too_much(name)
+        return {"error": str(error), "fault": error.fault, "not_mri": isinstance(error, NotMRIError)}, []
     except MemoryError:
-        return {"error": f"{name}: {_TOO_MUCH}"}, []
+        return _too_much(name)
     told = {"names": found.names, "is_volume": found.is_volume, "kind": found.kind, "notes": found.notes}
     return _with(list(found.images.pixels), series=[one.as_dict() for one in found.series], **told)
+
+
+def _too_much(name: str) -> tuple[dict[str, Any], list[Bytes]]:
+    return {"error": f"{name}: {_TOO_MUCH}", "fault": "too_large"}, []
 
 
 def _with(pixels: list[Bytes], **told: Any) -> tuple[dict[str, Any], list[Bytes]]:

@@ -33,8 +33,7 @@ def about_html(service: Service, t: Texts) -> str:
             limits=t["limits"],
             minutes=service.minutes,
         )
-    # new patients and other sources first: the famous test says least
-    measured = sorted(protocols(records), key=lambda one: not (one.is_external or one.scores is None))
+    measured = in_order(protocols(records))
     plots = [
         (t["plots"][_stem(name)], pictures.data_uri((folder / name).read_bytes(), "image/png"))
         for name in records.pictures
@@ -67,6 +66,15 @@ def about_record(service: Service) -> dict[str, Any]:
         if protocol.safety:
             found[protocol.key]["false_all_clear"] = protocol.safety["false_all_clear"]
     return found
+
+
+def in_order(measured: list[Protocol]) -> list[Protocol]:
+    """Patients never seen first, then other sources, the test without its copies, and last that whole test."""
+
+    def rank(one: Protocol) -> int:
+        return 0 if one.scores is None else 1 if one.is_external else 3 if one.key == "test" else 2
+
+    return sorted(measured, key=rank)
 
 
 def _figure(key: str, protocol: Protocol, records: ModelRecords | None) -> dict[str, float] | None:

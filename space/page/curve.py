@@ -9,7 +9,7 @@ from page.service import Service
 from page.texts import Texts
 
 WIDTH, HEIGHT = 640, 260
-LEFT, RIGHT, TOP, BOTTOM = 62, 12, 12, 46
+LEFT, RIGHT, TOP, BOTTOM = 78, 12, 12, 46
 
 
 def curve(service: Service, volume: VolumePrediction, t: Texts) -> dict[str, Any]:
@@ -29,6 +29,9 @@ def curve(service: Service, volume: VolumePrediction, t: Texts) -> dict[str, Any
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "top": TOP,
+        "bottom": HEIGHT - BOTTOM,
         "lines": lines,
         "y_ticks": [(round(_y(share), 1), t.percent(share, 0)) for share in (0, 0.25, 0.5, 0.75, 1)],
         "x_ticks": [(round(_x(i, count), 1), i + 1) for i in _ticks(count)],

@@ -46,13 +46,15 @@ window.brainMRI = (() => {
     return card.outerHTML;
   };
 
-  const run = (text) => {
+  // What happens is said once; how far it is, of maybe a thousand slices, is for the eye alone.
+  const run = (text, count = "") => {
     one(".bm-running").hidden = text === null;
-    one(".bm-running span").textContent = text ?? "";
+    one(".bm-running [role=status]").textContent = text ?? "";
+    one(".bm-count").textContent = count;
   };
 
   // Lines of JSON as they arrive: how far it is, and at the end the answer.
-  const read = async (response, progress) => {
+  const read = async (response, { working, progress }) => {
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (let rest = ""; ; ) {
       const { done, value } = await reader.read();
@@ -61,7 +63,7 @@ window.brainMRI = (() => {
       rest = lines.pop();
       for (const line of lines.map(JSON.parse)) {
         if (line.html) return line.html;
-        run(progress.replace("{done}", line.done).replace("{all}", line.all));
+        run(working, progress.replace("{done}", line.done).replace("{all}", line.all));
       }
     }
   };
@@ -78,7 +80,7 @@ window.brainMRI = (() => {
     const shown = one(".bm-running").getBoundingClientRect();
     if (shown.top < 0 || shown.bottom > innerHeight) one(".bm-running").scrollIntoView({ block: "center" });
     const response = await fetch(address, { method: "POST", body: form, signal });
-    if (response.ok) return (await read(response, told.progress)) ?? message(told.failed);
+    if (response.ok) return (await read(response, told)) ?? message(told.failed);
     return message({ 413: told.tooLarge, 507: told.busy }[response.status] ?? told.failed);
   };
 
@@ -162,6 +164,19 @@ window.brainMRI = (() => {
     return answer;
   };
 
+  // The verdict is heard, and on a phone seen, as soon as it is there; the table of slices is not read out.
+  const arrived = (title) => {
+    say(one(".bm-answer"));
+    const verdict = title.closest(".bm-verdict") ?? title.parentElement; // with what it does not mean, and the notice
+    if (verdict.getBoundingClientRect().bottom > innerHeight) one(".bm-answer").scrollIntoView();
+  };
+
+  const say = (answer, before = []) => {
+    const verdicts = [...answer.querySelectorAll(".bm-verdict")];
+    const told = verdicts.flatMap((one) => [...one.querySelectorAll("h2, h2 + p")]).map(({ textContent }) => textContent.trim());
+    one(".bm-spoken").textContent = [...before, ...told].join(" "); // an error is an alert of its own
+  };
+
   const about = async () => {
     const address = `${window.gradio_config.root}/about?language=${document.documentElement.lang}`;
     const response = await fetch(address).catch(() => null);
@@ -217,12 +232,19 @@ window.brainMRI = (() => {
     document.querySelectorAll(".bm-origin").forEach((place) => {
       if (place.textContent !== location.origin) place.textContent = location.origin;
     });
-    const answer = one(".bm-answer");
-    if (answer && !answer.hasAttribute("aria-live")) answer.setAttribute("aria-live", "polite");
-    const title = one(".bm-answer h2");
-    if (title && title !== seen && title.getBoundingClientRect().bottom > innerHeight) answer.scrollIntoView(); // phones
-    seen = title;
+    const { title } = one(".bm-header")?.dataset ?? {};
+    if (title && document.title !== title) document.title = title; // gradio has one for all languages
+    for (const place of document.querySelectorAll(".bm-viewer[data-slices]:not([data-begun])")) {
+      place.dataset.begun = "";
+      import(`${window.gradio_config.root}/viewer/mount.js`).then(
+        ({ mount }) => mount(place),
+        () => place.replaceChildren(JSON.parse(place.dataset.slices).texts.failed),
+      );
+    }
+    const first = one(".bm-answer h2");
+    if (first && first !== seen) arrived(first);
+    seen = first;
   }).observe(document.documentElement, { childList: true, subtree: true });
 
-  return { begin, classify, about, answerOf };
+  return { begin, classify, about, answerOf, say };
 })();

@@ -13,7 +13,6 @@ from brain_mri.inference.predictions import Prediction
 from brain_mri.io.images import one_channel
 
 SHOWN = 640  # pixels: the longest side of a slice on the page
-THUMBNAIL = 56
 OPACITY = 0.45  # at first, and in the exported picture
 
 
@@ -32,14 +31,14 @@ def png_uri(image: Image.Image) -> str:
 def shrunk(image: Image.Image, longest: int) -> Image.Image:
     """A copy no longer than `longest` pixels on any side; a smaller picture as it is."""
     copy = image.copy()
-    copy.thumbnail((longest, longest), Image.Resampling.BOX if longest == THUMBNAIL else Image.Resampling.LANCZOS)
+    copy.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return copy
 
 
-def thumbnail_uri(image: Image.Image) -> str:
-    """A small JPEG for a row of a table."""
-    file = io.BytesIO()
-    shrunk(image, THUMBNAIL).convert("L").save(file, "JPEG", quality=80)
+def jpeg_uri(image: Image.Image, longest: int) -> str:
+    """A slice among many, no longer than that on any side: small enough that all of them come with the answer."""
+    file, small = io.BytesIO(), shrunk(image, longest)
+    one_channel(small.convert("RGB")).save(file, "JPEG", quality=88)
     return data_uri(file.getvalue(), "image/jpeg")
 
 
@@ -47,7 +46,12 @@ def evidence_layer(prediction: Prediction, image: Image.Image, label: str) -> Im
     """The evidence for a label as a layer of its own, to lie over the slice at any opacity."""
     assert prediction.evidence is not None  # the caller has asked
     size = shrunk(image, SHOWN).size
-    return overlay.evidence_layer(prediction.evidence[label], *size, prediction.contour_level(label))
+    return overlay.evidence_layer(prediction.evidence[label], *size, contour_level(prediction, label))
+
+
+def contour_level(prediction: Prediction, label: str) -> float:
+    """The contour's share of the peak: each class has its own, which would tell the class where none is named."""
+    return prediction.contour_level(label) if prediction.is_answered else overlay.LEVEL
 
 
 def strongest_place(prediction: Prediction, label: str) -> str:

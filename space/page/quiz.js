@@ -43,6 +43,7 @@ window.brainMRIQuiz = (() => {
     const answer = document.createElement("div");
     part("result").append(answer);
     answer.innerHTML = await window.brainMRI.answerOf(one.file, one.file_name); // of our own server, escaped there
+    window.brainMRI.say(part("result"), lines);
     part("next").hidden = false;
     part("next").textContent = said(at + 1 < cases().length ? "next" : "again");
     if (at + 1 === cases().length) part("count").textContent = said("score", { n: right, all: cases().length });

@@ -108,7 +108,7 @@ class Service:
             ExpiredError: it has been deleted.
         """
         if not isinstance(files, list) or not files:
-            raise ImageError("no file was given: choose, drop or paste one, or take an example.")
+            raise ImageError("no file was given: choose, drop or paste one, or take an example.", "no_file")
         uploads = [self._uploaded(file) for file in files]
         if len(uploads) == 1:
             return self.classifier.read_slices(*uploads[0], series=series)

@@ -7,11 +7,14 @@ import re
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import fastapi
 from starlette.applications import Starlette
+from starlette.responses import Response
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from page.answering import Page
@@ -31,6 +34,7 @@ _DRAWN = [
     *("config", "theme.css", "favicon.ico", "robots.txt", "manifest.json", "gradio_api/theme.css"),
     *("gradio_api/info", "gradio_api/openapi.json", "gradio_api/startup-events", "gradio_api/app_id"),
 ]
+_VIEWER = Path(__file__).resolve().parents[1] / "viewer"
 _FOLDERS = re.compile(r"/(?:assets|static|svelte)/[\w./@+-]+", re.ASCII)
 
 
@@ -71,6 +75,7 @@ def site(service: Service, demo: gr.Blocks, endpoints: list[Endpoint], **look: A
         Route(f"{_API}/queue/data", programs.listen),
         Route(f"{_API}/cancel", programs.cancel, methods=["POST"]),
         Mount(f"{_API}/mcp", assistants),
+        Mount("/viewer", _Scripts(directory=_VIEWER)),
         Mount("/", _Drawn(drawn)),
     ]
     return Front(Starlette(routes=routes, lifespan=lifespan, exception_handlers={RefusedError: _refused, 500: _broken}))
@@ -104,6 +109,16 @@ async def _refused(_: Any, error: Exception) -> Any:
 async def _broken(_: Any, __: Exception) -> Any:
     """`Front` writes down what broke."""
     return RefusedError(500, BROKEN).response()
+
+
+class _Scripts(StaticFiles):
+    """The viewer's modules; a browser asks each time whether they are still the same."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """A file that is kept only as long as it is the newest."""
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class _Drawn:

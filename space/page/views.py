@@ -16,12 +16,14 @@ from PIL import Image
 
 from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.io.slices import Series
 from brain_mri.labels import NO_TUMOR, is_healthy
 from brain_mri.reporting.protocols import share_found
 from page import examples, pictures
 from page.curve import curve
 from page.service import Answer, ExpiredError, Service
 from page.texts import Texts
+from page.viewing import evidence_alt, evidence_note, most_suspect, shown_label, viewer_data
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_CARDS = 8  # pictures that are shown in full; more are a table
@@ -48,7 +50,8 @@ def render(template: str, t: Texts, **values: Any) -> str:
 def answer_html(service: Service, answer: Answer, t: Texts) -> str:
     """What is said of one picture, or of a volume."""
     if answer.series:
-        return _answer(service, answer, t) + render("series", t, series=answer.series)
+        listed = [(one, series_line(one, t)) for one in answer.series]
+        return _answer(service, answer, t) + render("series", t, series=listed)
     return _answer(service, answer, t)
 
 
@@ -56,9 +59,20 @@ def _answer(service: Service, answer: Answer, t: Texts) -> str:
     if isinstance(answer, VolumePrediction):
         return _volume(service, answer, t)
     if answer.image is None:  # refused by its header alone
-        text = " ".join([t["reasons"][answer.reason], *_notes(answer), t("notice"), t("notice_more")])
-        return render("message", t, title=verdict_title(answer, t), text=text)
+        text = " ".join([t["reasons"][answer.reason], t("notice"), t("notice_more")])
+        return render("message", t, title=verdict_title(answer, t), text=text, by_program=_notes(answer))
     return _picture(service, answer, answer.image, t)
+
+
+def series_line(one: Series, t: Texts) -> str:
+    """A series in the page's language; its description has the file's own words."""
+    parts = [t["sequences"].get(part, part) for part in one.sequence.split(", ") if part] or [
+        t["sequences"]["sequence not known"]
+    ]
+    plane = [t["planes"][one.plane]] if one.plane else []
+    count = t("series_slice") if one.slices == 1 else t("series_slices", count=one.slices)
+    told = ", ".join([*parts, *plane, count])
+    return f"{one.number}: {one.description} ({told})" if one.description else f"{one.number}: {told}"
 
 
 def _notes(answer: Answer) -> list[str]:
@@ -67,18 +81,20 @@ def _notes(answer: Answer) -> list[str]:
 
 
 def error_text(service: Service, error: BrainMRIError, t: Texts) -> str:
-    """One sentence on what can't be judged; the package's own are in English."""
+    """One sentence on what can't be judged, in the package's own words."""
     return t("expired", name=str(error), minutes=service.minutes) if isinstance(error, ExpiredError) else str(error)
 
 
 def error_html(service: Service, error: BrainMRIError, t: Texts) -> str:
-    """The same for the page."""
-    return message_html(error_text(service, error, t), t)
+    """The same for the page: in another language by the kind of fault, with the package's words below."""
+    text = error_text(service, error, t)
+    told = "" if isinstance(error, ExpiredError) else t["faults"][getattr(error, "fault", "other")]
+    return render("message", t, title=t("error"), text=told or text, by_program=[text] if told else [])
 
 
 def message_html(text: str, t: Texts) -> str:
     """A sentence in the place of an answer."""
-    return render("message", t, title=t("error"), text=text)
+    return render("message", t, title=t("error"), text=text, by_program=[])
 
 
 def examples_html(t: Texts) -> str:
@@ -121,39 +137,29 @@ def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
 
 def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Texts) -> str:
     title = verdict_title(prediction, t)
-    reasons = [*_reasons(service, prediction, t), *_notes(prediction)]
-    label = prediction.label if prediction.evidence is not None else None
-    label = None if label is None or is_healthy(label) else label
-    lines = [title + ".", *reasons, t("notice") + " " + t("notice_more")]
+    reasons, notes = _reasons(service, prediction, t), _notes(prediction)
+    label = shown_label(prediction)
+    lines = [title + ".", *reasons, *notes, t("notice") + " " + t("notice_more")]
     return render(
         "picture",
         t,
         verdict=_tone(prediction),
         title=title,
         reasons=reasons,
+        by_program=notes,
         bars=bars(prediction.probabilities, t) if prediction.is_answered else [],
         name=prediction.name,
         size=image.size,
         slice=pictures.png_uri(pictures.shrunk(image, pictures.SHOWN)),
         layer=pictures.png_uri(pictures.evidence_layer(prediction, image, label)) if label else "",
-        label=t.label(label) if label else "",
-        place=t["places"][pictures.strongest_place(prediction, label)] if label else "",
-        level=t.percent(prediction.contour_level(label), 0) if label else "",
-        no_layer=_why_no_evidence(prediction, t),
+        layer_alt=evidence_alt(prediction, label, t) if label else "",
+        note=evidence_note(prediction, t),
         opacity=pictures.OPACITY,
         lines=lines,
         about_class=t["about_class"].get(prediction.label, ""),
         source=_SOURCES.get(prediction.label or "", ""),
         details=[*_details(service, prediction, t), t("timing", milliseconds=round(prediction.milliseconds))],
     )
-
-
-def _why_no_evidence(prediction: Prediction, t: Texts) -> str:
-    if prediction.label is None:
-        return ""
-    if prediction.evidence is None:
-        return t("evidence_none")
-    return t("evidence_no_tumour") if is_healthy(prediction.label) else ""
 
 
 def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
@@ -218,21 +224,24 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         t,
         verdict=_tone(volume),
         title=title,
-        reasons=[*reasons, *_notes(volume)],
+        reasons=reasons,
+        by_program=_notes(volume),
         bars=bars(volume.probabilities, t) if volume.is_answered else [],
         curve=curve(service, volume, t) if named else None,
+        start=most_suspect(volume),
     )
 
 
-def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, **said: Any) -> str:
-    """Slices as a table, below what is said of them."""
+def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, start: int | None = None, **said: Any) -> str:
+    """Slices in a viewer and as a table, below what is said of them."""
     named = any(p.is_answered for p in slices)
-    values: dict[str, Any] = {"verdict": "unsure", "bars": [], "curve": None} | said
+    values: dict[str, Any] = {"verdict": "unsure", "bars": [], "curve": None, "by_program": []} | said
     return render(
         "volume",
         t,
         labels=[t.label(label) for label in service.classifier.label_names] if named else [],
         rows=[_row(service, p, named, t) for p in slices],
+        viewer=viewer_data(slices, start, t),
         csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, slices, t).encode()).decode(),
         **values,
     )
@@ -243,7 +252,6 @@ def _row(service: Service, prediction: Prediction, named: bool, t: Texts) -> dic
     return {
         "verdict": prediction.verdict,
         "name": prediction.name,
-        "picture": pictures.thumbnail_uri(prediction.image) if prediction.image else "",
         "answer": t(f"cell_{prediction.verdict}") if label is None else t.label(label),
         "score": "" if score is None else t.percent(score),
         "shares": _shares(service, prediction, t.percent) if named else [],

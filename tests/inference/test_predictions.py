@@ -179,6 +179,19 @@ def test_a_refused_picture_has_no_evidence_to_draw(model: Path) -> None:
         BrainMRIClassifier.from_pretrained(model).predict(photograph()).overlay()
 
 
+@pytest.mark.parametrize(("healthy", "likeliest"), [("no_tumor", "meningioma"), ("no", "yes"), ("left", "right")])
+def test_the_suspect_is_the_likeliest_class_that_is_no_healthy_brain(healthy: str, likeliest: str) -> None:
+    one = _slice({healthy: 0.6 if healthy != "left" else 0.1, likeliest: 0.3})
+    assert one.suspect == likeliest
+
+
+def test_the_picture_of_an_unsure_slice_shows_the_evidence_for_its_suspect(model: Path) -> None:
+    unsure = BrainMRIClassifier.from_pretrained(model).predict(grey(0.5))
+    assert unsure.verdict == "unsure"
+    drawn = unsure.overlay().tobytes()
+    assert drawn == unsure.overlay(unsure.suspect).tobytes() and drawn != unsure.overlay("no_tumor").tobytes()
+
+
 def test_a_series_is_chosen_and_all_are_listed_by_the_command_line(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_refusal_is_the_same_behind_the_wall(wall: Wall, content: bytes) -> No
     with pytest.raises(ImageError) as there:
         wall.read_slices(content, "given")
     assert str(here.value) == str(there.value) and type(here.value) is type(there.value)
+    assert here.value.fault == there.value.fault
 
 
 def test_no_mr_by_its_header_stays_no_mr(wall: Wall) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,6 +15,9 @@ pytest.importorskip("mcp", reason="mcp is not installed: pip install -r space/re
 from gradio_client import Client
 from support.space_server import SPACE, Server, serving, write_model
 from support.space_site import Site, within
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 sys.path.insert(0, str(SPACE))
 
@@ -39,3 +43,19 @@ def site(model: Path, tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "uploads").mkdir()
     with within(model, tmp_path / "uploads") as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
+    from support.space_browser import chromium
+
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def page(server: Server, browser: Browser) -> Iterator[Page]:
+    from support.space_browser import DESKTOP, opened
+
+    yield from opened(browser, server.url, DESKTOP)

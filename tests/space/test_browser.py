@@ -1,14 +1,9 @@
-"""The page as people meet it: Debian's Chromium, driven by Playwright, with axe-core as a judge of accessibility.
-
-SPACE_SHOTS=<folder> keeps the screenshots; AXE_PATH names axe.min.js (`npm install --prefix <folder> axe-core`).
-"""
+"""The page as people meet it: in Debian's Chromium, with axe-core as a judge of accessibility; see `space_browser`."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,85 +13,19 @@ from PIL import Image
 pytest.importorskip("gradio", reason="gradio is not installed: pip install -r space/requirements.txt")
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from support.scans import placed, zipped
-from support.space_server import Server, grey, photograph, serving, write_model
+from support.space_browser import DESKTOP, PHONE, findings, judge, opened, shot, slice_file, volume_file
+from support.space_server import Server, grey, photograph
 
 pytestmark = pytest.mark.slow
-_PATIENCE = 60_000  # milliseconds; on a machine that trains beside, a page takes its time
-expect.set_options(timeout=_PATIENCE)
-_SERIOUS = {"serious", "critical"}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    model = write_model(tmp_path_factory.mktemp("toy") / "model")
-    with serving(model, tmp_path_factory.mktemp("space")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("no chromium is installed: apt-get install chromium")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(server: Server, browser: Browser) -> Iterator[Page]:
-    yield from _opened(browser, server.url, {"width": 1280, "height": 900})
-
-
-def _opened(browser: Browser, url: str, size: dict[str, int], **options: Any) -> Iterator[Page]:
-    """A page that has asked no other server and met no error of its own when the test is done."""
-    context = browser.new_context(viewport=size, **options)
-    context.set_default_timeout(_PATIENCE)
-    page, asked, errors = context.new_page(), [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(url)
-    page.wait_for_selector(".bm-classify")
-    yield page
-    origin = "/".join(url.split("/")[:3])
-    assert not [one for one in asked if not one.startswith((origin, "data:", "blob:"))], "calls another server"
-    assert not errors
-    context.close()
-
-
-def _judge(page: Page, *paths: Path) -> None:
-    page.set_input_files(".bm-drop input", list(paths))
-    expect(page.locator(".bm-chosen li")).to_have_count(min(len(paths), 7))
-    page.click(".bm-classify")
-
-
-def _shot(page: Page, name: str) -> None:
-    if folder := os.environ.get("SPACE_SHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder, f"{name}.png"), full_page=True)
-
-
-def _slice(folder: Path, brightness: float = 0.375) -> Path:
-    grey(brightness, size=192).save(folder / "slice.png")
-    return folder / "slice.png"
-
-
-def _volume(folder: Path) -> Path:
-    with zipfile.ZipFile(folder / "slices.zip", "w") as archive:
-        for i, shade in enumerate((0.6, 0.62, 0.5, 0.4, 0.375, 0.41, 0.6, 0.64)):
-            grey(shade).save(folder / f"{i}.png")
-            archive.write(folder / f"{i}.png", f"{i}.png")
-    return folder / "slices.zip"
 
 
 def test_a_slice_gets_label_bars_and_evidence_whose_strength_needs_no_server(page: Page, tmp_path: Path) -> None:
     expect(page.locator(".bm-notice")).to_be_visible()
     above, button = page.locator(".bm-notice").bounding_box(), page.locator(".bm-classify").bounding_box()
     assert above and button and above["y"] + above["height"] <= button["y"], "the notice stands above the button"
-    _judge(page, _slice(tmp_path))
+    judge(page, slice_file(tmp_path))
     expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
     expect(page.locator(".bm-bars tr")).to_have_count(4)
     expect(page.locator(".bm-bars tr").first).to_contain_text("meningioma")
@@ -116,17 +45,17 @@ def test_a_slice_gets_label_bars_and_evidence_whose_strength_needs_no_server(pag
     assert sheet.crop((0, 660, sheet.width, sheet.height)).getextrema()[1] == 255 and sheet.getextrema()[0] < 60, (
         "letters on paper"
     )
-    _shot(page, "answer")
+    shot(page, "answer")
 
 
 def test_a_photograph_a_broken_file_and_nothing_at_all_are_answered_in_sentences(page: Page, tmp_path: Path) -> None:
     photograph().save(tmp_path / "photo.jpg")
-    _judge(page, tmp_path / "photo.jpg")
+    judge(page, tmp_path / "photo.jpg")
     expect(page.locator(".bm-answer h2")).to_have_text("No class is named: this does not look like a brain MRI")
     expect(page.locator(".bm-bars")).to_have_count(0)
-    _shot(page, "refusal")
+    shot(page, "refusal")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
-    _judge(page, tmp_path / "broken.png")
+    judge(page, tmp_path / "broken.png")
     expect(page.locator(".bm-answer [role=alert]")).to_contain_text("broken.png: ")
     page.click(".bm-clear")
     page.click(".bm-classify")
@@ -135,7 +64,7 @@ def test_a_photograph_a_broken_file_and_nothing_at_all_are_answered_in_sentences
 
 
 def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
-    _judge(page, _volume(tmp_path))
+    judge(page, volume_file(tmp_path))
     expect(page.locator(".bm-curve")).to_be_visible()
     expect(page.locator(".bm-slices tbody tr")).to_have_count(8)
     assert "meningioma is highest in slice 5" in (page.locator(".bm-curve").get_attribute("aria-label") or "")
@@ -143,11 +72,11 @@ def test_a_volume_gets_curve_table_and_csv(page: Page, tmp_path: Path) -> None:
         page.click("text=Download as CSV")
     rows = Path(download.value.path()).read_text().splitlines()
     assert len(rows) == 9 and all("not a diagnosis" in row for row in rows[1:])
-    _shot(page, "volume")
+    shot(page, "volume")
 
 
 def test_cancel_ends_the_request_and_the_answer_to_another_file_is_gone(page: Page, tmp_path: Path) -> None:
-    _judge(page, _slice(tmp_path))
+    judge(page, slice_file(tmp_path))
     expect(page.locator(".bm-answer h2")).to_have_text("The model's answer: meningioma")
     expect(page.locator(".bm-cancel")).to_be_hidden()
     with zipfile.ZipFile(tmp_path / "long.zip", "w") as archive:
@@ -155,9 +84,9 @@ def test_cancel_ends_the_request_and_the_answer_to_another_file_is_gone(page: Pa
             archive.write(tmp_path / "slice.png", f"{number}.png")
     ended: list[str] = []
     page.on("requestfailed", lambda request: ended.append(request.url))
-    _judge(page, tmp_path / "long.zip")
+    judge(page, tmp_path / "long.zip")
     expect(page.locator(".bm-running")).to_contain_text("of 900")
-    _shot(page, "running")
+    shot(page, "running")
     page.click(".bm-cancel")
     expect(page.locator(".bm-cancel")).to_be_hidden()
     expect(page.locator(".bm-answer .bm-waiting")).to_be_visible()
@@ -200,59 +129,62 @@ def test_a_pasted_and_a_dropped_picture_are_taken(page: Page) -> None:
         assert page.locator(".bm-chosen li").count() == 1  # the later one took the earlier one's place
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(server: Server, browser: Browser, tmp_path: Path, scheme: Any) -> None:
+@pytest.mark.parametrize(("scheme", "size"), [("light", DESKTOP), ("dark", DESKTOP), ("light", PHONE), ("dark", PHONE)])
+def test_axe_finds_nothing_serious(
+    server: Server, browser: Browser, tmp_path: Path, scheme: Any, size: dict[str, int]
+) -> None:
     axe = os.environ.get("AXE_PATH")
     if not axe:
         pytest.skip("AXE_PATH is not set: it names axe.min.js (npm install axe-core)")
-    for page in _opened(browser, server.url, {"width": 1280, "height": 900}, color_scheme=scheme):
+    for page in opened(browser, server.url, size, color_scheme=scheme):
         page.add_script_tag(path=axe)
         photograph().save(tmp_path / "photo.jpg")
-        states = [(), (_slice(tmp_path),), (_slice(tmp_path, 0.25),), (tmp_path / "photo.jpg",), (_volume(tmp_path),)]
+        states = [
+            (),
+            (slice_file(tmp_path),),
+            (slice_file(tmp_path, 0.25),),
+            (tmp_path / "photo.jpg",),
+            (volume_file(tmp_path),),
+        ]
         for i, files in enumerate(states):
             if files:
-                _judge(page, *files)
+                judge(page, *files)
                 page.wait_for_function("n => document.querySelectorAll('.bm-answer h2').length === n", arg=1)
                 page.wait_for_timeout(1500)
-            assert not _findings(page), f"state {i}, {scheme}"
-        for tab in ("About the model", "For programs"):
+            assert not findings(page), f"state {i}, {scheme}"
+        expect(page.locator(".bm-viewer-body")).to_have_count(1)
+        page.set_viewport_size(DESKTOP)  # a phone has some of the tabs in a menu
+        for tab in ("Read it first", "About the model", "For programs"):
             page.get_by_role("tab", name=tab).click()
+            page.set_viewport_size(size)
             page.wait_for_timeout(1500)
-            assert not _findings(page), f"{tab}, {scheme}"
-
-
-def _findings(page: Page) -> list[str]:
-    found = page.evaluate("axe.run()")["violations"]
-    return [
-        f"{one['id']}: {node['html'][:160]} {node['failureSummary'][:200]}"
-        for one in found
-        if one["impact"] in _SERIOUS
-        for node in one["nodes"]
-    ]
+            assert not findings(page), f"{tab}, {scheme}"
+            page.set_viewport_size(DESKTOP)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_phone_nothing_is_cut_off(server: Server, browser: Browser, tmp_path: Path, scheme: Any) -> None:
-    for page in _opened(browser, server.url, {"width": 390, "height": 844}, color_scheme=scheme, has_touch=True):
-        _shot(page, f"phone-{scheme}-start")
-        for name, path in (("answer", _slice(tmp_path)), ("volume", _volume(tmp_path))):
-            _judge(page, path)
+    for page in opened(browser, server.url, PHONE, color_scheme=scheme, has_touch=True):
+        shot(page, f"phone-{scheme}-start")
+        for name, path in (("answer", slice_file(tmp_path)), ("volume", volume_file(tmp_path))):
+            judge(page, path)
             page.wait_for_selector(".bm-curve" if name == "volume" else ".bm-layer")
             wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert wide <= 0, "the page scrolls sideways"
             expect(page.locator(".bm-answer h2")).to_be_in_viewport()
-            _shot(page, f"phone-{scheme}-{name}")
+            expect(page.locator(".bm-answer .bm-notice-small")).to_be_in_viewport()
+            shot(page, f"phone-{scheme}-{name}")
 
 
 def test_german_is_a_page_of_its_own(server: Server, browser: Browser, tmp_path: Path) -> None:
-    for page in _opened(browser, server.url, {"width": 1280, "height": 900}):
+    for page in opened(browser, server.url, DESKTOP):
         assert page.evaluate("document.documentElement.lang") == "en"
         page.click(".bm-header a[hreflang=de]")
         expect(page.locator(".bm-classify")).to_have_text("Einordnen")
         assert page.evaluate("document.documentElement.lang") == "de"
-        _judge(page, _slice(tmp_path))
+        judge(page, slice_file(tmp_path))
         expect(page.locator(".bm-answer h2")).to_have_text("Die Antwort des Modells: Meningeom")
-        _shot(page, "german")
+        shot(page, "german")
 
 
 def test_the_examples_say_whose_they_are_and_one_click_answers(page: Page) -> None:
@@ -263,16 +195,16 @@ def test_the_examples_say_whose_they_are_and_one_click_answers(page: Page) -> No
 
 
 def test_a_new_file_takes_the_old_answer_away(page: Page, tmp_path: Path) -> None:
-    _judge(page, _slice(tmp_path))
+    judge(page, slice_file(tmp_path))
     expect(page.locator(".bm-answer h2")).to_be_visible()
-    page.set_input_files(".bm-drop input", [_slice(tmp_path)])
+    page.set_input_files(".bm-drop input", [slice_file(tmp_path)])
     expect(page.locator(".bm-answer h2")).to_be_hidden()
 
 
 def test_several_pictures_are_several_answers_unless_they_are_said_to_be_one_scan(page: Page, tmp_path: Path) -> None:
     for i, shade in enumerate((0.375, 0.625)):
         grey(shade, size=192).save(tmp_path / f"{i}.png")
-    _judge(page, tmp_path / "0.png", tmp_path / "1.png")
+    judge(page, tmp_path / "0.png", tmp_path / "1.png")
     expect(page.locator(".bm-answer h2")).to_have_text(
         ["The model's answer: meningioma", "None of the three tumours was found in this slice"]
     )
@@ -301,9 +233,9 @@ def test_another_series_of_an_examination_is_judged_at_a_press(page: Page, tmp_p
     files = {f"{uid}{k}": placed(k, SeriesInstanceUID=f"1.{uid}", SeriesDescription=told, SliceThickness=5)
              for uid, told in (("1", "t2 tra"), ("2", "t1 km")) for k in range(3)}  # fmt: skip
     (tmp_path / "study.zip").write_bytes(zipped(files))
-    _judge(page, tmp_path / "study.zip")
+    judge(page, tmp_path / "study.zip")
     expect(page.locator(".bm-series strong")).to_contain_text("2: t1 km")
-    _shot(page, "series")
+    shot(page, "series")
     page.click(".bm-series button")
     expect(page.locator(".bm-series strong")).to_contain_text("1: t2 tra")
     page.click(".bm-classify")  # anew by the rule

@@ -34,7 +34,7 @@ def test_the_layer_in_the_browser_is_the_package_s(peak: tuple[int, int] | None,
     width, height = 150, 120
     map_ = {"values": evidence.ravel().tolist(), "width": 14, "height": 12, "level": level}
     words = [
-        (_ROOT / "space_static" / "overlay.js").as_uri(),
+        (_ROOT / "space" / "viewer" / "overlay.js").as_uri(),
         json.dumps({"map": map_, "width": width, "height": height}),
     ]
     done = subprocess.run(

@@ -234,14 +234,36 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_german_is_complete(
         page.screenshot(path=Path(folder, "static_phone.png"), full_page=True)
 
 
+def test_a_volume_is_scrolled_through_in_the_viewer_of_the_other_page(page: Page) -> None:
+    _judge(page, _head())
+    expect(page.locator(".bm-viewer-body")).to_have_count(1)
+    slider = page.get_by_role("slider", name="Slice")
+    slider.focus()
+    page.keyboard.press("End")
+    expect(page.locator(".bm-place")).to_contain_text("slice 24 of 24")
+    page.locator(".bm-stage").hover()
+    page.mouse.wheel(0, -100)
+    expect(page.locator(".bm-place")).to_contain_text("slice 23 of 24")
+
+
+def test_an_unsure_slice_shows_a_map_and_names_no_class(page: Page, classifier: BrainMRIClassifier) -> None:
+    unsure = [p for p in (ROOT / "space" / "examples").glob("*.png") if classifier.predict(p).verdict == "unsure"]
+    _judge(page, unsure[0])
+    expect(page.locator("#answers .layers canvas")).to_have_count(2)
+    expect(page.locator("#answers figcaption").last).to_contain_text("No class is named here")
+    said = page.locator("#answers").inner_text()
+    assert not any(word in said for word in ("glioma", "meningioma", "pituitary", "none of the three"))
+
+
 def test_axe_finds_nothing(page: Page, tmp_path: Path) -> None:
     axe = os.environ.get("AXE_PATH")
     if not axe:
         pytest.skip("AXE_PATH is not set: it names axe.min.js (npm install axe-core)")
     photograph().save(tmp_path / "photo.png")
-    _judge(page, tmp_path / "photo.png")
     page.evaluate(Path(axe).read_text(encoding="utf-8"))
-    assert page.evaluate("axe.run()")["violations"] == []
+    for given in (tmp_path / "photo.png", _head()):
+        _judge(page, given)
+        assert page.evaluate("axe.run()")["violations"] == []
 
 
 def test_a_model_without_a_guard_gets_no_page(tmp_path: Path) -> None:

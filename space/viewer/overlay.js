@@ -48,14 +48,28 @@ export function layer(map, width, height) {
 
 function outline({ data, width, height }, surface, least) {
   const reach = Math.max(1, Math.round(Math.min(width, height) / 250));
-  const marked = (x, y) => x < 0 || y < 0 || x >= width || y >= height || surface[y * width + x] >= least;
+  const inside = surface.map((value) => value >= least), outside = spread(inside.map((marked) => 1 - marked), width, height, reach);
   const lines = cross(surface, width, height, reach >> 1);
-  each(width, height, (x, y, i) => { lines[i] ||= marked(x, y) && near(x, y, reach, (u, v) => !marked(u, v)); });
-  const drawn = (x, y) => x >= 0 && y >= 0 && x < width && y < height && lines[y * width + x];
-  each(width, height, (x, y, i) => { // a dark edge, by which the lines are seen on bright tissue too
+  for (let i = 0; i < lines.length; ++i) lines[i] ||= inside[i] && outside[i];
+  const edge = spread(lines, width, height, 1); // dark, by which the lines are seen on bright tissue too
+  for (let i = 0; i < lines.length; ++i) {
     if (lines[i]) data.set([...OUTLINE, 255], 4 * i);
-    else if (near(x, y, 1, drawn)) data.set([0, 0, 0, 255], 4 * i);
-  });
+    else if (edge[i]) data.set([0, 0, 0, 255], 4 * i);
+  }
+}
+
+/** The pixels with a marked one no further than `reach` in either direction: along the rows, then along the columns. */
+function spread(marked, width, height, reach) {
+  const along = (from, length, step, start) => {
+    const to = new Uint8Array(from.length);
+    for (let line = 0; line < from.length / length; ++line) {
+      for (let k = 0, i = start(line); k < length; ++k, i += step) {
+        if (from[i]) for (let j = Math.max(-k, -reach); j <= Math.min(reach, length - 1 - k); ++j) to[i + j * step] = 1;
+      }
+    }
+    return to;
+  };
+  return along(along(marked, width, 1, (y) => y * width), height, width, (x) => x);
 }
 
 /** The pixels of a small cross at the peak; none where the map speaks against its class everywhere. */
@@ -65,44 +79,35 @@ function cross(surface, width, height, half) {
   if (surface[peak] <= 0) return pixels;
   const arm = Math.max(3, Math.round(CROSS * Math.min(width, height)));
   const [across, down] = [peak % width, Math.trunc(peak / width)];
-  each(width, height, (x, y, i) => {
-    const [least, most] = [Math.abs(x - across), Math.abs(y - down)].sort((a, b) => a - b);
-    pixels[i] = least <= half && most <= arm;
-  });
+  for (let y = Math.max(0, down - arm); y <= Math.min(height - 1, down + arm); ++y) {
+    for (let x = Math.max(0, across - arm); x <= Math.min(width - 1, across + arm); ++x) {
+      pixels[y * width + x] = Math.min(Math.abs(x - across), Math.abs(y - down)) <= half;
+    }
+  }
   return pixels;
-}
-
-function each(width, height, visit) {
-  for (let y = 0, i = 0; y < height; ++y) for (let x = 0; x < width; ++x, ++i) visit(x, y, i);
-}
-
-function near(x, y, reach, holds) {
-  for (let v = y - reach; v <= y + reach; ++v) for (let u = x - reach; u <= x + reach; ++u) if (holds(u, v)) return true;
-  return false;
 }
 
 /** The map at a picture's size: its places are the coefficients of a uniform cubic B-spline (Unser 1999). */
 function enlarge({ values, width: columns, height: rows }, width, height) {
   const down = spline(rows, height), across = spline(columns, width);
-  const surface = new Float64Array(width * height);
+  const surface = new Float64Array(width * height), line = new Float64Array(columns);
   for (let y = 0; y < height; ++y) {
-    const line = new Float64Array(columns);
-    for (const [row, weight] of down[y]) for (let i = 0; i < columns; ++i) line[i] += weight * values[row * columns + i];
-    for (let x = 0; x < width; ++x) for (const [column, weight] of across[x]) surface[y * width + x] += weight * line[column];
+    line.fill(0);
+    for (let k = 4 * y; k < 4 * y + 4; ++k) for (let i = 0; i < columns; ++i) line[i] += down.weights[k] * values[down.places[k] * columns + i];
+    for (let x = 0; x < width; ++x) for (let k = 4 * x; k < 4 * x + 4; ++k) surface[y * width + x] += across.weights[k] * line[across.places[k]];
   }
   return surface;
 }
 
-/** For each pixel the places that count, with their weights. */
-function spline(places, pixels) {
-  return Array.from({ length: pixels }, (_, pixel) => {
-    const position = ((pixel + 0.5) * places) / pixels - 0.5, base = Math.floor(position);
-    return [-1, 0, 1, 2].map((offset) => {
-      const d = Math.abs(position - base - offset);
-      const weight = d < 1 ? 2 / 3 - d ** 2 + d ** 3 / 2 : Math.max(2 - d, 0) ** 3 / 6;
-      return [Math.min(places - 1, Math.max(0, base + offset)), weight];
-    });
-  });
+/** For each pixel the four places that count, with their weights. */
+function spline(count, pixels) {
+  const places = new Int32Array(4 * pixels), weights = new Float64Array(4 * pixels);
+  for (let k = 0; k < 4 * pixels; ++k) {
+    const position = (((k >> 2) + 0.5) * count) / pixels - 0.5, place = Math.floor(position) - 1 + (k & 3), d = Math.abs(position - place);
+    places[k] = Math.min(count - 1, Math.max(0, place));
+    weights[k] = d < 1 ? 2 / 3 - d ** 2 + d ** 3 / 2 : Math.max(2 - d, 0) ** 3 / 6;
+  }
+  return { places, weights };
 }
 
 /** Where the map is strongest: a key of the texts' `places`. */
