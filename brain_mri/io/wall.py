@@ -219,9 +219,9 @@ class Wall:
                 "too_large",
             ) from None
         if "error" in answer:
-            fault = answer.get("fault")
-            kind = NotMRIError if answer.get("not_mri") else ImageError
-            raise kind(str(answer["error"]), fault if fault in get_args(ImageFault) else "broken")
+            faults: tuple[ImageFault, ...] = get_args(ImageFault)
+            fault = next((one for one in faults if one == answer.get("fault")), faults[0])
+            raise (NotMRIError if answer.get("not_mri") else ImageError)(str(answer["error"]), fault)
         return answer, pixels
 
     @contextmanager

@@ -92,7 +92,7 @@ def _slice(prediction: Prediction, longest: int, t: Texts) -> dict[str, Any]:
 def _map(prediction: Prediction, label: str) -> dict[str, Any]:
     assert prediction.evidence is not None  # the caller has asked
     values = prediction.evidence[label]
-    whole = np.round(values * (_STEPS / max(float(np.abs(values).max()), np.finfo(np.float32).tiny)))
+    whole = np.round(values * (_STEPS / max(float(np.abs(values).max()), float(np.finfo(np.float32).tiny))))
     height, width = values.shape
     return {
         "values": base64.b64encode(whole.astype("<i2").tobytes()).decode("ascii"),
