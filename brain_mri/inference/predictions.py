@@ -221,7 +221,7 @@ class Prediction(_Said):
         return self.levels.get(label, LEVEL)
 
     def overlay(self, label: str | None = None, opacity: float = 0.45) -> Image.Image:
-        """The slice, at most 1,024 pixels a side, under the evidence for `label` (default: the named one, else `suspect`).
+        """The slice, at most 1,024 pixels a side, under the evidence for `label` (default: the named or `suspect`).
 
         A cross marks the peak of the evidence, a contour the places at `contour_level`: roughly where the model saw the
         class, not where a tumour ends. See `overlay.draw_overlay`.
