@@ -118,7 +118,8 @@ function volume({ slices }, texts) {
     const label = named(one), map = shownMap(one);
     const said = label ? `${texts.label(label)} (${texts.percent(one.probabilities[label])})` : texts(`cell_${one.verdict}`);
     const alt = map ? evidenceAlt(one, map, texts) : texts('thumbnail_alt', { name: i + 1, answer: said });
-    return { pixels: () => drawn(one.picture), map, said, alt, note: note(one, texts) };
+    const caveat = label === HEALTHY ? ` ${texts('not_looked_for')}` : '';
+    return { pixels: () => drawn(one.picture), map, said, alt, note: note(one, texts) + caveat };
   });
   const told = texts.of('viewer');
   const said = { ...told, help: `${told.first} ${told.help}`, progress: texts.of('progress'), strength: texts('opacity') };

@@ -241,7 +241,7 @@ window.brainMRI = (() => {
         () => place.replaceChildren(JSON.parse(place.dataset.slices).texts.failed),
       );
     }
-    const first = one(".bm-answer h2");
+    const first = one(".bm-answer")?.querySelector("h2"); // the quiz has cards of its own
     if (first && first !== seen) arrived(first);
     seen = first;
   }).observe(document.documentElement, { childList: true, subtree: true });

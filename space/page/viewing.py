@@ -85,7 +85,7 @@ def _slice(prediction: Prediction, longest: int, t: Texts) -> dict[str, Any]:
         "picture": pictures.jpeg_uri(image, longest) if image else "",
         "map": _map(prediction, label) if label else None,
         "alt": evidence_alt(prediction, label, t) if label else t("thumbnail_alt", name=prediction.name, answer=said),
-        "note": evidence_note(prediction, t),
+        "note": " ".join([evidence_note(prediction, t), *([t("not_looked_for")] if prediction.caveat else [])]),
     }
 
 

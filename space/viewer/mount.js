@@ -13,7 +13,7 @@ export function mount(place) {
   const made = viewer(slices.map(described), texts, start, (i) => marks.forEach((mark) => mark(i)));
   const jump = (i) => {
     made.show(i);
-    made.scrollIntoView({ block: 'nearest' });
+    made.firstChild.scrollIntoView({ block: 'nearest' }); // the picture
   };
   rows.forEach((row, i) => {
     const picture = row.querySelector('img');
@@ -34,7 +34,8 @@ async function pixelsOf(address) {
   const image = new Image();
   image.src = address;
   await image.decode();
-  const canvas = new OffscreenCanvas(image.width, image.height), pen = canvas.getContext('2d');
+  const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
+  [canvas.width, canvas.height] = [image.width, image.height];
   pen.drawImage(image, 0, 0);
   return pen.getImageData(0, 0, image.width, image.height);
 }

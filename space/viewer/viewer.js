@@ -4,6 +4,7 @@ import { layer } from './overlay.js';
 
 const OPACITY = 0.45;
 const FINE = 400; // pixels: the longer side of an evidence layer is at least that
+const NOTCH = 40; // pixels of scrolling that are one slice
 const WHOLE = { window: 255, level: 127.5, inverted: false };
 
 /** An element; `text` sets its text, `on...` a listener, all else an attribute. */
@@ -30,7 +31,8 @@ export function viewer(slices, texts, start = 0, shown = () => {}) {
   const view = { ...WHOLE }, stage = new Stage(texts);
   const place = element('p', { class: 'bm-place' }), note = element('p', { class: 'bm-small' });
   const slider = range({ min: 1, max: slices.length, value: start + 1 }, () => show(Number(slider.value) - 1));
-  const step = (by) => show(Math.min(Math.max(at + by, 0), slices.length - 1));
+  const has = (i) => i >= 0 && i < slices.length;
+  const step = (by) => has(at + by) && show(at + by);
   const button = (sign, key, by) => element('button', { type: 'button', text: sign, 'aria-label': texts[key], onclick: () => step(by) });
   let at = start;
 
@@ -44,12 +46,8 @@ export function viewer(slices, texts, start = 0, shown = () => {}) {
     shown(i);
   }
 
-  stage.onwheel((by) => {
-    const inside = at + by >= 0 && at + by < slices.length; // at either end the page itself scrolls on
-    if (inside) step(by);
-    return inside;
-  });
-  stage.ontouch(() => slider.focus({ preventScroll: true }));
+  stage.onwheel((by) => has(at + by), step);
+  stage.element.addEventListener('click', () => slider.focus({ preventScroll: true })); // its keys go on from here
   const made = element('div', { class: 'bm-viewer-body' }, stage.element,
     element('div', { class: 'bm-controls' }, place,
       element('div', { class: 'bm-steps' }, button('\u2039', 'previous', -1), element('label', {}, hidden(texts.slice), slider), button('\u203a', 'next', 1)),
@@ -78,15 +76,18 @@ class Stage {
     this.drawn = map;
   }
 
-  /** `turn(by)` says whether there was a slice to go to. */
-  onwheel(turn) {
+  /** `turn(by)` for each notch of the wheel; where there is nothing to turn to, the page itself scrolls on. */
+  onwheel(can, turn) {
+    let rest = 0; // a touchpad sends many small parts of a notch
     this.element.addEventListener('wheel', (event) => {
-      if (!event.ctrlKey && event.deltaY && turn(Math.sign(event.deltaY))) event.preventDefault();
+      const by = Math.sign(event.deltaY);
+      if (event.ctrlKey || !by || !can(by)) return;
+      event.preventDefault();
+      rest = (Math.sign(rest) === by ? rest : 0) + (event.deltaMode ? by * NOTCH : event.deltaY);
+      if (Math.abs(rest) < NOTCH) return;
+      rest = 0;
+      turn(by);
     }, { passive: false });
-  }
-
-  ontouch(then) {
-    this.element.addEventListener('click', then);
   }
 
   /** `move(across, down)` in pixels while a mouse drags; fingers scroll the page. */

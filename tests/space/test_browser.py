@@ -224,6 +224,7 @@ def test_a_reader_names_and_marks_before_the_model_says_anything(page: Page) -> 
     expect(page.locator(".bm-quiz-box")).to_have_count(1)
     expect(page.locator(".bm-quiz-result h2")).to_have_count(1)
     expect(page.locator(".bm-quiz-result p").first).to_contain_text("glioma")
+    expect(page.locator(".bm-spoken")).to_contain_text("Right: glioma.")
     page.click(".bm-quiz-next")
     expect(page.locator(".bm-quiz-result")).to_be_empty()
     expect(page.locator(".bm-quiz-count")).to_have_text("Picture 2 of 5")

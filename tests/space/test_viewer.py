@@ -23,6 +23,10 @@ _COVER = """canvas => {
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   return data.filter((value, i) => i % 4 === 3 && value === 255).length;
 }"""
+_FOCUSED = """() => {
+  const here = document.activeElement;
+  return (here.getAttribute("aria-label") ?? (here.closest("label") ?? here).textContent).trim();
+}"""
 _SHADES = (0.6, 0.62, 0.5, 0.4, 0.375, 0.41, 0.6, 0.64)  # of `volume_file`
 
 
@@ -55,7 +59,12 @@ def test_a_volume_opens_at_the_slice_with_most_of_a_tumour_and_its_peak_is_marke
 def test_wheel_arrow_keys_buttons_curve_and_rows_show_another_slice(page: Page, tmp_path: Path) -> None:
     _volume(page, tmp_path)
     page.locator(".bm-stage").hover()
+    for _ in range(4):  # a touchpad
+        page.mouse.wheel(0, 10)
+    _at(page, 6)
     page.mouse.wheel(0, 100)
+    _at(page, 7)
+    page.mouse.wheel(0, -100)
     _at(page, 6)
     page.locator(".bm-stage").click()  # the keys go on from here
     page.keyboard.press("ArrowLeft")
@@ -72,6 +81,20 @@ def test_wheel_arrow_keys_buttons_curve_and_rows_show_another_slice(page: Page, 
     page.locator(".bm-slices tbody tr").first.click()
     _at(page, 1)
     expect(page.get_by_role("slider", name="Slice")).to_have_js_property("value", "1")
+
+
+def test_all_of_the_viewer_is_reached_by_the_tab_key(page: Page, tmp_path: Path) -> None:
+    _volume(page, tmp_path)
+    page.locator(".bm-classify").focus()
+    reached: list[str] = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate(_FOCUSED))
+    first = reached.index("Previous slice")
+    assert reached[first : first + 10] == [
+        *("Previous slice", "Slice", "Next slice", "Show where it looked", "Strength of the evidence layer"),
+        *("Contrast", "Brightness", "Invert", "Reset", "Download as CSV"),
+    ]
 
 
 def test_window_level_and_inversion_change_what_is_seen_and_are_taken_back(page: Page, tmp_path: Path) -> None:
@@ -112,6 +135,7 @@ def test_unsure_slices_show_a_map_and_refused_and_healthy_ones_none(page: Page, 
     for number, words in enumerate(("No class is named here", "No class is named here", "refused", "No map"), 1):
         _at(page, number)
         expect(said).to_contain_text(words)
+        assert ("This is no all-clear" in said.inner_text()) == (number == 4)
         cover = page.locator(".bm-viewer-layer").evaluate(_COVER)
         assert (cover > 5) == (number <= 2), number
         page.get_by_role("button", name="Next slice").click()
@@ -132,6 +156,9 @@ def test_on_a_phone_picture_and_controls_are_seen_together_and_thumbnails_are_la
         assert thumbnail and thumbnail["width"] >= 96 and thumbnail["height"] >= 96
         assert page.locator(".bm-slices img").first.evaluate("picture => picture.naturalWidth") >= 64
         _at(page, 5)
+        page.locator(".bm-slices tbody tr").nth(1).click()
+        _at(page, 2)
+        expect(page.locator(".bm-stage")).to_be_in_viewport(ratio=0.95)
         shot(page, "phone-viewer")
 
 
