@@ -28,7 +28,7 @@ from brain_mri.errors import ImageError
 from brain_mri.io.volumes import read_slices
 from brain_mri.io.wall import Wall
 
-_REGRESSIONS = Path(__file__).parents[2] / "tests" / "regressions"
+_KEPT = Path(__file__).parents[2] / "tests" / "regressions" / "wall"
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -86,7 +86,7 @@ def _empty_elements() -> bytes:
 
 
 BOMBS: dict[str, Callable[[], bytes]] = {
-    "JPEG 2000 with precincts of 1 x 1, 2.5 KB": (_REGRESSIONS / "j2k_precincts.dcm").read_bytes,
+    "JPEG 2000 with precincts of 1 x 1, 2.5 KB": (_KEPT / "j2k_precincts.dcm").read_bytes,
     "NIfTI of 32 KB, voxels 16 times longer on one side": _long_voxels,
     "PNG whose EXIF lists 33 million orientations": _many_orientations,
     "TIFF with 4,097 tags, then 16 million strip offsets": _many_offsets,

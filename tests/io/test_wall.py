@@ -166,3 +166,11 @@ def test_workers_end_with_their_program_however_it_ends(ended_by: signal.Signals
     while not _gone(worker):
         assert time.monotonic() < deadline, "the worker lives on"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_file_that_passes_every_check_and_asks_for_gigabytes_is_one_sentence(wall: Wall) -> None:
+    bomb = Path(__file__).parents[1] / "regressions" / "wall" / "j2k_precincts.dcm"
+    with pytest.raises(ImageError):
+        wall.read_slices(bomb)
+    assert wall.read_image(_png(_HEAD)).size == (64, 64)
