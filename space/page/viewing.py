@@ -17,17 +17,19 @@ _ALL_PIXELS = 2**25  # of one answer: 500 slices of 256 by 256, about 4 MB as JP
 _STEPS = 2**15 - 1  # of the evidence's strength
 
 
-def viewer_data(slices: Sequence[Prediction], start: int | None, t: Texts) -> dict[str, Any]:
+def viewer_data(slices: Sequence[Prediction], start: int | None, t: Texts, has_curve: bool = False) -> dict[str, Any]:
     """Slices with their maps, and what is said of each.
 
     Args:
         slices: in order.
         start: which of them to begin with, as `most_suspect` says; None for the first of several unrelated pictures.
         t: the page's language.
+        has_curve: whether a curve of the slices stands below.
     """
     longest = min(pictures.SHOWN, int((_ALL_PIXELS / max(len(slices), 1)) ** 0.5))
     said = t["viewer"]
-    told = [said["first"]] * (start is not None) + [said["help"], said["help_more"]]
+    told = [said["first"]] * (start is not None) + [said["help"], said["help_table"]]
+    told += [said["help_curve"]] * has_curve
     texts = {**said, "help": " ".join(told), "progress": t["progress"], "strength": t("opacity")}
     return {"start": start or 0, "texts": texts, "slices": [_slice(one, longest, t) for one in slices]}
 

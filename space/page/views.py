@@ -241,7 +241,7 @@ def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, start: i
         t,
         labels=[t.label(label) for label in service.classifier.label_names] if named else [],
         rows=[_row(service, p, named, t) for p in slices],
-        viewer=viewer_data(slices, start, t),
+        viewer=viewer_data(slices, start, t, has_curve=bool(values["curve"])),
         csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, slices, t).encode()).decode(),
         **values,
     )
