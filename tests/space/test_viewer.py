@@ -11,6 +11,7 @@ pytest.importorskip("gradio", reason="gradio is not installed: pip install -r sp
 pytest.importorskip("playwright", reason="playwright is not installed: pip install playwright")
 
 from playwright.sync_api import Browser, Page, expect
+from support.scans import zipped
 from support.space_browser import PHONE, judge, opened, shot, slice_file, volume_file
 from support.space_server import Server, grey, photograph
 
@@ -185,3 +186,6 @@ def test_german_says_what_is_wrong_in_german_and_the_program_s_words_below(
         expect(said).to_contain_text("Die Datei ist beschädigt")
         expect(said.locator("[lang=en]")).to_contain_text("broken.png: ")
         shot(page, "phone-german-error")
+        (tmp_path / "outer.zip").write_bytes(zipped({"inner.zip": zipped({"a": b"a"})}))
+        judge(page, tmp_path / "outer.zip")
+        expect(said).to_contain_text("Darin ist keine Schicht")
