@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 from PIL import Image
@@ -32,6 +32,9 @@ from brain_mri.errors import ConfigError, ImageError, ImageFault, NotMRIError
 from brain_mri.io.slices import Series, SliceImages, Slices
 from brain_mri.io.untrusted import MAX_SLICES, MAX_VOXELS, label_of
 from brain_mri.io.windowing import Bytes
+
+if TYPE_CHECKING:
+    from brain_mri.io import wall_worker  # noqa: F401 (a Space gets what is imported, and this is started by name)
 
 MEMORY = 2**29  # bytes a worker may take beyond what it needs when idle
 LEAST_SECONDS = 2.0  # of processor time for a file
