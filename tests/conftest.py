@@ -170,3 +170,11 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
     yield point
     close_session()
+
+
+@pytest.fixture(autouse=True)
+def _bars_are_shown() -> None:
+    """As at the start of a process: a training with `--disable_tqdm` in another test hides those that follow."""
+    from brain_mri.utils.progress import show_bars
+
+    show_bars(True)
