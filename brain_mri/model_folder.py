@@ -73,10 +73,16 @@ class PredictionSets(TypedDict):
 
 
 class Referral(TypedDict):
-    """The confidence below which a human should look, and the `accuracy` asked of what lies above it."""
+    """The confidence below which a human should look, and the `accuracy` asked of what lies above it.
+
+    More is asked of the healthy class, whose false answers hurt most: `healthy_accuracy`, reached from
+    `healthy_threshold` on. A model of an earlier version lacks both.
+    """
 
     accuracy: float
     threshold: float
+    healthy_accuracy: NotRequired[float]
+    healthy_threshold: NotRequired[float]
 
 
 class Calibration(TypedDict):

@@ -6,7 +6,8 @@ export class Rule {
   /** @param {object} calibration what calibration.json holds */
   constructor(calibration) {
     this.threshold = number(calibration.referral?.threshold);
-    this.allClear = Math.max(this.threshold, calibration.all_clear ? number(calibration.all_clear.threshold) : 0);
+    const healthy = [calibration.referral?.healthy_threshold, calibration.all_clear?.threshold];
+    this.allClear = Math.max(this.threshold, ...healthy.filter((one) => one !== undefined).map(number));
   }
 
   /** `{verdict, reason}` of one slice; `stripped` says whether it looks like a brain without its skull. */

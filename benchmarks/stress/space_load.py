@@ -4,7 +4,7 @@ python space/app.py &                                                        the
 python -m benchmarks.stress.space_load http://127.0.0.1:7860 --pid $!               in another terminal: the load
 
 Each user does what the page's button does (send a picture, wait for the whole answer as HTML), at once
-again and again, which is harsher than people are. Pictures are synthetic phantoms. Prints Markdown.
+again and again, which is harsher than people are. Pictures are the page's examples. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ async def leaver(client: httpx.AsyncClient, volume: bytes, until: float) -> None
 
 
 def volume_of(slices: int) -> bytes:
-    """A zip of phantoms."""
+    """A zip of the examples, again and again."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for number, picture in zip(range(slices), cycle(EXAMPLES)):

@@ -79,7 +79,9 @@ def _healthy_probability(prediction: Prediction) -> float:
 
 
 def _least(record: dict[str, Any]) -> float:
-    return float(record["referral"]["threshold"])
+    """What the healthy class needs without this command's threshold."""
+    referral = record["referral"]
+    return float(max(referral["threshold"], referral.get("healthy_threshold", 0.0)))
 
 
 def _source(source: dict[str, Any], threshold: float) -> dict[str, Any]:

@@ -36,10 +36,14 @@ class Thresholds:
         """
         record = read_record(path)
         referral = _number(record, path, "referral", "threshold")
-        clear = _number(record, path, "all_clear", "threshold") if "all_clear" in record else referral
+        clear = [referral]
+        if "healthy_threshold" in record["referral"]:
+            clear.append(_number(record, path, "referral", "healthy_threshold"))
+        if "all_clear" in record:
+            clear.append(_number(record, path, "all_clear", "threshold"))
         return cls(
             referral,
-            max(referral, clear),
+            max(clear),
             _number(record, path, "prediction_sets", "threshold"),
             _number(record, path, "prediction_sets", "coverage"),
         )

@@ -52,6 +52,7 @@ _GUARD_IMAGES = 2000  # of train, evenly spread: enough for 256 principal axes
 _GUARD_HELD_OUT = 4000  # of validation at most, to limit memory; 40 of them then lie beyond the threshold
 _COVERAGE = 0.95  # of the prediction sets
 _KEPT_ACCURACY = 0.98  # of what is not referred to a human; for 99% a quarter of new patients' slices get no answer
+_HEALTHY_ACCURACY = 0.99  # of what may be named healthy: a false all-clear hurts most
 
 
 def refine(model: PreTrainedModel, validation: Dataset, preprocessing: Preprocessing, stride: int) -> PreTrainedModel:
@@ -92,6 +93,8 @@ def calibrate(model: PreTrainedModel, predictions: Predictions, folder: Path) ->
         "referral": {
             "accuracy": _KEPT_ACCURACY,
             "threshold": calibration.referral_threshold(probabilities, predictions.labels, _KEPT_ACCURACY),
+            "healthy_accuracy": _HEALTHY_ACCURACY,
+            "healthy_threshold": calibration.referral_threshold(probabilities, predictions.labels, _HEALTHY_ACCURACY),
         },
     }
     if PartialState().is_main_process:

@@ -50,6 +50,14 @@ def test_at_most_the_rate_asked_for_is_still_answered_as_healthy(rate: float, mo
     assert record["referral"]["threshold"] == 0.9, "the other thresholds stay"
 
 
+def test_what_validation_asks_of_the_healthy_class_is_never_given_up(model: Path, source: Path) -> None:
+    record = json.loads((model / CALIBRATION).read_text())
+    record["referral"] |= {"healthy_accuracy": 0.99, "healthy_threshold": 1.5}
+    (model / CALIBRATION).write_text(json.dumps(record))
+    main([str(model), "--data_dir", str(source), "--rate", "0.5"])
+    assert _false_all_clears(model, source) == 0
+
+
 def test_a_rate_that_is_met_anyway_changes_no_answer_and_a_tumour_is_still_named(model: Path, source: Path) -> None:
     before = _false_all_clears(model, source)
     main([str(model), "--data_dir", str(source), "--rate", "0.9"])

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import REASONS, Prediction, Rule, together
+from brain_mri.inference.thresholds import Thresholds
 from brain_mri.labels import LABELS
 from brain_mri.model_folder import CALIBRATION, GUARD, GUARD_TENSORS
 
@@ -134,6 +136,26 @@ def test_a_model_that_lacks_a_check_refuses_everything_unless_told_otherwise(
     volume = classifier.summarize([one, one])
     assert (volume.verdict, volume.reason, volume.counted) == ("refused", reason, 0)
     assert BrainMRIClassifier.from_pretrained(folder, unchecked=True).predict(grey(0.375)).label == "meningioma"
+
+
+@pytest.mark.parametrize(
+    ("referral", "all_clear", "needed"),
+    [
+        ({"threshold": 0.5}, {}, 0.5),
+        ({"threshold": 0.5, "healthy_threshold": 0.7}, {}, 0.7),
+        ({"threshold": 0.5, "healthy_threshold": 0.7}, {"all_clear": {"threshold": 0.0}}, 0.7),
+        ({"threshold": 0.5, "healthy_threshold": 0.7}, {"all_clear": {"threshold": 0.8}}, 0.8),
+    ],
+)
+def test_the_healthy_class_needs_the_strictest_of_the_thresholds(
+    referral: dict[str, float], all_clear: dict[str, Any], needed: float, model: Path, tmp_path: Path
+) -> None:
+    record = json.loads((model / CALIBRATION).read_text())
+    record.pop("all_clear", None)
+    path = tmp_path / CALIBRATION
+    path.write_text(json.dumps(record | {"referral": referral} | all_clear))
+    found = Thresholds.read(path)
+    assert (found.referral, found.all_clear) == (0.5, needed)
 
 
 @pytest.mark.parametrize(

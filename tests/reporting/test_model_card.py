@@ -206,9 +206,12 @@ def test_a_visitor_sees_what_comes_first_and_unfolds_the_rest() -> None:
     assert re.search(r"<details>\n<summary>[^\n]+</summary>\n\n", text), "Markdown in it needs the empty line"
 
 
-def test_the_code_on_the_card_runs_and_never_rounds_towards_an_all_clear(full: Path) -> None:
+@pytest.mark.parametrize("chosen_by", ["validation", "another source"])
+def test_the_code_on_the_card_runs_and_never_rounds_towards_an_all_clear(chosen_by: str, full: Path) -> None:
     record = calibration()
-    record["all_clear"] = {"threshold": 0.99963, "rate": 0.01, "part": None, "sources": []}
+    own, others = (0.99963, 0.9) if chosen_by == "validation" else (0.9, 0.99963)
+    record["referral"] |= {"healthy_accuracy": 0.99, "healthy_threshold": own}
+    record["all_clear"] = {"threshold": others, "rate": 0.01, "part": None, "sources": []}
     code = section(write_card(save(full, calibration=record)).read_text(encoding="utf-8"), "How to use it")
     decide = code.split("\n\n")[2].split("```")[0]
 

@@ -3,14 +3,16 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 
 from brain_mri.arguments import EvaluationArguments
 from brain_mri.data.prepare import evenly_spread
-from brain_mri.evaluation.predict import load_model
-from brain_mri.training.finalize import discard_products, save_model
+from brain_mri.evaluation.predict import Predictions, load_model
+from brain_mri.inference.thresholds import Thresholds
+from brain_mri.training.finalize import calibrate, discard_products, save_model
 
 
 @pytest.fixture
@@ -45,3 +47,15 @@ def test_figures_stay_with_the_weights_that_they_are_of(folder: Path) -> None:
         next(model.parameters()).add_(1)
     save_model(model, preprocessing, folder)
     assert not (folder / "evaluation").exists()
+
+
+def test_more_is_asked_of_the_healthy_class_than_of_a_tumour(folder: Path) -> None:
+    """2% of these are wrong, and all of those among the less certain half."""
+    sure = np.linspace(3, 8, 1000, dtype=np.float32)
+    labels = np.zeros(1000, dtype=np.int64)
+    labels[:500:25] = 1
+    logits = np.stack([sure, *np.zeros((3, 1000), dtype=np.float32)], axis=1)
+    model, _ = load_model(EvaluationArguments(str(folder)))
+    calibrate(model, Predictions(logits, labels, np.zeros((1000, 1), dtype=np.float32)), folder)
+    found = Thresholds.read(folder / "calibration.json")
+    assert found.referral < found.all_clear < 1
