@@ -5,7 +5,6 @@ Needs what npm installs (`npm ci` in space_static/); AXE_PATH names axe.min.js, 
 
 from __future__ import annotations
 
-import base64
 import io
 import os
 import shutil
@@ -27,6 +26,7 @@ from pydicom.data import get_testdata_file
 from support.space_browser import chromium
 from support.space_server import ROOT, photograph
 
+from benchmarks.static_parity import answers_in, differences
 from brain_mri.errors import ConfigError
 from brain_mri.hub.static_space import _SOURCE, stage_static_space
 from brain_mri.inference import BrainMRIClassifier
@@ -41,21 +41,6 @@ pytestmark = pytest.mark.slow
 _RELEASE = ROOT / "release"
 _PATIENCE = 60_000  # milliseconds
 expect.set_options(timeout=_PATIENCE)
-_ANSWERS = """async (pictures) => {
-  const [{ Classifier }, { readSlices }] = await Promise.all([import('./classifier.js'), import('./read.js')]);
-  globalThis.model ??= await Classifier.load(new URL('./model/', location.href), 1);
-  const words = await (await fetch('words.json')).json();
-  const answers = [];
-  for (const picture of pictures) {
-    const bytes = Uint8Array.from(atob(picture), (letter) => letter.charCodeAt(0));
-    const { slices } = await readSlices(new Blob([bytes]), words);
-    const found = [];
-    for (const slice of slices) found.push(await model.predict(slice));
-    const whole = slices.length > 1 ? model.rule.ofVolume(found) : found[0];
-    answers.push({ ...whole, evidence: null, slices: found.map(({ evidence, ...rest }) => rest) });
-  }
-  return answers;
-}"""
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +117,11 @@ def _pictures() -> list[bytes]:
 
 def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) -> None:
     """The same pixels, and the same answers but for the rounding of int8 kernels, which differ between processors."""
-    answers = page.evaluate(_ANSWERS, [base64.b64encode(picture).decode() for picture in pictures])
+    answers = answers_in(page, pictures)
     expected = [classifier.predict(picture) for picture in pictures]
     pairs = list(zip(answers, expected, strict=True))
-    off = np.array([[one["probabilities"][k] - p for k, p in known.probabilities.items()] for one, known in pairs])
-    assert np.median(np.abs(off).max(axis=1)) < 1e-3 and np.abs(off).max() < 0.05
+    off = differences(answers, expected)
+    assert np.median(off) < 1e-3 and off.max() < 0.05
     distances = np.array([[one["guardScore"], known.guard_score] for one, known in pairs])
     assert distances[:, 0] == pytest.approx(distances[:, 1], rel=0.03)
     other = [one for one, known in pairs if (one["verdict"], one["reason"]) != (known.verdict, known.reason)]
@@ -162,7 +147,7 @@ def test_a_volume_gets_the_slices_and_the_verdict_of_python(
     page: Page, classifier: BrainMRIClassifier, name: str
 ) -> None:
     volume = _head().with_name(name)
-    (answer,) = page.evaluate(_ANSWERS, [base64.b64encode(volume.read_bytes()).decode()])
+    (answer,) = answers_in(page, [volume.read_bytes()])
     expected = classifier.predict_volume(volume)
     assert (answer["verdict"], answer["reason"]) == (expected.verdict, expected.reason)
     assert [one["reason"] for one in answer["slices"]] == [one.reason for one in expected.slices]
