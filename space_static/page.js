@@ -8,7 +8,7 @@ const json = async (path) => (await fetch(path)).json();
 const texts = await loadTexts();
 const figures = await json('figures.json');
 const waiting = new Map(); // by number of the question: what is done with its messages
-let asked = 0;
+let asked = 0, round = 0;
 
 document.documentElement.lang = texts.language;
 document.title = texts('title');
@@ -44,14 +44,16 @@ async function judgeExample({ file }) {
   judge([new File([await (await fetch(file)).blob()], file.split('/').pop())]);
 }
 
-/** Each file is an answer of its own: what belongs together comes as one volume. */
+/** Each file is an answer of its own: what belongs together comes as one volume. Newly chosen files end an earlier round. */
 async function judge(files) {
   if (!files.length) return;
+  const mine = ++round;
   $('answers').replaceChildren();
   for (const [i, file] of files.entries()) {
     const found = await ask(file, (done, count) => {
-      $('state').textContent = count > 1 ? texts('progress', { done, all: count }) : texts('static_judging', { done: i + 1, all: files.length });
+      if (mine === round) $('state').textContent = count > 1 ? texts('progress', { done, all: count }) : texts('static_judging', { done: i + 1, all: files.length });
     });
+    if (mine !== round) return;
     $('answers').append(answer({ name: file.name, ...found }, figures, texts));
     if (i === 0) show($('answers'));
   }

@@ -154,6 +154,15 @@ def test_a_volume_gets_the_slices_and_the_verdict_of_python(
     assert answer["probabilities"] == pytest.approx(expected.probabilities, abs=1e-3)
 
 
+def test_a_newly_chosen_file_ends_the_answers_to_the_one_before(page: Page, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "photo.png")
+    page.set_input_files("#files", _head())
+    page.set_input_files("#files", tmp_path / "photo.png")
+    expect(page.locator("#answers .card")).to_contain_text("photo.png")
+    page.wait_for_function("!document.getElementById('state').textContent")
+    expect(page.locator("#answers .card")).to_have_count(1)
+
+
 def test_a_slice_as_dicom_is_read_and_a_ct_is_refused_by_its_header(page: Page, classifier: BrainMRIClassifier) -> None:
     mr, ct = (Path(str(get_testdata_file(name, download=False))) for name in ("MR_small.dcm", "CT_small.dcm"))
     _agree([mr.read_bytes()], page, classifier)
