@@ -39,7 +39,7 @@ function title({ reason, slices }, label, isVolume, texts) {
 
 function reasons(found, label, isVolume, figures, texts) {
   const notes = (found.notes ?? []).map((note) => `${note}.`);
-  if (!label) return [why(found, figures, texts), isVolume && counted(found, texts), ...notes];
+  if (!label) return [isVolume && tumours(found, texts), why(found, figures, texts), isVolume && counted(found, texts), ...notes];
   const name = texts.label(label), score = texts.percent(found.probabilities[label]);
   const caveat = label === HEALTHY ? texts('not_looked_for') : texts('not_a_finding', { label: name });
   if (isVolume) return [caveat, texts('volume_answer', { counted: accepted(found).length, score }), counted(found, texts), ...notes];
@@ -55,7 +55,13 @@ function why({ reason, slices }, figures, texts) {
 }
 
 const accepted = ({ slices }) => slices.filter((one) => one.verdict !== 'refused');
-const counted = (found, texts) => texts('volume_counted', { counted: accepted(found).length, count: found.slices.length });
+const counted = (found, texts) => accepted(found).length && texts('volume_counted', { counted: accepted(found).length, count: found.slices.length });
+
+/** How many slices were answered with a tumour, each by itself, where nothing is said of the whole. */
+function tumours({ slices }, texts) {
+  const found = slices.filter((one) => named(one) && named(one) !== HEALTHY).length;
+  return found && texts('volume_tumours', { tumours: found, count: slices.length });
+}
 
 function details({ probabilities, milliseconds }, texts) {
   const ranked = Object.entries(probabilities).sort(([, a], [, b]) => b - a);

@@ -44,6 +44,7 @@ def _describe_volume(volume: VolumePrediction, name: str) -> str:
         said = p.verdict if p.score is None else f"{p.label:<12}{p.score:.3f}"
         lines.append(f"  {p.name:<20} {said}")
     if not volume.is_answered:
+        lines += [f"  answered with a tumour, one by one: {volume.tumors} slices"] if volume.tumors else []
         return "\n".join([*lines, f"  {volume.verdict}: {volume.explanation}"])
     return "\n".join([*lines, "together:", *_ranked(volume.probabilities), *_caveat(volume)])
 

@@ -277,11 +277,17 @@ class VolumePrediction(_Said):
         """The number of slices that were not refused."""
         return sum(p.verdict != "refused" for p in self.slices)
 
+    @property
+    def tumors(self) -> int:
+        """The number of slices that were answered with a tumour, each by itself, whatever is said of the whole."""
+        return sum(p.label is not None and not is_healthy(p.label) for p in self.slices)
+
     def as_dict(self) -> dict[str, Any]:
         """All that may be said but pictures and maps, ready for JSON."""
         return {
             **self._as_dict(),
             "slices_counted": self.counted,
+            "slices_with_tumor": self.tumors,
             "slices": [prediction.as_dict() for prediction in self.slices],
         }
 
@@ -294,6 +300,7 @@ def not_mri(name: str, problem: str) -> Prediction:
         problem: what the header says, a sentence; a path before it is left out.
     """
     note = problem.rpartition(": ")[2].rstrip(".")
+    note = note[:1].upper() + note[1:]
     return Prediction(name, "refused", "not_mri", {}, (), None, 0.0, None, None, (note,))
 
 

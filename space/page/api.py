@@ -62,6 +62,7 @@ class VolumeAnswer(TypedDict):
     score: float | None
     probabilities: dict[str, float] | None
     slices_counted: int
+    slices_with_tumor: int
     slices: list[Answer]
     notice: str
 

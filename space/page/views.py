@@ -209,7 +209,8 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
     count, counted = len(volume.slices), volume.counted
     if volume.label is None or volume.score is None:
         title, reason = t("volume_title_unnamed", count=count), _reason(service, volume, t)
-        reasons = [reason, t("volume_counted", counted=counted, count=count)]
+        reasons = [t("volume_tumours", tumours=volume.tumors, count=count)] if volume.tumors else []
+        reasons += [reason, *([t("volume_counted", counted=counted, count=count)] if counted else [])]
     else:
         title = t("volume_title_answer", count=count, label=t.label(volume.label))
         title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title

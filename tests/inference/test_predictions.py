@@ -85,6 +85,11 @@ def test_a_volume_is_no_all_clear_where_a_slice_points_to_a_tumour(tumour: dict[
     assert together([_slice(_HEALTHY)] * 40, _RULE).label == "no_tumor"
 
 
+def test_tumours_in_single_slices_are_counted_where_the_whole_gets_no_answer() -> None:
+    mixed = together([_slice(_GLIOMA), _slice(_HEALTHY), _slice(_HINT), _slice(_GLIOMA, guard_score=2.0)], _RULE)
+    assert mixed.verdict == "unsure" and mixed.tumors == mixed.as_dict()["slices_with_tumor"] == 1
+
+
 def test_a_volume_is_no_all_clear_where_a_slice_was_refused() -> None:
     refused = _slice(_HEALTHY, 3.0)
     volume = together([_slice(_HEALTHY)] * 40 + [refused], _RULE)

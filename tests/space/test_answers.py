@@ -51,6 +51,18 @@ def test_a_refusal_names_no_class_anywhere_on_the_page(judge: service.Service) -
         assert not any(t.label(label) in unsure for label in LABELS)
 
 
+def test_a_volume_without_an_answer_says_in_how_many_slices_a_tumour_was_named(judge: service.Service) -> None:
+    slices = [judge.classifier.predict(grey(shade)) for shade in (0.375, 0.625, 0.25, 0.25)]
+    assert [one.label for one in slices] == ["meningioma", "no_tumor", None, None]
+    for language in languages():
+        t = texts(language)
+        assert t("volume_tumours", tumours=1, count=4) in _plain(
+            views.answer_html(judge, judge.classifier.summarize(slices), t)
+        )
+        unsure = judge.classifier.summarize(slices[2:])
+        assert t("volume_tumours", tumours=0, count=2) not in _plain(views.answer_html(judge, unsure, t))
+
+
 def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -> None:
     t = texts()
     html = views.answer_html(judge, judge.classifier.predict(grey(0.375)), t)
