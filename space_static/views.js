@@ -144,7 +144,7 @@ export function examples(offered, texts, judge) {
   if (!offered.length) return [];
   const buttons = offered.map((one, i) => element('button', { type: 'button', class: 'example', onclick: () => judge(one) },
     element('img', { src: one.file, alt: texts('example_picture', { n: i + 1, name: one.file.split('/').pop() }), width: 76, height: 76 })));
-  return [element('h2', { text: texts('examples') }), element('div', {}, ...buttons), ...paragraphs([texts('examples_real')], 'small')];
+  return [element('h2', { text: texts('examples') }), element('div', {}, ...buttons), ...paragraphs([`${texts('examples_real')} ${texts('examples_drawn')}`], 'small')];
 }
 
 /** How far the model can be believed: false all-clears first. */
