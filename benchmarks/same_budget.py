@@ -45,7 +45,7 @@ def parsed(words: Sequence[str]) -> tuple[Any, ...]:
 def example(words: Sequence[str], data: Path, images: int, rate: float, seed: int, folder: Path) -> list[int]:
     """Train with the example's recipe; the predicted index of each validation image, in the order of ImageFolder."""
     from torchvision import datasets, transforms
-    from transformers import Trainer, TrainingArguments, set_seed
+    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     from brain_mri.data.transforms import Preprocessing
     from brain_mri.models.build import build_config, build_model, build_processor
@@ -72,6 +72,7 @@ def example(words: Sequence[str], data: Path, images: int, rate: float, seed: in
     )
     model = build_model(build_config(model_args), model_args, tuple(train.classes))
     trainer = Trainer(model, arguments, data_collator=_collate, train_dataset=train)
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return [int(i) for i in np.argmax(trainer.predict(held).predictions, axis=1)]
 

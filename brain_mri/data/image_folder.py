@@ -91,7 +91,7 @@ def no_folder(given: str) -> str:
     if zipfile.is_zipfile(given):
         unpacked = given.removesuffix(".zip") if given.endswith(".zip") else f"{given}.unpacked"
         return f"{given} is a zip: unpack it (python -m zipfile -e {given} {unpacked}), then give {unpacked}."
-    return f"{given} is a file, not a folder: give the folder that holds the class folders."
+    return f"{given} is a file, not a folder: give the folder that holds the class folders, the table or the shards."
 
 
 def find_images(args: DataArguments) -> FolderLayout | None:
