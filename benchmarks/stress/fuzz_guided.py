@@ -3,7 +3,7 @@
     pip install -e ".[fuzz]"
     python -m benchmarks.stress.fuzz_guided CORPUS [-max_total_time=600] [-jobs=2] [any option of libFuzzer]
 
-CORPUS is a folder, made and filled with the whole files of `fuzz_images.py` where it is empty; inputs that reach code
+CORPUS is a folder, made and filled with the whole files of `broken_files.py` where it is empty; inputs that reach code
 that no other did are added to it, so that the same command goes on where an earlier one ended. Watched are the branches
 of the reading rooms and of the Python of Pillow, pydicom and nibabel (not of their C libraries). An input that ends in
 anything but slices or an `ImageError` of one line is a finding: it is written as `crash-*` (`timeout-*`, `oom-*`), the
@@ -36,7 +36,7 @@ with atheris.instrument_imports(include=_WATCHED):
     import brain_mri.io.nifti
     import brain_mri.io.volumes  # noqa: F401
 
-from benchmarks.stress import fuzz_images  # noqa: E402
+from benchmarks.stress import broken_files, fuzz_images  # noqa: E402
 
 
 def fill(corpus: Path) -> None:
@@ -44,7 +44,7 @@ def fill(corpus: Path) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     if any(corpus.iterdir()):
         return
-    for kind, files in fuzz_images.seeds().items():
+    for kind, files in broken_files.seeds().items():
         for number, content in enumerate(files):
             if len(content) <= _LIMITS["-max_len"]:
                 (corpus / f"{kind}-{number}").write_bytes(content)

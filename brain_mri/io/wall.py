@@ -48,7 +48,7 @@ _CHUNK = 2**20
 _CHANNELS = 3
 
 
-class _LostError(Exception):
+class LostError(Exception):
     """A worker ended, hung, or sent what no worker sends."""
 
 
@@ -73,10 +73,10 @@ class _Pipe:
     def record(self, deadline: float) -> dict[str, Any]:
         (length,) = _HEADER.unpack(self.bytes(_HEADER.size, deadline))
         if length > _LONGEST_HEADER:
-            raise _LostError
+            raise LostError
         found = json.loads(bytes(self.bytes(length, deadline)))
         if not isinstance(found, dict):
-            raise _LostError
+            raise LostError
         return found
 
     def bytes(self, length: int, deadline: float) -> bytearray:
@@ -86,7 +86,7 @@ class _Pipe:
             self._wait(self.reading, deadline, writing=False)
             count = os.readv(self.reading, [view[got : got + _CHUNK]])
             if not count:
-                raise _LostError
+                raise LostError
             got += count
         return content
 
@@ -95,7 +95,7 @@ class _Pipe:
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT if writing else select.POLLIN)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise _LostError
+            raise LostError
 
 
 class _Worker:
@@ -134,7 +134,7 @@ class _Worker:
             answer = self._pipe.record(deadline)
             return answer, [self._pixels(shape, deadline) for shape in _shapes(answer)]
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise _LostError from error
+            raise LostError from error
 
     def _pixels(self, shape: tuple[int, ...], deadline: float) -> Bytes:
         pixels: Bytes = np.frombuffer(self._pipe.bytes(math.prod(shape), deadline), np.uint8).reshape(shape)
@@ -152,9 +152,9 @@ def _shapes(answer: dict[str, Any]) -> list[tuple[int, ...]]:
     """The shapes of the pictures that follow an answer, within the limits of `untrusted`."""
     shapes = [tuple(map(int, shape)) for shape in answer.get("shapes", [])]
     if len(shapes) > MAX_SLICES or sum(math.prod(shape[:2]) for shape in shapes) > MAX_VOXELS:
-        raise _LostError
+        raise LostError
     if any(len(s) not in (2, 3) or min(s) < 1 or (len(s) == 3 and s[2] != _CHANNELS) for s in shapes):
-        raise _LostError
+        raise LostError
     return shapes
 
 
@@ -215,7 +215,7 @@ class Wall:
         try:
             with self._worker() as worker:
                 answer, pixels = worker.ask(question, content, seconds)
-        except _LostError:
+        except LostError:
             raise ImageError(
                 f"{question['name']}: reading it takes more time or memory than a file of its size may take; give "
                 "another file, or its slices one by one.",

@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from support.hostile_files import UPLOADS, bundled, dicom, gzip_of, nested, nifti_header, noise, png
 
-from benchmarks.stress.fuzz_images import fuzz, seeds
+from benchmarks.stress.broken_files import seeds
+from benchmarks.stress.fuzz_images import fuzz
 from brain_mri.errors import ImageError
 from brain_mri.io.images import read_image
 from brain_mri.io.untrusted import MAX_PIXELS, opened, peek
