@@ -6,7 +6,7 @@
 CORPUS is a folder, made and filled with the whole files of `broken_files.py` where it is empty; inputs that reach code
 that no other did are added to it, so that the same command goes on where an earlier one ended. Watched are the branches
 of the reading rooms and of the Python of Pillow, pydicom and nibabel (not of their C libraries), in this process: from
-behind the wall nothing would be seen of them, and `fuzz_images.py --wall` tries that. An input that ends in anything but
+behind the wall nothing is seen of them, and `fuzz_images.py --wall` tries that. An input that ends in anything but
 slices or an `ImageError` of one line is a finding: it is written as `crash-*` (`timeout-*`, `oom-*`), the search ends
 with an error, and the file goes to `tests/regressions/` together with its remedy.
 """
