@@ -23,6 +23,7 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; the excluded ones are data, or have no segment
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0 to SOF15, and JPEG-LS
 
+_ALONE = range(0xD0, 0xDA)  # markers of JPEG without a segment
 _LEAST_BITS = 2  # of lossless JPEG and JPEG-LS
 
 
@@ -93,7 +94,7 @@ def check_for_gdcm(codestream: bytes, samples: int, bits: int, label: str) -> No
 
 def _is_sound(marker: int, content: bytes, length: int, samples: int, bits: int) -> bool:
     """Whether a segment of a JPEG stream is what GDCM can read, as far as is known."""
-    if len(content) != length:
+    if len(content) != length or marker < min(_FRAME_HEADERS) or marker in _ALONE:
         return False
     if marker in _FRAME_HEADERS:
         return length == 6 + 3 * samples and content[5] == samples and _LEAST_BITS <= content[0] <= min(bits, 16)

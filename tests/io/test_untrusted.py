@@ -109,6 +109,7 @@ _FRAME = b"\xff\xf7\0\x0b\x08"  # header of JPEG-LS: its length, and 8 bits
 _LS_8, _LOSSLESS = "JPEGLSNearLossless_08.dcm", "SC_rgb_jpeg_gdcm.dcm"
 _END_GDCM = {
     "a byte between segments": (_LOSSLESS, b"\xff\xc4", b"\0\xff\xc4"),
+    "a restart before the pixels": (_LOSSLESS, b"\xff\xc4", b"\xff\xd4"),
     "a precision of 160 bits": (_LS_8, _FRAME, b"\xff\xf7\0\x0b\xa0"),
     "a frame header too long": (_LS_8, _FRAME, b"\xff\xf7\0\x86\xa0"),
 }
