@@ -101,7 +101,8 @@ class _Unpacked:
 
     def member(self, member: Member) -> Member:
         """The file inside a gzip file."""
-        return Member(member.name.removesuffix(".gz"), member.size, lambda limit: self._read(member, limit))
+        most = MAX_DICOM_BYTES  # how many it has is known when it is unpacked
+        return Member(member.name.removesuffix(".gz"), most, lambda limit: self._read(member, limit))
 
     def _read(self, member: Member, limit: int) -> bytes:
         content = unpack(io.BytesIO(member.read(member.size)), f"{self.label}: {member.label}")
