@@ -193,8 +193,8 @@ def _read(file: tuple[str, str]) -> tuple[str, bytes, str]:
     """Return a file's digest and the bytes of its thumbnail, or what is wrong with it."""
     path, name = file
     try:
-        with opened(path, name) as file:
-            content = read_all(file, MAX_DICOM_BYTES, name)
+        with opened(path, name) as stream:
+            content = read_all(stream, MAX_DICOM_BYTES, name)
         return hashlib.sha256(content).hexdigest(), thumbnail(read_slice(content, name)).tobytes(), ""
     except ImageError as error:
         return "", b"", str(error)
