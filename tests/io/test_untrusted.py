@@ -224,8 +224,9 @@ def test_a_strange_name_cannot_break_the_sentence() -> None:
     assert str(error.value).isprintable() and len(str(error.value)) < 450
 
 
-def test_mutated_files_of_every_format_are_read_or_refused() -> None:
-    counts, _ = fuzz(300, seed=1, seconds=_SECONDS)
+@pytest.mark.parametrize("walled", [False, True])
+def test_mutated_files_of_every_format_are_read_or_refused(walled: bool) -> None:
+    counts, _ = fuzz(300, seed=1, seconds=_SECONDS, walled=walled)
     assert sum(counts.values()) == 300
     assert {kind for kind, _ in counts} == set(seeds())
     assert {result for _, result in counts} <= {"read", "refused"}, counts
