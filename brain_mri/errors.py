@@ -28,8 +28,11 @@ _LOST_PROCESS = (
 )
 
 
-ImageFault = Literal["broken", "too_large", "no_scan", "incomplete", "encrypted", "variant", "no_file", "no_series"]
-"""Damaged or unknown; beyond a limit; no slice in it; half of a pair; locked; to be converted; not given; not there."""
+ImageFault = Literal[
+    "broken", "too_large", "no_scan", "incomplete", "encrypted", "variant", "no_file", "no_series", "too_many"
+]
+"""Damaged or unknown; beyond a limit; no slice in it; half of a pair; locked; to be converted; not given; not there;
+beyond a limit together with others."""
 
 
 class BrainMRIError(Exception):

@@ -3,11 +3,12 @@
     pip install -e ".[fuzz]"
     python -m benchmarks.stress.fuzz_guided CORPUS [-max_total_time=600] [-jobs=2] [any option of libFuzzer]
 
-CORPUS is a folder, made and filled with the whole files of `fuzz_images.py` where it is empty; inputs that reach code
+CORPUS is a folder, made and filled with the whole files of `broken_files.py` where it is empty; inputs that reach code
 that no other did are added to it, so that the same command goes on where an earlier one ended. Watched are the branches
-of the reading rooms and of the Python of Pillow, pydicom and nibabel (not of their C libraries). An input that ends in
-anything but slices or an `ImageError` of one line is a finding: it is written as `crash-*` (`timeout-*`, `oom-*`), the
-search ends with an error, and the file goes to `tests/regressions/` together with its remedy.
+of the reading rooms and of the Python of Pillow, pydicom and nibabel (not of their C libraries), in this process: from
+behind the wall nothing is seen of them, and `fuzz_images.py --wall` tries that. An input that ends in anything but
+slices or an `ImageError` of one line is a finding: it is written as `crash-*` (`timeout-*`, `oom-*`), the search ends
+with an error, and the file goes to `tests/regressions/` together with its remedy.
 """
 
 from __future__ import annotations
@@ -20,23 +21,14 @@ from pathlib import Path
 
 import atheris
 
-_WATCHED = [
-    "brain_mri.io.images",
-    "brain_mri.io.volumes",
-    "brain_mri.io.dicom",
-    "brain_mri.io.nifti",
-    "brain_mri.io.archives",
-]
-_WATCHED += ["PIL", "pydicom", "nibabel"]
+_WATCHED = ["brain_mri.io", "PIL", "pydicom", "nibabel"]
 _LIMITS = {"-timeout": 20, "-rss_limit_mb": 3072, "-max_len": 65536}  # seconds, MiB, bytes of an input
 
 with atheris.instrument_imports(include=_WATCHED):
-    import brain_mri.io.archives
-    import brain_mri.io.dicom
-    import brain_mri.io.nifti
-    import brain_mri.io.volumes  # noqa: F401
+    import brain_mri.io.volumes
+    import brain_mri.io.wall_worker  # noqa: F401 (imports whatever reads a format)
 
-from benchmarks.stress import fuzz_images  # noqa: E402
+from benchmarks.stress import broken_files, fuzz_images  # noqa: E402
 
 
 def fill(corpus: Path) -> None:
@@ -44,7 +36,7 @@ def fill(corpus: Path) -> None:
     corpus.mkdir(parents=True, exist_ok=True)
     if any(corpus.iterdir()):
         return
-    for kind, files in fuzz_images.seeds().items():
+    for kind, files in broken_files.seeds().items():
         for number, content in enumerate(files):
             if len(content) <= _LIMITS["-max_len"]:
                 (corpus / f"{kind}-{number}").write_bytes(content)

@@ -50,7 +50,7 @@ _OUTSIDE = ["/etc/passwd", "/proc/self/environ", "/proc/self/maps", "../../../..
 _OUTSIDE += ["%2e%2e/%2e%2e/%2e%2e/etc/passwd", "/etc/passwd%00.png", "file:///etc/passwd", "....//....//etc/passwd"]
 _DOORS = ["/gradio_api/file=", "/file=", "/gradio_api/file/", "/static/", "/assets/", "/gradio_api/stream/", "/"]
 _SECRETS = re.compile(r"root:[^:]*:0:0|PATH=/|HOME=/|r-xp 0|\[build-system\]")  # as those files hold them
-_LEAKS = re.compile(rf"{NAME}|Traceback|(?<![\w.])/(?:tmp|proc|etc|home|root|var)/|gradio_api/file=")
+LEAKS = re.compile(rf"{NAME}|Traceback|(?<![\w.])/(?:tmp|proc|etc|home|root|var)/|gradio_api/file=")
 
 
 @dataclass
@@ -276,7 +276,7 @@ def main() -> None:
         left = files_left(server.uploads, 6 * _KEEP)
         log = server.log.read_text()
     early, late = growth(seen.memory)
-    leaks = sorted({line[:150] for line in log.splitlines() if _LEAKS.search(line)})
+    leaks = sorted({line[:150] for line in log.splitlines() if LEAKS.search(line)})
     grown = "-" if options.seconds < _SETTLED else late <= early * (1 + _GROWTH)
     rows = [
         (f"{sum(seen.done.values())} requests of {options.users} clients in {options.seconds:.0f} s", not seen.wrong),

@@ -55,7 +55,7 @@ def sub_folders(folder: Path) -> list[Path]:
     """
     try:
         with os.scandir(folder) as found:
-            return sorted(Path(entry.path) for entry in found if _is_folder(entry) and not _is_hidden(entry.name))
+            return sorted(Path(entry.path) for entry in found if _is_class(entry))
     except OSError as error:
         raise DataError(f"{folder}: can't be listed ({error.strerror}): check its permissions.") from error
 
@@ -101,6 +101,8 @@ def _entries(
             continue
         if not _is_folder(entry):
             yield entry, inner + entry.name
+        elif _leads_back(entry):
+            problems.append(f"{name}{inner}{entry.name} is a link to a folder that it lies in: remove it")
         elif deeper > 0:
             yield from _entries(Path(entry.path), name, f"{inner}{entry.name}/", deeper - 1, problems)
 
@@ -110,6 +112,17 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a link to where nobody may look; reading it as a file says so
         return False
+
+
+def _is_class(entry: os.DirEntry[str]) -> bool:
+    return _is_folder(entry) and not _is_hidden(entry.name) and not _leads_back(entry)
+
+
+def _leads_back(entry: os.DirEntry[str]) -> bool:
+    """Whether a link leads to a folder that holds it, so that whoever follows it comes by again and again."""
+    return entry.is_symlink() and Path(os.path.realpath(os.path.dirname(entry.path))).is_relative_to(
+        os.path.realpath(entry.path)
+    )
 
 
 def _is_hidden(name: str) -> bool:

@@ -18,7 +18,8 @@ SPLIT_NAMES = {
 }
 WHOLE = "all"
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_NAMES.items() for alias in aliases}
-_MOST_NAMED = 50
+MOST_NAMED = 50  # problems
+_MOST_COUNTED = 200  # a folder with more of them is not the folder that was meant
 PATIENTS = "patients.csv"
 BOX_COLUMNS = ("center_x", "center_y", "width", "height")
 
@@ -165,8 +166,12 @@ def raise_problems(root: Path | str, problems: list[str]) -> None:
     """Raise one `DataError` that lists `problems`, if there is any."""
     if not problems:
         return
-    named = [f"  - {problem}" for problem in problems[:_MOST_NAMED]]
-    if len(problems) > _MOST_NAMED:
-        named.append(f"  - and {len(problems) - _MOST_NAMED} more")
+    if len(problems) > _MOST_COUNTED:
+        raise DataError(
+            f"{root} can't be used: {len(problems)} problems, the first that {problems[0]}; give the folder of images."
+        )
+    named = [f"  - {problem}" for problem in problems[:MOST_NAMED]]
+    if len(problems) > MOST_NAMED:
+        named.append(f"  - and {len(problems) - MOST_NAMED} more")
     many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     raise DataError(f"{root} can't be used as it is ({many}):\n" + "\n".join(named))

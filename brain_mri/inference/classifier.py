@@ -22,6 +22,7 @@ from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, 
 from brain_mri.inference.sources import Source, known, name_of
 from brain_mri.inference.stripped import is_stripped
 from brain_mri.inference.thresholds import Thresholds, contour_levels
+from brain_mri.io.budget import Budget
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import Series, Slices, read_slices
 from brain_mri.io.wall import Wall
@@ -148,11 +149,26 @@ class BrainMRIClassifier:
         return self._wall.read_image(source, single=True)
 
     def read_slices(
-        self, source: str | Path | bytes, name: str | None = None, *, series: int | None = None, plane: str = "auto"
+        self,
+        source: str | Path | bytes,
+        name: str | None = None,
+        *,
+        series: int | None = None,
+        plane: str = "auto",
+        budget: Budget | None = None,
     ) -> Slices:
-        """`volumes.read_slices`, behind the wall if this classifier has one."""
-        read = read_slices if self._wall is None else self._wall.read_slices
-        return read(source, name, series=series, plane=plane)
+        """`volumes.read_slices`, behind the wall if this classifier has one.
+
+        Raises:
+            BudgetError: `budget`, which several files share, is used up.
+        """
+        if self._wall is None:
+            found = read_slices(source, name, series=series, plane=plane)
+        else:
+            found = self._wall.read_slices(source, name, series=series, plane=plane, budget=budget)
+        if budget is not None:
+            budget.take(found)
+        return found
 
     def predict_volume(
         self,

@@ -25,6 +25,12 @@ View = Callable[[Array], Array]  # from true values to 0..255
 Shot = tuple[int, int, Tile | None]  # a file, a frame in it, and a part of that
 
 _FRAMES_LOOKED_AT = 16  # for a window, if none is stored
+# pydicom would take GDCM first, which ends the whole process on some broken files. It is left what nobody else reads:
+# lossless JPEG and JPEG-LS.
+_BASELINE, _EXTENDED = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"
+_JPEG2000 = ("1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91")
+_DECODERS = {_BASELINE: ("pillow",), _EXTENDED: ("pylibjpeg", "pillow")}
+_DECODERS |= dict.fromkeys(_JPEG2000, ("pylibjpeg", "pillow"))
 
 
 class Volume:
@@ -92,8 +98,17 @@ def _stored(dataset: Dataset, frames: list[int]) -> Iterator[Array]:
     from pydicom.pixels.utils import iter_pixels
 
     palette = dataset.get("PhotometricInterpretation") == "PALETTE COLOR"
-    for array in iter_pixels(dataset, indices=frames):
+    for array in iter_pixels(dataset, indices=frames, decoding_plugin=_decoder(dataset)):
         yield apply_color_lut(array, dataset) if palette else array
+
+
+def _decoder(dataset: Dataset) -> str:
+    """The plugin of pydicom that decodes a file; empty for pydicom's own choice."""
+    from pydicom.pixels import get_decoder
+
+    syntax = dataset.file_meta.TransferSyntaxUID
+    wanted = _DECODERS.get(str(syntax), ())
+    return next((one for one in wanted if one in get_decoder(syntax).available_plugins), "")
 
 
 def _shown(stored: Array, frame: int, dataset: Dataset, view: View) -> Bytes:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from brain_mri.errors import ImageError, NotMRIError
 from brain_mri.io.dicom_header import HEADER_TAGS, read_header
 from brain_mri.io.frames import FRAME_TAGS, GROUP_TAGS
-from brain_mri.io.headers import check_frame
+from brain_mri.io.headers import check_for_gdcm, check_frame
 from brain_mri.io.mosaic import MOSAIC_TAGS
 from brain_mri.io.untrusted import MAX_DICOM_BYTES, check_size, parsing
 
@@ -48,6 +48,7 @@ _MAX_READS = 500_000
 _MAX_SEQUENCE_BYTES = 2**22  # of a sequence that is looked into: the groups of 1,024 frames take about 3 MiB
 _MAX_FRAGMENTS = 2**14  # of compressed pixels: one or a few a frame
 _PIXEL_GROUP = (b"\xe0\x7f", b"\x7f\xe0")  # of the pixel data's tag, in either byte order
+_BY_GDCM = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (57, 70, 80, 81))  # lossless JPEG, and JPEG-LS
 _FRAGMENT = b"\xfe\xff\x00\xe0"
 
 
@@ -178,3 +179,5 @@ def check_frames(dataset: Dataset, label: str) -> None:
         frames = int(dataset.get("NumberOfFrames") or 1)
         for codestream in generate_frames(dataset.PixelData, number_of_frames=frames):
             check_frame(codestream, int(dataset.Rows), int(dataset.Columns), label)
+            if dataset.file_meta.TransferSyntaxUID in _BY_GDCM:
+                check_for_gdcm(codestream, int(dataset.SamplesPerPixel), int(dataset.BitsAllocated), label)

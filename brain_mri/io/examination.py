@@ -18,8 +18,8 @@ from brain_mri.io.untrusted import (
     MAX_ARCHIVE_BYTES,
     MAX_DICOM_BYTES,
     MAX_PICTURE_BYTES,
+    MAX_SLICES,
     MAX_VOXELS,
-    check_size,
     printable,
 )
 from brain_mri.io.windowing import Bytes
@@ -101,7 +101,8 @@ class _Unpacked:
 
     def member(self, member: Member) -> Member:
         """The file inside a gzip file."""
-        return Member(member.name.removesuffix(".gz"), member.size, lambda limit: self._read(member, limit))
+        most = MAX_DICOM_BYTES  # how many it has is known when it is unpacked
+        return Member(member.name.removesuffix(".gz"), most, lambda limit: self._read(member, limit))
 
     def _read(self, member: Member, limit: int) -> bytes:
         content = unpack(io.BytesIO(member.read(member.size)), f"{self.label}: {member.label}")
@@ -185,8 +186,15 @@ def _picture_entry(members: list[Member], label: str) -> list[Entry]:
     return [Entry("pictures", None, False, "", len(members), lambda: _pictures(members, label))]
 
 
+def _check_count(pictures: int, label: str) -> None:
+    if pictures > MAX_SLICES:
+        raise ImageError(
+            f"{label}: {pictures:,} pictures are more than {MAX_SLICES:,}; give one series of slices.", "too_large"
+        )
+
+
 def _pictures(members: list[Member], label: str) -> Loaded:
-    check_size(1, 1, label, len(members))
+    _check_count(len(members), label)
     pixels: list[Bytes] = []
     names: list[str] = []
     left_out = 0
@@ -196,7 +204,7 @@ def _pictures(members: list[Member], label: str) -> Loaded:
         pixels += pages
         several = len(pages) > 1
         names += [f"{member.label} page {i}" if several else member.label for i in range(1, len(pages) + 1)]
-        check_size(1, 1, label, len(pixels))
+        _check_count(len(pixels), label)
         if sum(one.size for one in pixels) > MAX_VOXELS:
             raise ImageError(
                 f"{label}: its pictures have more than {MAX_VOXELS:,} pixels in all; give smaller or fewer.",

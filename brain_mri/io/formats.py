@@ -35,12 +35,13 @@ _NAMED = (
     (re.compile(rb"\x93NUMPY"), "a NumPy file: save the volume as NIfTI (.nii.gz)"),
     (re.compile(rb"TRACK\0|mrtrix tracks"), "a file of fibre tracks, which has no pixels: give the scan"),
     (re.compile(rb"##TITLE="), "a Bruker parameter file: convert the scan with `brkraw tonii` or `dcm2niix`"),
+    (re.compile(rb"\s*<\?xml.{,300}<GIFTI", re.DOTALL), "a GIFTI file, a surface without pixels: give the scan"),
     (re.compile(rb".{257}ustar", re.DOTALL), "a tar archive: unpack it, or pack its files as a zip"),
     (re.compile(rb"\x28\xb5\x2f\xfd"), "compressed with zstd: unpack it first"),
 )  # fmt: skip
 _BY_NAME = (
-    (re.compile(r"\.(img|rec)$", re.IGNORECASE), "the voxels of a volume without their header: give the .hdr and the "
-     ".img file, or the .par and the .rec file, together"),
+    (re.compile(r"\.(img|rec)(\.gz)?$", re.IGNORECASE), "the voxels of a volume without their header: give the .hdr "
+     "and the .img file, or the .par and the .rec file, together"),
     (re.compile(r"\.brik(\.gz)?$", re.IGNORECASE), "the voxels of an AFNI data set: convert it with "
      "`3dAFNItoNIFTI -prefix brain.nii brain+orig`"),
 )  # fmt: skip
@@ -53,13 +54,12 @@ def format_of(head: bytes) -> str:
         What `untrusted.kind_of` returns; `mgh`, `minc` (version 1), `analyze`, `nifti header`, `par`; `gzip` for a
         compressed file of another kind; or the empty string.
     """
-    kind = kind_of(head)
-    if kind and not ((kind == "nifti" and head[344:348] == b"ni1\0") or head[4:8] == b"ni2\0"):
-        return "gzip" if kind != "nifti" and head.startswith(b"\x1f\x8b") else kind
-    if kind == "nifti":
-        return "nifti header"
-    packed = head.startswith(b"\x1f\x8b")
+    kind, packed = kind_of(head), head.startswith(b"\x1f\x8b")
     plain = _unpacked(head) if packed else head
+    if kind == "nifti" and (plain[344:348] == b"ni1\0" or plain[4:8] == b"ni2\0"):
+        return "gzip" if packed else "nifti header"
+    if kind:
+        return "gzip" if kind != "nifti" and packed else kind
     if _is_mgh(plain):
         return "mgh"
     if packed:

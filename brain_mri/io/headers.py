@@ -23,6 +23,9 @@ _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _MARKER = re.compile(rb"\xff[^\0\x01\xd0-\xd8\xff]")  # of JPEG; the excluded ones are data, or have no segment
 _FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}  # SOF0 to SOF15, and JPEG-LS
 
+_ALONE = range(0xD0, 0xDA)  # markers of JPEG without a segment
+_LEAST_BITS = 2  # of lossless JPEG and JPEG-LS
+
 
 def check_jpeg(content: bytes, label: str) -> tuple[int, int] | None:
     """Walk through the segments of a JPEG or JPEG-LS stream up to its end.
@@ -64,6 +67,40 @@ def check_frame(codestream: bytes, rows: int, columns: int, label: str) -> None:
         size, components = (right - left, bottom - top), struct.unpack_from(">H", codestream, start + 40)[0]
     if components > 4 or size not in (None, (columns, rows)):
         raise ImageError(f"{label}: its compressed pixels have another size than its header says; export it again.")
+
+
+def check_for_gdcm(codestream: bytes, samples: int, bits: int, label: str) -> None:
+    """Walk through the segments of a lossless JPEG or JPEG-LS stream up to its pixels.
+
+    GDCM throws what ends the whole process: at whatever its JPEG library warns of, and at a frame that is not what the
+    DICOM header says. `samples` a pixel and `bits` a sample are allocated by that.
+
+    Raises:
+        ImageError: bytes between the segments, another frame header, or a JFIF or Adobe segment of an unknown version.
+    """
+    position = 2
+    while codestream[position : position + 2] != b"\xff\xda":
+        if codestream[position : position + 2] == b"\xff\xff":  # a byte that fills
+            position += 1
+            continue
+        length = int.from_bytes(codestream[position + 2 : position + 4])
+        end = position + 2 + length
+        if codestream[position : position + 1] != b"\xff" or not _is_sound(
+            codestream[position + 1], codestream[position + 4 : end], length - 2, samples, bits
+        ):
+            raise ImageError(f"{label}: damaged before its compressed pixels; export it again.")
+        position = end
+
+
+def _is_sound(marker: int, content: bytes, length: int, samples: int, bits: int) -> bool:
+    """Whether a segment of a JPEG stream is what GDCM can read, as far as is known."""
+    if len(content) != length or marker < min(_FRAME_HEADERS) or marker in _ALONE:
+        return False
+    if marker in _FRAME_HEADERS:
+        return length == 6 + 3 * samples and content[5] == samples and _LEAST_BITS <= content[0] <= min(bits, 16)
+    if content.startswith(b"JFIF\0"):
+        return content[5:6] == b"\1"
+    return not content.startswith(b"Adobe") or content[11:12] <= b"\1"
 
 
 def _jpeg2000_start(codestream: bytes, label: str) -> int | None:

@@ -91,3 +91,8 @@ class Slices:
     kind: str
     notes: tuple[str, ...] = ()
     series: tuple[Series, ...] = ()
+
+    @property
+    def pixels(self) -> int:
+        """Of all slices together."""
+        return sum(one.shape[0] * one.shape[1] for one in self.images.pixels)

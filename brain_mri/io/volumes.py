@@ -64,7 +64,7 @@ def read_slices(
         if kind == "gzip":
             content = unpack(file, label)
             with opened(content, label) as unpacked:
-                return _file(unpacked, content, label, choice)
+                return _file(unpacked, source, label, choice)
         return _file(file, source, label, choice)
 
 
@@ -89,7 +89,7 @@ def _file(file: BinaryIO, source: str | Path | bytes, label: str, choice: Choice
         with _partner(source, kind, label) as partner:
             entry = named_entry(base_of(label), "", 0, partial(load_volume, kind, file, label, partner, choice))
             return read_chosen([entry], choice, "nifti", label, base_of(label))
-    if header := _header_beside(source, label):
+    if header := _header_beside(source):
         return read_slices(header, series=choice.series, plane=choice.plane)
     raise not_read(head, label)
 
@@ -136,8 +136,10 @@ def _partner(source: str | Path | bytes, kind: str, label: str) -> Iterator[Bina
         yield file
 
 
-def _header_beside(source: str | Path | bytes, label: str) -> Path | None:
+def _header_beside(source: str | Path | bytes) -> Path | None:
     """The header beside the second file of a pair that a user names."""
-    headers = {".img": (".hdr",), ".rec": (".par",)}
-    ending = Path(label).suffix.lower()
-    return None if isinstance(source, bytes) or ending not in headers else _beside(Path(source), headers[ending])
+    headers = {".img": (".hdr", ".hdr.gz"), ".rec": (".par", ".par.gz")}
+    if isinstance(source, bytes):
+        return None
+    ending = Path(Path(source).name.lower().removesuffix(".gz")).suffix
+    return _beside(Path(source), headers[ending]) if ending in headers else None

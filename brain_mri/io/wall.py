@@ -21,6 +21,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,8 +30,9 @@ from PIL import Image
 
 import brain_mri
 from brain_mri.errors import ConfigError, ImageError, ImageFault, NotMRIError
+from brain_mri.io.budget import Budget, BudgetError
 from brain_mri.io.slices import Series, SliceImages, Slices
-from brain_mri.io.untrusted import MAX_SLICES, MAX_VOXELS, label_of
+from brain_mri.io.untrusted import MAX_ARCHIVE_BYTES, MAX_MEMBERS, MAX_SLICES, MAX_VOXELS, label_of
 from brain_mri.io.windowing import Bytes
 
 if TYPE_CHECKING:
@@ -48,7 +50,7 @@ _CHUNK = 2**20
 _CHANNELS = 3
 
 
-class _LostError(Exception):
+class LostError(Exception):
     """A worker ended, hung, or sent what no worker sends."""
 
 
@@ -73,10 +75,10 @@ class _Pipe:
     def record(self, deadline: float) -> dict[str, Any]:
         (length,) = _HEADER.unpack(self.bytes(_HEADER.size, deadline))
         if length > _LONGEST_HEADER:
-            raise _LostError
+            raise LostError
         found = json.loads(bytes(self.bytes(length, deadline)))
         if not isinstance(found, dict):
-            raise _LostError
+            raise LostError
         return found
 
     def bytes(self, length: int, deadline: float) -> bytearray:
@@ -86,7 +88,7 @@ class _Pipe:
             self._wait(self.reading, deadline, writing=False)
             count = os.readv(self.reading, [view[got : got + _CHUNK]])
             if not count:
-                raise _LostError
+                raise LostError
             got += count
         return content
 
@@ -95,7 +97,7 @@ class _Pipe:
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT if writing else select.POLLIN)
         if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            raise _LostError
+            raise LostError
 
 
 class _Worker:
@@ -134,7 +136,7 @@ class _Worker:
             answer = self._pipe.record(deadline)
             return answer, [self._pixels(shape, deadline) for shape in _shapes(answer)]
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise _LostError from error
+            raise LostError from error
 
     def _pixels(self, shape: tuple[int, ...], deadline: float) -> Bytes:
         pixels: Bytes = np.frombuffer(self._pipe.bytes(math.prod(shape), deadline), np.uint8).reshape(shape)
@@ -152,9 +154,9 @@ def _shapes(answer: dict[str, Any]) -> list[tuple[int, ...]]:
     """The shapes of the pictures that follow an answer, within the limits of `untrusted`."""
     shapes = [tuple(map(int, shape)) for shape in answer.get("shapes", [])]
     if len(shapes) > MAX_SLICES or sum(math.prod(shape[:2]) for shape in shapes) > MAX_VOXELS:
-        raise _LostError
+        raise LostError
     if any(len(s) not in (2, 3) or min(s) < 1 or (len(s) == 3 and s[2] != _CHANNELS) for s in shapes):
-        raise _LostError
+        raise LostError
     return shapes
 
 
@@ -197,28 +199,41 @@ class Wall:
         return Image.fromarray(pixels).convert("RGB")
 
     def read_slices(
-        self, source: str | Path | bytes, name: str | None = None, *, series: int | None = None, plane: str = "auto"
+        self,
+        source: str | Path | bytes,
+        name: str | None = None,
+        *,
+        series: int | None = None,
+        plane: str = "auto",
+        budget: Budget | None = None,
     ) -> Slices:
-        """As `volumes.read_slices`; also raises ImageError for what is beyond the limits."""
-        answer, pixels = self._read(source, name, {"what": "slices", "series": series, "plane": plane})
+        """As `volumes.read_slices`; also raises ImageError beyond a file's limits, BudgetError beyond the budget."""
+        answer, pixels = self._read(source, name, {"what": "slices", "series": series, "plane": plane}, budget)
         listed = tuple(Series(**one) for one in answer["series"])
         names, notes = tuple(map(str, answer["names"])), tuple(map(str, answer["notes"]))
         return Slices(SliceImages(pixels), names, bool(answer["is_volume"]), str(answer["kind"]), notes, listed)
 
     def _read(
-        self, source: str | Path | bytes, name: str | None, question: dict[str, Any]
+        self, source: str | Path | bytes, name: str | None, question: dict[str, Any], budget: Budget | None = None
     ) -> tuple[dict[str, Any], list[Bytes]]:
         content = source if isinstance(source, bytes) else b""
         question |= {"path": None if isinstance(source, bytes) else str(Path(source).absolute()), "name": name}
         question["name"] = label_of(source, name)
-        seconds = self._least + (len(content) or _size(source)) / _BYTES_A_SECOND
+        own = self._least + min(len(content) or _size(source), MAX_ARCHIVE_BYTES) / _BYTES_A_SECOND
+        budget = budget or Budget(own)
+        budget.check()
+        seconds = min(own, budget.seconds)
         try:
             with self._worker() as worker:
                 answer, pixels = worker.ask(question, content, seconds)
-        except _LostError:
+            budget.spend(_took(answer, seconds))
+        except LostError:
+            budget.spend(seconds)
+            if seconds < own:
+                raise BudgetError("time") from None
             raise ImageError(
-                f"{question['name']}: reading it takes more time or memory than a file of its size may take; give "
-                "another file, or its slices one by one.",
+                f"{question['name']}: reading it takes more time or memory than a file of its size may take, or breaks "
+                "the reader; give another file, or its slices one by one.",
                 "too_large",
             ) from None
         if "error" in answer:
@@ -253,12 +268,18 @@ def _end_all(workers: list[_Worker]) -> None:
         workers.pop().end()
 
 
+def _took(answer: dict[str, Any], most: float) -> float:
+    """Seconds of processor time as the worker tells them, if they can be true."""
+    took = answer.get("took")
+    return took if isinstance(took, float) and 0 <= took <= most else most
+
+
 def _size(source: str | Path | bytes) -> int:
     """Bytes of a file, or of the files in a folder; 0 of what can't be read, which the worker says."""
     try:
         path = Path(os.fsdecode(source))
-        if path.is_dir():
-            return sum(_size(one) for one in path.rglob("*") if one.is_file())
+        if path.is_dir():  # of more than the worker reads, it says so at once
+            return sum(_size(one) for one in islice(path.rglob("*"), MAX_MEMBERS) if one.is_file())
         return path.stat().st_size
     except (OSError, ValueError):
         return 0

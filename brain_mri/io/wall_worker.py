@@ -74,8 +74,9 @@ def serve(reading: BinaryIO, writing: BinaryIO) -> None:
         question = json.loads(reading.read(_HEADER.unpack(header)[0]))
         content = reading.read(question["bytes"])
         allow(question["seconds"])
+        started = time.process_time()
         record, pixels = answer(question, content)
-        text = json.dumps(record).encode()
+        text = json.dumps(record | {"took": time.process_time() - started}).encode()
         writing.write(_HEADER.pack(len(text)) + text)
         for one in pixels:
             writing.write(np.ascontiguousarray(one).data)

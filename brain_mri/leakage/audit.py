@@ -31,9 +31,10 @@ from brain_mri.data.duplicates import (
 )
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.image_table import AuditTable
-from brain_mri.data.layout import WHOLE, FolderLayout, raise_problems
+from brain_mri.data.layout import MOST_NAMED, WHOLE, FolderLayout, raise_problems
 from brain_mri.data.slice_file import read_slice
 from brain_mri.errors import ConfigError, ImageError
+from brain_mri.io.untrusted import MAX_DICOM_BYTES, opened, read_all
 from brain_mri.leakage.review import count_distinct, review_report
 
 _SPLIT_ORDER = ("train", "validation", "test", WHOLE)
@@ -169,6 +170,8 @@ def read_table(layout: FolderLayout, processes: int = 2) -> AuditTable:
     """
     if processes < 1:
         raise ConfigError(f"{processes} processes can't read anything: give 1 or more.")
+    if len(layout.problems) > MOST_NAMED:  # what is wrong inside the images could not be said any more
+        layout.check()
     files = [(str(image.path), image.file_name) for image in layout.images]
     alone = processes == 1 or len(files) < _FEW_IMAGES
     with nullcontext() if alone else get_context("spawn").Pool(processes) as pool:
@@ -190,7 +193,8 @@ def _read(file: tuple[str, str]) -> tuple[str, bytes, str]:
     """Return a file's digest and the bytes of its thumbnail, or what is wrong with it."""
     path, name = file
     try:
-        content = Path(path).read_bytes()
+        with opened(path, name) as stream:
+            content = read_all(stream, MAX_DICOM_BYTES, name)
         return hashlib.sha256(content).hexdigest(), thumbnail(read_slice(content, name)).tobytes(), ""
     except ImageError as error:
         return "", b"", str(error)

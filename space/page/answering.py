@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from brain_mri.errors import BrainMRIError
+from brain_mri.io.budget import Budget, BudgetError
 from page.about import about_html
 from page.jobs import BusyError, Done, Jobs, Steps, Visitor
 from page.refusals import note
@@ -77,14 +78,18 @@ class Page:
     def _apart(self, files: list[dict[str, str]], t: Texts) -> Steps[str]:
         """Each file for itself: several pictures are not always of one person."""
         answers: list[Answer] = []
-        errors = ""
+        left = errors = ""
+        budget = Budget()
         for done, file in enumerate(files):
             try:
-                answers.append((yield from self.service.judging([file])))
+                answers.append((yield from self.service.judging([file], budget=budget)))
+            except BudgetError:  # first on the page: what was not looked at must not be missed
+                left = message_html(t("apart_left", count=len(files) - done, all=len(files)), t)
+                break
             except BrainMRIError as error:
                 errors += error_html(self.service, error, t)
             yield done + 1, len(files)
-        return answers_html(self.service, answers, t) + errors
+        return left + answers_html(self.service, answers, t) + errors
 
 
 def _line(found: dict[str, Any]) -> bytes:

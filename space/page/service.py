@@ -9,7 +9,8 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -18,16 +19,19 @@ from typing import Any
 from brain_mri.errors import ConfigError, DataError, ImageError, NotMRIError
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri
-from brain_mri.io.untrusted import printable
+from brain_mri.io.budget import Budget
+from brain_mri.io.images import one_channel
+from brain_mri.io.untrusted import MAX_MEMBERS, MAX_VOXELS, printable
 from brain_mri.io.volumes import Slices
 from brain_mri.model_folder import DESCRIPTION, ModelRecords, read_records
-from page.jobs import Steps
+from page.jobs import BusyError, Steps
 
 Answer = Prediction | VolumePrediction
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NAME_BYTES = 200  # of an upload's name; a file system takes 255
 _PATH_LETTERS = 1000
+_MOST_PIXELS = 2 * MAX_VOXELS  # of all volumes that are judged at a time; each is kept twice, with a byte a pixel
 _STEP = 8  # slices judged without looking whether anybody still waits for them
 
 
@@ -67,6 +71,7 @@ class Service:
         self.classifier = BrainMRIClassifier.from_pretrained(model, wall=sys.platform != "win32")
         self.model = Path(model).resolve().name if Path(model).is_dir() else model
         self.uploads, self.keep = uploads.resolve(), keep
+        self._held, self._lock = 0, threading.Lock()
         self.folder: Path | None = None
         self.records: ModelRecords | None = None
         self.records_missing = ""
@@ -95,54 +100,80 @@ class Service:
         """The probability below which no class is named; above 1 where none was high enough on validation."""
         return self.classifier.thresholds.referral if self.classifier.thresholds else None
 
-    def read(self, files: Any, series: int | None = None) -> Slices:
+    def read(self, files: Any, series: int | None = None, budget: Budget | None = None) -> Slices:
         """The slices of what was uploaded.
 
         Args:
             files: a list of uploads as gradio describes them, `path` and `orig_name` among the keys. It comes from
                 outside and may be anything.
             series: the number of the series to read; default: by the rule of `io.entries`.
+            budget: what other uploads of the same request have left.
 
         Raises:
-            ImageError: nothing that can be read, or no such series.
+            ImageError: nothing that can be read, too many files, or no such series.
+            BudgetError: the budget is used up.
             ExpiredError: it has been deleted.
         """
         if not isinstance(files, list) or not files:
             raise ImageError("no file was given: choose, drop or paste one, or take an example.", "no_file")
-        uploads = [self._uploaded(file) for file in files]
+        if len(files) > MAX_MEMBERS:
+            raise ImageError(f"these are more than {MAX_MEMBERS:,} files: send fewer, or a zip of them.", "too_many")
+        uploads = list(dict.fromkeys(self._uploaded(file) for file in files))  # none counts twice
         if len(uploads) == 1:
-            return self.classifier.read_slices(*uploads[0], series=series)
+            return self.classifier.read_slices(*uploads[0], series=series, budget=budget)
         with tempfile.TemporaryDirectory(dir=self.uploads) as folder:
             same_names = len({name for _, name in uploads}) < len(uploads)
             for i, (path, name) in enumerate(uploads):
                 link = Path(folder, str(i), name) if same_names else Path(folder, name)
                 link.parent.mkdir(exist_ok=True)
                 link.symlink_to(path)
-            return self.classifier.read_slices(folder, f"{len(uploads)} files", series=series)
+            return self.classifier.read_slices(folder, f"{len(uploads)} files", series=series, budget=budget)
 
-    def judging(self, files: Any, *, alone: bool = False, series: int | None = None) -> Steps[Answer]:
+    @contextmanager
+    def _room(self, slices: Slices) -> Iterator[None]:
+        """Count the pixels of a volume while it is judged.
+
+        Raises:
+            BusyError: with those of all others they are too many; a volume that is alone is always judged.
+        """
+        with self._lock:
+            if self._held and self._held + slices.pixels > _MOST_PIXELS:
+                raise BusyError
+            self._held += slices.pixels
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= slices.pixels
+
+    def judging(
+        self, files: Any, *, alone: bool = False, series: int | None = None, budget: Budget | None = None
+    ) -> Steps[Answer]:
         """The prediction of what was uploaded, one slice or a volume, in short steps.
 
         Args:
             files: see `read`.
             alone: refuse several slices.
             series: see `read`.
+            budget: see `read`.
 
         Raises:
             ImageError: see `read`.
+            BusyError: no memory is left for it beside the volumes that are being judged.
         """
         try:
-            slices = self.read(files, series)
+            slices = self.read(files, series, budget)
         except NotMRIError as error:
             return not_mri(self._uploaded(files[0])[1], str(error))
         if alone and slices.is_volume:
             raise ImageError("this holds several slices: use /classify_volume.")
         found: list[Prediction] = []
         rest, count = self.classifier.predict_slices(slices), len(slices.names)
-        while batch := list(islice(rest, _STEP)):
-            found += batch
-            if count > 1:
-                yield len(found), count
+        with self._room(slices):
+            while batch := list(islice(rest, _STEP)):
+                found += [_light(one) for one in batch]
+                if count > 1:
+                    yield len(found), count
         if slices.is_volume:
             return self.classifier.summarize(found, slices.notes, slices.series)
         return replace(found[0], notes=slices.notes, series=slices.series)
@@ -187,6 +218,11 @@ class Service:
             with suppress(FileNotFoundError):
                 if Path(folder) != self.uploads and Path(folder).stat().st_ctime < oldest and not os.listdir(folder):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _light(prediction: Prediction) -> Prediction:
+    """The same with a picture of one channel, where it is grey: a volume's slices are all kept until its answer."""
+    return prediction if prediction.image is None else replace(prediction, image=one_channel(prediction.image))
 
 
 def _about_folder(model: str) -> Path:

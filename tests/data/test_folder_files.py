@@ -105,6 +105,15 @@ def test_a_pipe_is_named_and_not_waited_for(tmp_path: Path) -> None:
     assert any("pipe.png" in problem for problem in scan_folder(folder).problems)
 
 
+def test_a_link_to_a_folder_around_it_is_named_and_not_followed(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder / "glioma" / "again").symlink_to(folder)
+    (folder / "meningioma_2").symlink_to(folder.parent)
+    layout = scan_folder(folder)
+    assert [problem for problem in layout.problems if "again" in problem] == layout.problems
+    assert not [image for image in layout.images if "again" in image.file_name or "_2" in image.file_name]
+
+
 def test_masks_beside_their_slices_are_not_learnt_as_slices(tmp_path: Path) -> None:
     folder = _folder(tmp_path)
     (folder / "glioma" / "1_mask.jpg").write_bytes(_jpeg(9))

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +74,16 @@ def test_a_file_whose_labels_or_weights_do_not_fit_says_so_before_the_first_pict
     onnx.save(proto, tmp_path / "nan.onnx")
     with pytest.raises(ConfigError, match="not finite"):
         OnnxModel(tmp_path / "nan.onnx").blank()
+
+
+def test_onnxruntime_is_told_to_report_nothing(network: Path, tmp_path: Path) -> None:
+    """Where it reports, it leaves a file with the number of its session."""
+    code = "import sys\nfrom brain_mri.inference.onnx_model import OnnxModel\nOnnxModel(sys.argv[1], 1).blank()"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run(
+        [sys.executable, "-c", code, str(network)],
+        env=environment | {"TMPDIR": str(tmp_path), "HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    assert not list(tmp_path.iterdir())

@@ -40,11 +40,26 @@ def test_a_pair_of_files_is_read_by_either_name_and_in_a_zip(kind: type, tmp_pat
     files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for found in (
         *(read_slices(tmp_path / name) for name in ("brain.hdr", "brain.img")),
+        *(read_slices(tmp_path / name, "patient 1") for name in ("brain.hdr", "brain.img")),
         read_slices(tmp_path),
         read_slices(zipped(files)),
     ):
         assert len(found.images) == 12 and found.images[0].size == (64, 64)
         assert np.asarray(found.images[5]).std() > 20
+    for name in files:
+        with pytest.raises(ImageError, match="together"):
+            read_slices(files[name], name)
+
+
+@pytest.mark.parametrize("packed", [("brain.hdr", "brain.img"), ("brain.img",)])
+def test_a_pair_of_files_is_read_packed_by_either_name_and_in_a_zip(packed: tuple[str, ...], tmp_path: Path) -> None:
+    nibabel.save(nibabel.Nifti1Pair(_VOLUME, _AFFINE), tmp_path / "brain.img")
+    for name in packed:
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+        (tmp_path / name).unlink()
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for source in (*(tmp_path / name for name in files), tmp_path, zipped(files)):
+        _same_as_nifti(read_slices(source))
     for name in files:
         with pytest.raises(ImageError, match="together"):
             read_slices(files[name], name)
@@ -113,6 +128,10 @@ def test_a_format_that_is_not_read_is_named_with_the_way_out(name: str, said: st
         (b"ObjectType = Image\n", "MetaImage"),
         (b"\x93NUMPY\1\0", "NIfTI"),
         (bytes(257) + b"ustar", "tar"),
+        (
+            b'<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE GIFTI SYSTEM "gifti.dtd">\n<GIFTI Version="1.0">',
+            "surface",
+        ),
     ],
 )
 def test_other_formats_are_named_by_their_first_bytes(head: bytes, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import struct
@@ -13,9 +14,12 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from pydicom import dcmread
+from support.dicom_files import as_mr
 from support.hostile_files import UPLOADS, bundled, dicom, gzip_of, nested, nifti_header, noise, png
 
-from benchmarks.stress.fuzz_images import fuzz, seeds
+from benchmarks.stress.broken_files import seeds
+from benchmarks.stress.fuzz_images import fuzz
 from brain_mri.errors import ImageError
 from brain_mri.io.images import read_image
 from brain_mri.io.untrusted import MAX_PIXELS, opened, peek
@@ -101,6 +105,53 @@ def test_a_hostile_upload_gets_one_sentence_soon_and_cheaply(
     path.unlink()
 
 
+_FRAME = b"\xff\xf7\0\x0b\x08"  # header of JPEG-LS: its length, and 8 bits
+_LS_8, _LOSSLESS = "JPEGLSNearLossless_08.dcm", "SC_rgb_jpeg_gdcm.dcm"
+_END_GDCM = {
+    "a byte between segments": (_LOSSLESS, b"\xff\xc4", b"\0\xff\xc4"),
+    "a restart before the pixels": (_LOSSLESS, b"\xff\xc4", b"\xff\xd4"),
+    "a precision of 160 bits": (_LS_8, _FRAME, b"\xff\xf7\0\x0b\xa0"),
+    "a frame header too long": (_LS_8, _FRAME, b"\xff\xf7\0\x86\xa0"),
+}
+
+
+def _changed(content: bytes, old: bytes, new: bytes) -> bytes:
+    """Put one piece in the place of another, at the cost of the file's end if it is longer."""
+    start = content.index(old)
+    return (content[:start] + new + content[start + len(old) :])[: len(content)]
+
+
+def test_a_stream_of_one_sample_where_the_header_says_three_is_refused(
+    tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
+) -> None:
+    dataset, path = dcmread(io.BytesIO(as_mr(_LS_8))), tmp_path / "it.dcm"
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.save_as(path)
+    _assert_refused(measure(path, "slices"))
+
+
+@pytest.mark.parametrize("name", _END_GDCM)
+def test_a_stream_that_gdcm_would_end_the_process_at_is_refused(
+    name: str, tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
+) -> None:
+    bundle, old, new = _END_GDCM[name]
+    whole, path = as_mr(bundle), tmp_path / "it.dcm"
+    path.write_bytes(_changed(whole, old, new))
+    _assert_refused(measure(path, "slices"))
+    path.write_bytes(whole)
+    assert measure(path, "slices")["kind"] == "read"
+
+
+def test_pixels_that_others_decode_are_not_given_to_gdcm(
+    tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
+) -> None:
+    """Of baseline JPEG it throws at whatever its JPEG library warns of; Pillow reads on."""
+    path = tmp_path / "it.dcm"
+    path.write_bytes(_changed(as_mr("SC_rgb_jpeg_dcmtk.dcm"), b"\xff\xc4", b"\0\xff\xc4"))
+    assert measure(path, "slices")["kind"] in ("read", "ImageError")
+    assert len(read_slices(as_mr("J2K_pixelrep_mismatch.dcm")).names) == 1, "which neither GDCM nor Pillow reads"
+
+
 def test_nested_sequences_of_known_length_are_never_unfolded(
     tmp_path: Path, measure: Callable[[Path, str], dict[str, Any]]
 ) -> None:
@@ -173,8 +224,9 @@ def test_a_strange_name_cannot_break_the_sentence() -> None:
     assert str(error.value).isprintable() and len(str(error.value)) < 450
 
 
-def test_mutated_files_of_every_format_are_read_or_refused() -> None:
-    counts, _ = fuzz(300, seed=1, seconds=_SECONDS)
+@pytest.mark.parametrize("walled", [False, True])
+def test_mutated_files_of_every_format_are_read_or_refused(walled: bool) -> None:
+    counts, _ = fuzz(300, seed=1, seconds=_SECONDS, walled=walled)
     assert sum(counts.values()) == 300
     assert {kind for kind, _ in counts} == set(seeds())
     assert {result for _, result in counts} <= {"read", "refused"}, counts

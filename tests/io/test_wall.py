@@ -20,9 +20,10 @@ from support.hostile_files import noise
 from support.scans import dicom, head, placed, zipped
 
 from brain_mri.errors import ImageError, NotMRIError
+from brain_mri.io.budget import Budget, BudgetError
 from brain_mri.io.images import read_image
 from brain_mri.io.volumes import read_slices
-from brain_mri.io.wall import Wall
+from brain_mri.io.wall import LostError, Wall, _Worker
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no limits for processes there")
 _HEAD = (head() / head().max() * 255).astype(np.uint8)
@@ -174,3 +175,45 @@ def test_a_file_that_passes_every_check_and_asks_for_gigabytes_is_one_sentence(w
     with pytest.raises(ImageError):
         wall.read_slices(bomb)
     assert wall.read_image(_png(_HEAD)).size == (64, 64)
+
+
+def test_files_share_the_time_that_a_request_may_take(wall: Wall) -> None:
+    budget = Budget(seconds=2.0)
+    noisy = _png(
+        np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)
+    )  # takes longer than a clock's tick
+    wall.read_slices(noisy, budget=budget)
+    assert 0 < budget.seconds < 2.0, "what it took is taken away"
+    budget.spend(2.0)
+    with pytest.raises(BudgetError):
+        wall.read_slices(_png(_HEAD), budget=budget)
+
+
+def test_a_file_that_is_ended_for_the_time_of_others_is_not_blamed() -> None:
+    one = Wall(1, least_seconds=60)
+    one.read_image(_png(_HEAD))
+    os.kill(_workers(one)[0], signal.SIGKILL)
+    budget = Budget(seconds=5.0)
+    with pytest.raises(BudgetError):
+        one.read_slices(_png(_HEAD), budget=budget)
+    assert budget.seconds <= 0
+    one.close()
+
+
+def test_a_folder_does_not_get_the_time_of_a_thousand_gigabytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[float] = []
+    monkeypatch.setattr(_Worker, "ask", lambda self, question, content, seconds: allowed.append(seconds) or _lost())
+    for name in ("a.nii", "b.nii"):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(2**40)
+    one = Wall(1)
+    with pytest.raises(ImageError):
+        one.read_slices(tmp_path)
+    assert allowed[0] < 100
+    one.close()
+
+
+def _lost() -> None:
+    raise LostError

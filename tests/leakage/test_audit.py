@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,3 +209,25 @@ def test_every_unreadable_image_is_named_in_one_error(leaky_folder: Path) -> Non
 def test_no_process_to_read_with_is_an_error(leaky_folder: Path) -> None:
     with pytest.raises(ConfigError, match="1 or more"):
         audit_folder(leaky_folder, processes=0)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
+def test_a_folder_of_special_files_and_links_ends_soon_in_one_sentence(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with pytest.raises(DataError) as error:
+        main(["/proc/self", "--output", str(tmp_path / "out")])
+    assert "\n" not in str(error.value) and str(error.value).endswith(".") and time.monotonic() - started < 20
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_are_not_read_where_more_is_wrong_than_can_be_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "_read", lambda file: pytest.fail("an image was read"))
+    for name in ("glioma", "no_tumor"):
+        (tmp_path / name).mkdir()
+        draw_phantom(name, 1).image.save(tmp_path / name / "1.png")
+    for k in range(60):
+        (tmp_path / "glioma" / f"{k}.bin").write_bytes(b"x")
+    with pytest.raises(DataError):
+        audit_folder(tmp_path)

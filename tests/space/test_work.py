@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import time
 from collections.abc import Callable
@@ -11,10 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from page import jobs
+from page import answering, jobs, service
 from page.texts import texts
 from support.space_server import grey
-from support.space_site import Site, zipped
+from support.space_site import Site, finished, zipped
+
+from brain_mri.errors import ImageError
+from brain_mri.io.budget import Budget
 
 _SLICES = 200
 
@@ -138,3 +142,49 @@ def test_who_comes_to_a_full_line_is_told_so(site: Site, monkeypatch: pytest.Mon
         assert texts()("busy") in http.post("/answer", files={"files": b"x"}).json()["html"]
         asked = http.post("/gradio_api/call/about_model", json={"data": []}).json()
         assert texts()("busy") in http.get(f"/gradio_api/call/about_model/{asked['event_id']}").text
+
+
+def _of(site: Site, name: str, content: bytes) -> list[dict[str, str]]:
+    path = site.service.uploads / name
+    path.write_bytes(content)
+    return [{"path": str(path), "orig_name": name}]
+
+
+def test_files_of_one_request_share_a_budget_and_what_is_left_out_is_said(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = io.BytesIO()
+    grey(0.375).save(picture, "PNG")
+    files = [("files", (f"{k}.png", picture.getvalue())) for k in range(5)]
+    for budget in (Budget(slices=3), Budget(pixels=3 * 64 * 64)):
+        monkeypatch.setattr(answering, "Budget", lambda budget=budget: budget)
+        said = httpx.post(f"{site.url}/answer?together=0", files=files).text.splitlines()[-1]
+        html = json.loads(said)["html"]
+        assert texts()("apart_left", count=2, all=5) in html
+        assert "2.png" in html and "3.png" not in html and html.count('class="bm-verdict"') == 3
+
+
+def test_a_request_has_a_limit_of_files_and_an_upload_counts_once(site: Site) -> None:
+    (file,) = _of(site, "a.zip", zipped(3))
+    with pytest.raises(ImageError):
+        finished(site.service.judging([file] * 3000))
+    assert len(finished(site.service.judging([file] * 5)).slices) == 3
+
+
+def test_volumes_that_are_judged_at_a_time_have_a_limit_of_pixels_together(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "_MOST_PIXELS", 100 * 64 * 64)
+    files = _of(site, "a.zip", zipped(60))
+    first = site.service.judging(files)
+    assert next(first) == (8, 60)
+    with pytest.raises(jobs.BusyError):
+        finished(site.service.judging(files))
+    assert finished(site.service.judging(_of(site, "b.zip", zipped(40)))).slices, "there is room for less"
+    del first  # as when its visitor leaves
+    assert len(finished(site.service.judging(files)).slices) == 60
+
+
+def test_the_slices_of_a_volume_are_kept_with_a_byte_a_pixel(site: Site) -> None:
+    answer = finished(site.service.judging(_of(site, "a.zip", zipped(3))))
+    assert {one.image.mode for one in answer.slices} == {"L"}
