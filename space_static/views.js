@@ -32,14 +32,14 @@ function message({ error, name }, texts) {
 
 function title({ reason, slices }, label, isVolume, texts) {
   const values = { count: slices.length, label: label && texts.label(label) };
-  if (!label) return isVolume ? texts('volume_title_unnamed', values) : texts.of('reason_titles')[reason];
+  if (!label) return isVolume ? unnamed(slices, texts) : texts.of('reason_titles')[reason];
   if (isVolume) return texts(label === HEALTHY ? 'volume_title_healthy' : 'volume_title_answer', values);
   return texts(label === HEALTHY ? 'verdict_title_healthy' : 'verdict_title', values);
 }
 
 function reasons(found, label, isVolume, figures, texts) {
   const notes = (found.notes ?? []).map((note) => `${note}.`);
-  if (!label) return [isVolume && tumours(found, texts), why(found, figures, texts), isVolume && counted(found, texts), ...notes];
+  if (!label) return [why(found, figures, texts), isVolume && counted(found, texts), ...notes];
   const name = texts.label(label), score = texts.percent(found.probabilities[label]);
   const caveat = label === HEALTHY ? texts('not_looked_for') : texts('not_a_finding', { label: name });
   if (isVolume) return [caveat, texts('volume_answer', { counted: accepted(found).length, score }), counted(found, texts), ...notes];
@@ -57,10 +57,10 @@ function why({ reason, slices }, figures, texts) {
 const accepted = ({ slices }) => slices.filter((one) => one.verdict !== 'refused');
 const counted = (found, texts) => accepted(found).length && texts('volume_counted', { counted: accepted(found).length, count: found.slices.length });
 
-/** How many slices were answered with a tumour, each by itself, where nothing is said of the whole. */
-function tumours({ slices }, texts) {
-  const found = slices.filter((one) => named(one) && named(one) !== HEALTHY).length;
-  return found && texts('volume_tumours', { tumours: found, count: slices.length });
+/** Where nothing is said of the whole, what single slices say stands first. */
+function unnamed(slices, texts) {
+  const tumours = slices.filter((one) => named(one) && named(one) !== HEALTHY).length;
+  return texts(tumours ? 'volume_title_tumours' : 'volume_title_unnamed', { tumours, count: slices.length });
 }
 
 function details({ probabilities, milliseconds }, texts) {

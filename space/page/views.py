@@ -208,9 +208,12 @@ def _set_in_words(service: Service, prediction: Prediction, t: Texts) -> list[st
 def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
     count, counted = len(volume.slices), volume.counted
     if volume.label is None or volume.score is None:
-        title, reason = t("volume_title_unnamed", count=count), _reason(service, volume, t)
-        reasons = [t("volume_tumours", tumours=volume.tumors, count=count)] if volume.tumors else []
-        reasons += [reason, *([t("volume_counted", counted=counted, count=count)] if counted else [])]
+        # what single slices say stands first: "no class" alone reads as if nothing had been found
+        title = t(
+            "volume_title_tumours" if volume.tumors else "volume_title_unnamed", tumours=volume.tumors, count=count
+        )
+        reasons = [_reason(service, volume, t)]
+        reasons += [t("volume_counted", counted=counted, count=count)] if counted else []
     else:
         title = t("volume_title_answer", count=count, label=t.label(volume.label))
         title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title

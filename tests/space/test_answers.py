@@ -56,11 +56,11 @@ def test_a_volume_without_an_answer_says_in_how_many_slices_a_tumour_was_named(j
     assert [one.label for one in slices] == ["meningioma", "no_tumor", None, None]
     for language in languages():
         t = texts(language)
-        assert t("volume_tumours", tumours=1, count=4) in _plain(
+        assert t("volume_title_tumours", tumours=1, count=4) in _plain(
             views.answer_html(judge, judge.classifier.summarize(slices), t)
         )
         unsure = judge.classifier.summarize(slices[2:])
-        assert t("volume_tumours", tumours=0, count=2) not in _plain(views.answer_html(judge, unsure, t))
+        assert t("volume_title_tumours", tumours=0, count=2) not in _plain(views.answer_html(judge, unsure, t))
 
 
 def test_an_answer_says_class_confidence_set_and_place(judge: service.Service) -> None:
@@ -165,7 +165,7 @@ def test_the_curve_breaks_where_slices_have_no_answer(judge: service.Service) ->
     assert paths[0].count("M") == 2 and paths[0].count("L") == 1, "two slices joined, one alone"
     assert "meningioma is highest in slice 1" in html and texts()("curve_gap") in html
     mostly = judge.classifier.summarize([known, stranger, stranger])
-    assert texts()("volume_title_unnamed", count=3) in _plain(views.answer_html(judge, mostly, texts()))
+    assert texts()("volume_title_tumours", tumours=1, count=3) in _plain(views.answer_html(judge, mostly, texts()))
 
 
 def test_no_tumour_never_outvotes_the_slices_that_show_one(judge: service.Service) -> None:
@@ -174,7 +174,9 @@ def test_no_tumour_never_outvotes_the_slices_that_show_one(judge: service.Servic
     assert volume.probabilities["no_tumor"] > 0.92, "the mean alone would say so"
     assert volume.verdict == "unsure" and volume.reason == "slices_disagree" and volume.label is None
     said = _plain(views.answer_html(judge, volume, texts()))
-    assert texts()("volume_title_unnamed", count=31) in said and texts()["reasons"]["slices_disagree"] in said
+    assert (
+        texts()("volume_title_tumours", tumours=1, count=31) in said and texts()["reasons"]["slices_disagree"] in said
+    )
     clear = judge.classifier.summarize([healthy] * 3)
     assert clear.label == "no_tumor" and texts()("not_looked_for") in _plain(views.answer_html(judge, clear, texts()))
 
