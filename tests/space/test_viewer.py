@@ -168,7 +168,7 @@ def test_the_verdict_is_heard_and_the_table_is_not(page: Page, tmp_path: Path) -
     expect(page.locator(".bm-spoken")).to_contain_text("None of the three tumours was found in this slice")
     expect(page.locator(".bm-spoken")).to_contain_text("This is no all-clear")
     _volume(page, tmp_path)
-    expect(page.locator(".bm-spoken")).to_contain_text("8 slices, taken together")
+    expect(page.locator(".bm-spoken")).to_contain_text("A tumour was named in 3 of 8 slices")
     live = page.locator("[aria-live]:not([aria-live=off]), [role=status], [role=alert], output")
     for region in live.all():
         assert "slices.zip" not in (heard := region.inner_text()) or len(heard) < 60
