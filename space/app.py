@@ -52,9 +52,9 @@ def build(service: Service, declared: list[Endpoint]) -> gr.Blocks:
 
 
 def _page(service: Service, t: Texts) -> None:
-    links = [(code, texts(code)["language"], "./" if code == FIRST else f"./{code}") for code in languages()]
+    links = [(code, texts(code)["language"], f"./?{code}" if code == FIRST else f"./{code}") for code in languages()]
     html(render("header", t, languages=links))
-    with gr.Tabs():
+    with gr.Tabs(overflow_behavior="wrap"):
         with gr.Tab(t("tab_classify")):
             _classify_tab(service, t)
         if cases := examples.cases(t):

@@ -5,6 +5,7 @@ export const HEALTHY = 'no_tumor';
 export class Rule {
   /** @param {object} calibration what calibration.json holds */
   constructor(calibration) {
+    this.calibration = calibration;
     this.threshold = number(calibration.referral?.threshold);
     const healthy = [calibration.referral?.healthy_threshold, calibration.all_clear?.threshold];
     this.allClear = Math.max(this.threshold, ...healthy.filter((one) => one !== undefined).map(number));

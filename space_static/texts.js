@@ -15,7 +15,7 @@ export async function loadTexts() {
     number,
     of: (key) => known[key],
     label: (label) => known.labels[label] ?? label,
-    percent: (share) => number(percent(share)),
+    percent: (share, digits) => number(percent(share, digits)),
     links: () => LANGUAGES.map((code, i) => link(code, all[i].language, code === language)),
   });
 }
@@ -23,10 +23,10 @@ export async function loadTexts() {
 export const filled = (text, values) => text.replace(/\{(\w+)\}/g, (gap, name) => (name in values ? values[name] : gap));
 
 /** Never rounded to certainty. */
-function percent(share) {
-  const shown = (100 * share).toFixed(1);
-  if (share < 1 && shown === '100.0') return '> 99.9%';
-  return share > 0 && shown === '0.0' ? '< 0.1%' : `${shown}%`;
+function percent(share, digits = 1) {
+  const shown = (100 * share).toFixed(digits), least = 10 ** -digits;
+  if (share < 1 && Number(shown) === 100) return `> ${100 - least}%`;
+  return share > 0 && Number(shown) === 0 ? `< ${least}%` : `${shown}%`;
 }
 
 function link(code, name, here) {

@@ -8,7 +8,7 @@ import { filled } from './texts.js';
 const OPACITY = 0.45;
 const LEVEL = 0.5; // of a contour where no class is named: overlay.py
 
-const paragraphs = (lines, kind = '') => lines.filter(Boolean).map((text) => element('p', { text, class: kind }));
+export const paragraphs = (lines, kind = '') => lines.filter(Boolean).map((text) => element('p', { text, class: kind }));
 
 /** What is said of one file: of its slice, or of its slices together. */
 export function answer(found, figures, texts) {
@@ -19,7 +19,7 @@ export function answer(found, figures, texts) {
   const heading = element('h2', { text: title(found, label, isVolume, texts) });
   const card = element('section', { class: `card ${tone}`, 'data-verdict': found.verdict, 'data-label': label ?? '' });
   card.append(element('div', { class: 'verdict' }, heading, ...paragraphs(reasons(found, label, isVolume, figures, texts)),
-    ...paragraphs([texts('notice')], 'notice-small')));
+    ...paragraphs([found.verdict === 'refused' ? `${texts('notice')} ${texts('notice_more')}` : texts('notice')], 'notice-small')));
   if (found.slices.length) card.append(isVolume ? volume(found, texts) : pictures(found.slices[0], found.name, texts));
   if (label) card.append(details(found, texts));
   return card;
@@ -38,19 +38,23 @@ function title({ reason, slices }, label, isVolume, texts) {
 }
 
 function reasons(found, label, isVolume, figures, texts) {
-  const notes = (found.notes ?? []).map((note) => `${note}.`);
+  const notes = (found.notes ?? []).map((note) => `${texts('by_program')} ${note[0].toUpperCase()}${note.slice(1)}.`.trim());
   if (!label) return [why(found, figures, texts), isVolume && counted(found, texts), ...notes];
   const name = texts.label(label), score = texts.percent(found.probabilities[label]);
   const caveat = label === HEALTHY ? texts('not_looked_for') : texts('not_a_finding', { label: name });
   if (isVolume) return [caveat, texts('volume_answer', { counted: accepted(found).length, score }), counted(found, texts), ...notes];
   const share = figures.found[label];
   const known = share === undefined ? '' : texts('found_of_new', { label: name, found: Math.round(100 * share) });
-  return [caveat, texts('verdict_score', { score }), texts('verdict_calibrated'), known, ...notes];
+  return [caveat, known, elsewhere(label, figures, texts), texts('verdict_score', { score }), texts('verdict_calibrated'), ...notes];
+}
+
+function elsewhere(label, { least_right_elsewhere: share }, texts) {
+  return label === HEALTHY || share === null ? '' : texts('found_elsewhere', { found: Math.round(100 * share) });
 }
 
 function why({ reason, slices }, figures, texts) {
   const always = reason === 'below_threshold' && figures.threshold > 1;
-  const score = slices.length === 1 ? texts.number(slices[0].guardScore.toFixed(1)) : '';
+  const score = slices.length === 1 ? texts.number(slices[0].guardScore.toFixed(2)) : '';
   return filled(texts.of('reasons')[always ? 'always_below_threshold' : reason], { score, threshold: texts.percent(figures.threshold) });
 }
 
@@ -89,7 +93,7 @@ function evidence(one, map, shown, texts) {
   return element('figure', {}, layers, element('figcaption', {}, element('label', { text: texts('opacity') }, slider), note(one, texts)));
 }
 
-const named = (one) => (one.verdict === 'answer' ? first(one.probabilities) : null);
+export const named = (one) => (one.verdict === 'answer' ? first(one.probabilities) : null);
 
 /** What is drawn: the evidence for the tumour that is named; of an unsure slice for the likeliest, which is not named. */
 function shownMap(one) {
@@ -118,25 +122,27 @@ function canvas(alt, ...layers) {
   return made;
 }
 
-/** The slices of a volume, one at a time. */
-function volume({ slices }, texts) {
+/** Slices one at a time. */
+export function volume({ slices }, texts) {
   const described = slices.map((one, i) => {
     const label = named(one), map = shownMap(one);
     const said = label ? `${texts.label(label)} (${texts.percent(one.probabilities[label])})` : texts(`cell_${one.verdict}`);
     const alt = map ? evidenceAlt(one, map, texts) : texts('thumbnail_alt', { name: i + 1, answer: said });
     const caveat = label === HEALTHY ? ` ${texts('not_looked_for')}` : '';
-    return { pixels: () => drawn(one.picture), map, said, alt, note: note(one, texts) + caveat };
+    const whose = one.name ? ` \u00b7 ${one.name}` : '';
+    return { pixels: () => drawn(one.picture), map, said: said + whose, alt, note: note(one, texts) + caveat };
   });
-  const told = texts.of('viewer');
-  const said = { ...told, help: `${told.first} ${told.help}`, progress: texts.of('progress'), strength: texts('opacity') };
-  return element('div', { class: 'bm-viewer' }, viewer(described, said, mostSuspect(slices)));
+  const told = texts.of('viewer'), start = mostSuspect(slices);
+  const help = start === null ? told.help : `${told.first} ${told.help}`;
+  const said = { ...told, help, progress: texts.of('progress'), strength: texts('opacity') };
+  return element('div', { class: 'bm-viewer' }, viewer(described, said, start ?? Math.trunc(slices.length / 2)));
 }
 
-/** The slice in which one of the tumours is most probable, sure or not; without any, the middle one. */
+/** The slice in which one of the tumours is most probable, sure or not; null where all are refused. */
 function mostSuspect(slices) {
   const tumour = ({ verdict, probabilities }) => (verdict === 'refused' ? -1 : probabilities[suspect(probabilities)]);
   const shares = slices.map(tumour), most = Math.max(...shares);
-  return most < 0 ? Math.trunc(slices.length / 2) : shares.indexOf(most);
+  return most < 0 ? null : shares.indexOf(most);
 }
 
 /** Buttons for the pictures that come with the page. */
@@ -154,15 +160,34 @@ export function about(figures, texts) {
   const card = element('a', { href: figures.card, rel: 'noopener', text: texts('static_card') });
   return [
     element('h2', { text: texts('about_title') }), element('h3', { text: texts('safety_title') }),
-    ...paragraphs([texts('safety_intro')]), list(lines),
+    ...paragraphs([texts('safety_intro')]), list([...lines, ...chosen(figures, texts)]),
+    element('h3', { text: texts('about_figures') }), ...paragraphs([texts('static_accuracy')]), accuracies(figures, texts),
     element('h3', { text: texts('about_limits') }), list(texts.of('limits')),
-    element('h3', { text: texts('about_privacy') }), ...paragraphs([texts('static_privacy')]),
+    element('h3', { text: texts('static_privacy_title') }), ...paragraphs([texts('static_privacy')]),
     ...(figures.card ? [element('p', {}, card)] : []),
   ];
 }
 
-function safetyLine({ protocol, name, low, high, value, ...counts }, texts) {
-  const interval = low === undefined ? '' : ` (${texts.percent(low)} \u2013 ${texts.percent(high)})`;
-  const title = filled(texts.of('protocols')[name ? 'external' : protocol], { name });
-  return texts('safety_line', { title, share: texts.percent(value) + interval, ...counts });
+const titleOf = ({ protocol, name }, texts) => filled(texts.of('protocols')[name ? 'external' : protocol], { name });
+
+function withInterval({ value, low, high }, texts) {
+  return texts.percent(value) + (low === undefined ? '' : ` (${texts.percent(low)} \u2013 ${texts.percent(high)})`);
+}
+
+/** From which score on "none found" is said, and where that was chosen. */
+function chosen({ all_clear: known }, texts) {
+  return known ? [texts('safety_chosen', { threshold: texts.percent(known.threshold, 2), sources: known.sources.join(', ') })] : [];
+}
+
+/** How many slices are named rightly, new patients first. */
+function accuracies(figures, texts) {
+  const rows = figures.accuracy.map((one) => element('tr', {},
+    element('th', { scope: 'row', text: titleOf(one, texts) }), element('td', { class: 'number', text: withInterval(one, texts) })));
+  return element('table', {}, ...rows);
+}
+
+function safetyLine(one, texts) {
+  const { protocol, name, low, high, value, ...counts } = one;
+  const line = texts('safety_line', { title: titleOf(one, texts), share: withInterval(one, texts), ...counts });
+  return counts.healthy ? `${line} ${texts('safety_healthy', counts)}` : line;
 }

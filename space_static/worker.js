@@ -10,7 +10,7 @@ const loading = Promise.all([
   Classifier.load(MODEL, threads),
   fetch(new URL('./words.json', import.meta.url)).then((response) => response.json()),
 ]);
-loading.then(([model]) => postMessage({ loaded: true, thresholds: { referral: model.rule.threshold } }), fail);
+loading.then(([model]) => postMessage({ loaded: true, calibration: model.rule.calibration }), fail);
 
 function fail(error) {
   postMessage({ failed: String(error.message ?? error) });

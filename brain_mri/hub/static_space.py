@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -19,7 +20,16 @@ from brain_mri.inference.predictions import REASONS
 from brain_mri.inference.thresholds import contour_levels
 from brain_mri.io.dicom_header import refusal_words
 from brain_mri.model_folder import CALIBRATION, CARD, EVIDENCE, GUARD, GUARD_TENSORS, read_records, served_file
-from brain_mri.reporting.protocols import Protocol, protocols, share_found
+from brain_mri.reporting.protocols import (
+    Protocol,
+    chosen_all_clear,
+    figure_of,
+    in_order,
+    least_right_elsewhere,
+    protocols,
+    safety_counts,
+    share_found,
+)
 from brain_mri.utils.files import write_json
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -71,8 +81,7 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
     shutil.copytree(_GRADIO / "viewer", target / "viewer", ignore=shutil.ignore_patterns("mount.js"))  # Gradio's part
     shutil.copytree(_GRADIO / "examples", target / "examples", ignore=shutil.ignore_patterns("*.zip"))
     write_json(refusal_words(), target / "words.json")
-    pictures = sorted(p.relative_to(target).as_posix() for p in (target / "examples").glob("*.png"))
-    write_json(_figures(folder, model) | {"examples": [{"file": name} for name in pictures]}, target / "figures.json")
+    write_json(_figures(folder, model) | {"examples": _examples(target)}, target / "figures.json")
     if model:
         card = SpaceCard((target / CARD).read_text(encoding="utf-8"))
         card.data["models"] = [model]
@@ -129,26 +138,33 @@ def _settle_vendor(vendor: Path) -> None:
 
 
 def _figures(folder: Path, model: str | None) -> dict[str, Any]:
-    """What the page says of the model: false all-clears, and the share found of new patients."""
+    """What the page says of the model: false all-clears, accuracy, and the share found of new patients."""
     records = read_records(folder)
-    measured = sorted((p for p in protocols(records) if p.safety), key=lambda p: not p.is_external)
+    measured, chosen = in_order(protocols(records)), chosen_all_clear(records)
     return {
-        "safety": [_safety(protocol) for protocol in measured],
+        "safety": [_named(protocol) | safety_counts(protocol) for protocol in measured if protocol.safety],
+        "all_clear": chosen and {"threshold": chosen[0], "sources": chosen[1]},
+        "accuracy": [_named(p) | figure for p in measured if (figure := figure_of("accuracy", p, records))],
         "found": share_found(records),
+        "least_right_elsewhere": least_right_elsewhere(records),
         "card": f"https://huggingface.co/{model}" if model else None,
     }
 
 
-def _safety(protocol: Protocol) -> dict[str, Any]:
-    found = protocol.safety or {}
-    clear = found["false_all_clear"]
-    return {
-        "protocol": protocol.key,
-        "name": protocol.data["name"] if protocol.is_external else None,
-        "tumors": found["tumors"],
-        "unanswered": found["tumors"] - found["tumors_answered"]["count"],
-        **{name: clear[name] for name in ("count", "value", "low", "high") if name in clear},
-    }
+def _named(protocol: Protocol) -> dict[str, Any]:
+    return {"protocol": protocol.key, "name": protocol.data["name"] if protocol.is_external else None}
+
+
+def _examples(target: Path) -> list[dict[str, str]]:
+    """The pictures that come with the page, and what they show where that is known."""
+    folder = target / "examples"
+    truth = folder / "cases.json"
+    cases = json.loads(truth.read_text(encoding="utf-8")) if truth.is_file() else []
+    known = {one["file_name"]: one["label"] for one in cases}
+    return [
+        {"file": path.relative_to(target).as_posix(), "label": known.get(path.name, "")}
+        for path in sorted(folder.glob("*.png"))
+    ]
 
 
 def _listing(target: Path) -> dict[str, Any]:

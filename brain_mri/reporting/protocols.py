@@ -59,6 +59,60 @@ def protocols(records: ModelRecords) -> list[Protocol]:
     return measured
 
 
+def in_order(measured: list[Protocol]) -> list[Protocol]:
+    """Patients never seen first, then other sources, the test without its copies, and last that whole test."""
+
+    def rank(one: Protocol) -> int:
+        return 0 if one.scores is None else 1 if one.is_external else 3 if one.key == "test" else 2
+
+    return sorted(measured, key=rank)
+
+
+def figure_of(key: str, protocol: Protocol, records: ModelRecords) -> dict[str, float] | None:
+    """A figure of a protocol, `value` and where known `low` and `high`; None if it was not measured."""
+    if protocol.scores is not None:
+        entry = protocol.scores.get(key)
+        return {name: entry[name] for name in ("value", "low", "high") if name in entry} if entry else None
+    metric = records.patient_wise["metrics"].get(key) if records.patient_wise else None
+    return {"value": metric["mean"]} if metric else None
+
+
+def chosen_all_clear(records: ModelRecords) -> tuple[float, list[str]] | None:
+    """The score from which on "no tumour" is said, and the sources it was chosen on; None if it was not chosen."""
+    chosen = records.calibration.get("all_clear") if records.calibration else None
+    if not chosen or "earlier_stage" in chosen:
+        return None
+    return chosen["threshold"], [source["name"] for source in chosen["sources"]]
+
+
+def safety_counts(protocol: Protocol) -> Record:
+    """How the slices of a protocol are answered, as counts for a page; {} where that was not measured.
+
+    Returns:
+        `tumors`, how many slices show one, of `groups` patients or clusters: `right`, `other` (another tumour),
+        `unanswered` and `count`, the false all-clears, add up to it; `value`, `low` and `high` are those as a share.
+        `healthy`, how many slices show none: `cleared`, `healthy_unanswered` and `alarms` add up to it.
+    """
+    found = protocol.safety
+    if not found:
+        return {}
+    clear, unanswered = found["false_all_clear"], found["tumors"] - found["tumors_answered"]["count"]
+    counts = {name: clear[name] for name in ("count", "value", "low", "high") if name in clear}
+    right, named = found["tumors_right"]["count"], found["tumors_named"]["count"]
+    counts |= {"tumors": found["tumors"], "groups": found["n_groups"], "right": right, "other": named - right}
+    counts["unanswered"] = unanswered
+    alarm = found.get("false_alarm", {"n": 0, "count": 0})
+    left = found["unanswered"]["count"] - unanswered
+    cleared = alarm["n"] - alarm["count"] - left
+    return counts | {"healthy": alarm["n"], "alarms": alarm["count"], "healthy_unanswered": left, "cleared": cleared}
+
+
+def least_right_elsewhere(records: ModelRecords) -> float | None:
+    """The share of slices with a tumour that are named rightly, at the other source where it is least; None without."""
+    measured = [p.safety["tumors_right"]["value"] for p in protocols(records) if p.is_external and p.safety]
+    return min(measured, default=None)
+
+
 def share_found(records: ModelRecords) -> dict[str, float]:
     """Each class' sensitivity on slices of unseen patients, from counts added over the folds; {} without folds."""
     pooled = (records.patient_wise or {}).get("pooled")

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from brain_mri.labels import is_healthy
 from brain_mri.model_folder import ModelRecords
-from brain_mri.reporting.protocols import Protocol, protocols
+from brain_mri.reporting.protocols import Protocol, chosen_all_clear, figure_of, in_order, protocols, safety_counts
 from page import pictures
 from page.service import Service
 from page.texts import Texts
@@ -58,35 +58,20 @@ def about_record(service: Service) -> dict[str, Any]:
     """The same figures for programs: `{protocol: {figure: {value, low, high}}}`, only those that were measured."""
     records = service.records
     found: dict[str, dict[str, Any]] = {}
-    for protocol in protocols(records) if records else []:
+    if records is None:
+        return found
+    for protocol in protocols(records):
         found[protocol.key] = {}
         for key in (*_SHARES, "expected_calibration_error"):
-            if (figure := _figure(key, protocol, records)) is not None:
+            if (figure := figure_of(key, protocol, records)) is not None:
                 found[protocol.key][key] = figure
         if protocol.safety:
             found[protocol.key]["false_all_clear"] = protocol.safety["false_all_clear"]
     return found
 
 
-def in_order(measured: list[Protocol]) -> list[Protocol]:
-    """Patients never seen first, then other sources, the test without its copies, and last that whole test."""
-
-    def rank(one: Protocol) -> int:
-        return 0 if one.scores is None else 1 if one.is_external else 3 if one.key == "test" else 2
-
-    return sorted(measured, key=rank)
-
-
-def _figure(key: str, protocol: Protocol, records: ModelRecords | None) -> dict[str, float] | None:
-    if protocol.scores is not None:
-        entry = protocol.scores.get(key)
-        return {name: entry[name] for name in ("value", "low", "high") if name in entry} if entry else None
-    metric = records.patient_wise["metrics"].get(key) if records and records.patient_wise else None
-    return {"value": metric["mean"]} if metric else None
-
-
 def _row(key: str, measured: list[Protocol], records: ModelRecords, t: Texts) -> tuple[str, list[str]] | None:
-    figures = [_figure(key, protocol, records) for protocol in measured]
+    figures = [figure_of(key, protocol, records) for protocol in measured]
     return (t["figures"][key], [_cell(key, figure, t) for figure in figures]) if any(figures) else None
 
 
@@ -109,20 +94,16 @@ def _safety(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[s
     lines = [_false_all_clears(protocol, t) for protocol in known if protocol.is_external]
     lines = lines or [t("safety_not_measured")]
     lines += [_false_all_clears(protocol, t) for protocol in known if not protocol.is_external]
-    if records.calibration and (chosen := records.calibration.get("all_clear")) and "earlier_stage" not in chosen:
-        names = ", ".join(source["name"] for source in chosen["sources"])
-        lines.append(t("safety_chosen", threshold=t.percent(chosen["threshold"], 2), sources=names))
+    if chosen := chosen_all_clear(records):
+        lines.append(t("safety_chosen", threshold=t.percent(chosen[0], 2), sources=", ".join(chosen[1])))
     return lines
 
 
 def _false_all_clears(protocol: Protocol, t: Texts) -> str:
-    found = protocol.safety or {}
-    clear = found["false_all_clear"]
-    interval = f" ({t.percent(clear['low'])} \u2013 {t.percent(clear['high'])})" if "low" in clear else ""
-    share = t.percent(clear["value"]) + interval
-    unanswered = found["tumors"] - found["tumors_answered"]["count"]
-    title, counts = _title(protocol, t), {"count": clear["count"], "tumors": clear["n"], "unanswered": unanswered}
-    return t("safety_line", title=title, share=share, **counts)
+    found = safety_counts(protocol)
+    interval = f" ({t.percent(found['low'])} \u2013 {t.percent(found['high'])})" if "low" in found else ""
+    line = t("safety_line", title=_title(protocol, t), share=t.percent(found["value"]) + interval, **found)
+    return f"{line} {t('safety_healthy', **found)}" if found["healthy"] else line
 
 
 def _title(protocol: Protocol, t: Texts) -> str:
@@ -143,6 +124,9 @@ def _notes(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[st
         if protocol.scores is None and records.patient_wise:
             values["folds"] = len(next(iter(records.patient_wise["metrics"].values()))["values"])
         notes.append(t["protocol_notes"][key].format(**values))
+    folds = records.patient_wise
+    if folds and not any(is_healthy(name) for name in folds["label_names"]):
+        notes.append(t("folds_tumours_only", name=folds["data"]["name"]))
     if scored := next((protocol.scores for protocol in measured if protocol.scores), None):
         bootstrap = scored["bootstrap"]
         notes.append(t("about_interval", level=t.percent(bootstrap["level"], 0), resamples=bootstrap["resamples"]))

@@ -1,4 +1,4 @@
-"""What the page offers to try: the pictures in `examples/`, and for "Read it first" their truth."""
+"""What the page offers to try: the pictures in `examples/`, and what they show."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class Offered:
 
     Attributes:
         examples: pictures.
+        truth: `{name: class}` of those whose class is known.
         volumes: zips of slices.
         real: whether they are those of a clone, mostly real slices.
     """
 
     examples: Files
+    truth: dict[str, str]
     volumes: Files
     real: bool
 
@@ -35,7 +37,8 @@ def offered() -> Offered:
     """What `examples/` holds."""
     shown = [(p.name, _uri(p, f"image/{p.suffix[1:]}")) for p in _those(".png", ".jpg")]
     volumes = [(p.name, _uri(p, "application/zip")) for p in _those(".zip")]
-    return Offered(shown, volumes, bool(_truth()))
+    truth = {one["file_name"]: one["label"] for one in _truth()}
+    return Offered(shown, truth, volumes, bool(truth))
 
 
 def cases(t: Texts) -> list[dict[str, Any]]:

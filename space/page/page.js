@@ -4,7 +4,10 @@ window.brainMRI = (() => {
   const languages = LANGUAGES;
   const last = location.pathname.replace(/\/$/, "").split("/").pop();
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
+  const spoken = navigator.language.slice(0, 2); // the header's link to the first language has a query: no way back here
+  if (!languages.includes(last) && languages.indexOf(spoken) > 0 && !location.search) location.replace(`./${spoken}`);
   let chosen = [];
+  let truth = ""; // what an example shows, said above its answer
   let seen = null;
   let series = null; // the one to judge of several, for one request
   let running = null; // the request in progress, to be ended
@@ -24,8 +27,9 @@ window.brainMRI = (() => {
     return item;
   };
 
-  const choose = (files) => {
+  const choose = (files, known = "") => {
     chosen = Array.from(files);
+    truth = known;
     const shown = chosen.slice(0, 6).map(line);
     if (chosen.length > 6) shown.push(Object.assign(document.createElement("li"), { textContent: `+ ${chosen.length - 6}` }));
     one(".bm-chosen ul").replaceChildren(...shown);
@@ -100,11 +104,12 @@ window.brainMRI = (() => {
   // the work.
   const classify = async () => {
     const mine = (running = new AbortController());
+    const known = Object.assign(document.createElement("p"), { className: "bm-truth", textContent: truth }).outerHTML;
     const answer = await ask(chosen, mine.signal).catch(() =>
       mine.signal.aborted ? nothing() : message(one(".bm-upload").dataset.failed),
     );
     if (running === mine) run(null);
-    return answer;
+    return truth && !mine.signal.aborted ? known + answer : answer;
   };
 
   // The slice, beside it the slice under its evidence, and below what is said of them: drawn here, as it is seen.
@@ -168,7 +173,8 @@ window.brainMRI = (() => {
   const arrived = (title) => {
     say(one(".bm-answer"));
     const verdict = title.closest(".bm-verdict") ?? title.parentElement; // with what it does not mean, and the notice
-    if (verdict.getBoundingClientRect().bottom > innerHeight) one(".bm-answer").scrollIntoView();
+    const { top, bottom } = verdict.getBoundingClientRect();
+    if (top < 0 || bottom > innerHeight) one(".bm-answer").scrollIntoView();
   };
 
   const say = (answer, before = []) => {
@@ -208,7 +214,7 @@ window.brainMRI = (() => {
     }
     const example = event.target.closest(".bm-example");
     if (!example) return;
-    choose([fileOf(example.dataset.file, example.dataset.name)]);
+    choose([fileOf(example.dataset.file, example.dataset.name)], example.dataset.truth);
     one(".bm-classify").click();
   });
 

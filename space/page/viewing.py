@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from brain_mri.inference.predictions import Prediction, VolumePrediction
+from brain_mri.inference.predictions import Prediction
 from brain_mri.labels import is_healthy
 from page import pictures
 from page.texts import Texts
@@ -17,27 +17,31 @@ _ALL_PIXELS = 2**25  # of one answer: 500 slices of 256 by 256, about 4 MB as JP
 _STEPS = 2**15 - 1  # of the evidence's strength
 
 
-def viewer_data(slices: Sequence[Prediction], start: int | None, t: Texts, has_curve: bool = False) -> dict[str, Any]:
-    """Slices with their maps, and what is said of each.
+def viewer_data(slices: Sequence[Prediction], t: Texts, has_curve: bool = False) -> dict[str, Any]:
+    """Slices with their maps, and what is said of each; the most suspect is shown first, or else the middle one.
 
     Args:
         slices: in order.
-        start: which of them to begin with, as `most_suspect` says; None for the first of several unrelated pictures.
         t: the page's language.
         has_curve: whether a curve of the slices stands below.
     """
+    start = _most_suspect(slices)
     longest = min(pictures.SHOWN, int((_ALL_PIXELS / max(len(slices), 1)) ** 0.5))
     said = t["viewer"]
     told = [said["first"]] * (start is not None) + [said["help"], said["help_table"]]
     told += [said["help_curve"]] * has_curve
     texts = {**said, "help": " ".join(told), "progress": t["progress"], "strength": t("opacity")}
-    return {"start": start or 0, "texts": texts, "slices": [_slice(one, longest, t) for one in slices]}
+    return {
+        "start": len(slices) // 2 if start is None else start,
+        "texts": texts,
+        "slices": [_slice(one, longest, t) for one in slices],
+    }
 
 
-def most_suspect(volume: VolumePrediction) -> int:
-    """The slice in which one of the tumours is most probable, sure or not; without any, the middle one."""
-    known = {i: one.probabilities[one.suspect] for i, one in enumerate(volume.slices) if one.verdict != "refused"}
-    return max(known, key=known.__getitem__) if known else len(volume.slices) // 2
+def _most_suspect(slices: Sequence[Prediction]) -> int | None:
+    """The slice in which one of the tumours is most probable, sure or not; None where all are refused."""
+    known = {i: one.probabilities[one.suspect] for i, one in enumerate(slices) if one.verdict != "refused"}
+    return max(known, key=known.__getitem__, default=None)
 
 
 def said_of(prediction: Prediction, t: Texts) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,12 +14,13 @@ from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.slices import Series
 from brain_mri.labels import NO_TUMOR, is_healthy
-from brain_mri.reporting.protocols import share_found
+from brain_mri.reporting.protocols import least_right_elsewhere, share_found
 from page import examples, pictures
 from page.curve import curve
 from page.service import Answer, ExpiredError, Service
+from page.table import csv_uri, row_of
 from page.texts import Texts
-from page.viewing import evidence_alt, evidence_note, most_suspect, shown_label, viewer_data
+from page.viewing import evidence_alt, evidence_note, shown_label, viewer_data
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_CARDS = 8  # pictures that are shown in full; more are a table
@@ -89,7 +86,8 @@ def error_html(service: Service, error: BrainMRIError, t: Texts) -> str:
     """The same for the page: in another language by the kind of fault, with the package's words below."""
     text = error_text(service, error, t)
     told = "" if isinstance(error, ExpiredError) else t["faults"][getattr(error, "fault", "other")]
-    return render("message", t, title=t("error"), text=told or text, by_program=[text] if told else [])
+    title = t("no_file" if getattr(error, "fault", "") == "no_file" else "error")
+    return render("message", t, title=title, text=told or text, by_program=[text] if told else [])
 
 
 def message_html(text: str, t: Texts) -> str:
@@ -127,23 +125,36 @@ def verdict_title(prediction: Prediction, t: Texts) -> str:
 
 def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
     """What is said of several files that are not of one scan: of each for itself."""
-    if len(answers) <= _MOST_CARDS:
-        return "".join(_answer(service, answer, t) for answer in answers)  # whose series could not be told apart
     slices = [
         one for answer in answers for one in (answer.slices if isinstance(answer, VolumePrediction) else [answer])
     ]
-    return _table_of(service, slices, t, title=t("apart_title", count=len(slices)), reasons=[t("apart")])
+    said = {"title": _counts(slices, t), "reasons": [t("apart")]}
+    if len(answers) > _MOST_CARDS:
+        return _table_of(service, slices, t, **said)
+    first = render("counts", t, **said) if len(slices) > 1 else ""
+    return first + "".join(_answer(service, answer, t) for answer in answers)  # whose series could not be told apart
+
+
+def _counts(slices: Sequence[Prediction], t: Texts) -> str:
+    """What several pictures were called, so that one tumour among many is not overlooked."""
+    healthy = sum(one.label is not None and is_healthy(one.label) for one in slices)
+    unnamed = sum(one.label is None for one in slices)
+    counts = {"tumours": len(slices) - healthy - unnamed, "healthy": healthy, "unnamed": unnamed}
+    return t("apart_title", count=len(slices), **counts)
 
 
 def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Texts) -> str:
     title = verdict_title(prediction, t)
     reasons, notes = _reasons(service, prediction, t), _notes(prediction)
     label = shown_label(prediction)
-    lines = [title + ".", *reasons, *notes, t("notice") + " " + t("notice_more")]
+    note = evidence_note(prediction, t)
+    lines = [title + ".", *reasons, *notes, *([note] if label and not prediction.label else [])]
+    lines += [t("notice") + " " + t("notice_more"), t("origin", name=prediction.name, model=service.model)]
     return render(
         "picture",
         t,
         verdict=_tone(prediction),
+        label=prediction.label or "",
         title=title,
         reasons=reasons,
         by_program=notes,
@@ -153,7 +164,7 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
         slice=pictures.png_uri(pictures.shrunk(image, pictures.SHOWN)),
         layer=pictures.png_uri(pictures.evidence_layer(prediction, image, label)) if label else "",
         layer_alt=evidence_alt(prediction, label, t) if label else "",
-        note=evidence_note(prediction, t),
+        note=note,
         opacity=pictures.OPACITY,
         lines=lines,
         about_class=t["about_class"].get(prediction.label, ""),
@@ -169,9 +180,16 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
     if is_healthy(prediction.label):
         return [t("not_looked_for")]
     name = t.label(prediction.label)
-    found = share_found(service.records).get(prediction.label) if service.records else None
-    known = [] if found is None else [t("found_of_new", label=name, found=round(100 * found))]
-    return [t("not_a_finding", label=name), *known]
+    return [t("not_a_finding", label=name), *_how_often_right(service, prediction.label, t)]
+
+
+def _how_often_right(service: Service, label: str, t: Texts) -> list[str]:
+    """How many slices with a tumour are named rightly: of new patients, and of another source."""
+    if service.records is None:
+        return []
+    found, elsewhere = share_found(service.records).get(label), least_right_elsewhere(service.records)
+    lines = [] if found is None else [t("found_of_new", label=t.label(label), found=round(100 * found))]
+    return lines + ([] if elsewhere is None else [t("found_elsewhere", found=round(100 * elsewhere))])
 
 
 def _details(service: Service, prediction: Prediction, t: Texts) -> list[str]:
@@ -192,7 +210,7 @@ def _reason(service: Service, answer: Answer, t: Texts) -> str:
     text = str(t["reasons"]["always_below_threshold" if always else answer.reason])
     distance = getattr(answer, "guard_score", None)
     return text.format(
-        score="" if distance is None else t.number(f"{distance:.1f}"), threshold=t.percent(service.threshold or 0)
+        score="" if distance is None else t.number(f"{distance:.2f}"), threshold=t.percent(service.threshold or 0)
     )
 
 
@@ -232,11 +250,10 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
         by_program=_notes(volume),
         bars=bars(volume.probabilities, t) if volume.is_answered else [],
         curve=curve(service, volume, t) if named else None,
-        start=most_suspect(volume),
     )
 
 
-def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, start: int | None = None, **said: Any) -> str:
+def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, **said: Any) -> str:
     """Slices in a viewer and as a table, below what is said of them."""
     named = any(p.is_answered for p in slices)
     values: dict[str, Any] = {"verdict": "unsure", "bars": [], "curve": None, "by_program": []} | said
@@ -244,51 +261,8 @@ def _table_of(service: Service, slices: Sequence[Prediction], t: Texts, start: i
         "volume",
         t,
         labels=[t.label(label) for label in service.classifier.label_names] if named else [],
-        rows=[_row(service, p, named, t) for p in slices],
-        viewer=viewer_data(slices, start, t, has_curve=bool(values["curve"])),
-        csv="data:text/csv;charset=utf-8;base64," + base64.b64encode(_csv(service, slices, t).encode()).decode(),
+        rows=[row_of(service, p, named, t) for p in slices],
+        viewer=viewer_data(slices, t, has_curve=bool(values["curve"])),
+        csv=csv_uri(service, slices, t),
         **values,
     )
-
-
-def _row(service: Service, prediction: Prediction, named: bool, t: Texts) -> dict[str, Any]:
-    label, score = prediction.label, prediction.score
-    return {
-        "verdict": prediction.verdict,
-        "name": prediction.name,
-        "answer": t(f"cell_{prediction.verdict}") if label is None else t.label(label),
-        "score": "" if score is None else t.percent(score),
-        "shares": _shares(service, prediction, t.percent) if named else [],
-    }
-
-
-def _shares(service: Service, prediction: Prediction, shown: Callable[[float], str]) -> list[str]:
-    """The probabilities of an answer in the model's order; empty cells where no class may be named."""
-    names = service.classifier.label_names
-    return [shown(prediction.probabilities[name]) if prediction.is_answered else "" for name in names]
-
-
-def _csv(service: Service, slices: Sequence[Prediction], t: Texts) -> str:
-    """A table for programs: labels as the model has them, a point in numbers, the notice in every row."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\r\n")
-    columns = ["number", "name", "verdict", "reason", "label", "score", *service.classifier.label_names]
-    writer.writerow(map(_harmless, [*columns, "prediction_set", "guard_score", "notice"]))
-    for number, p in enumerate(slices, 1):
-        score = "" if p.score is None else f"{p.score:.6f}"
-        guard = "" if p.guard_score is None else f"{p.guard_score:.4f}"
-        row = [number, p.name, p.verdict, p.reason or "", p.label or "", score]
-        row += _shares(service, p, "{:.6f}".format)
-        caveat = [t("not_looked_for")] if p.caveat else []
-        writer.writerow(map(_harmless, [*row, " ".join(p.prediction_set), guard, " ".join([t("notice"), *caveat])]))
-    return file.getvalue()
-
-
-def _harmless(cell: object) -> str:
-    """A cell that a spreadsheet takes for a text or a number, never for a formula or for several cells.
-
-    As it is only what begins with a letter or a digit: what else may begin a formula differs between programs. The
-    separators of other locales would end the cell there, and begin a new one with what follows.
-    """
-    text = re.sub(r"[;|\t\r\n]", "_", str(cell))
-    return text if not text or text[0].isalnum() else f"'{text}"

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,12 @@ pytest.importorskip("mcp", reason="mcp is not installed: pip install -r space/re
 from support.scans import placed, zipped
 from support.space_server import SPACE, grey, photograph, write_model
 
+from brain_mri.inference.predictions import not_mri
 from brain_mri.labels import LABELS
 
 sys.path.insert(0, str(SPACE))
 
-from page import about, pictures, service, views
+from page import about, pictures, service, viewing, views
 from page.texts import languages, texts
 
 _NOTICE = "Research and teaching, not a diagnosis."
@@ -106,12 +108,27 @@ def test_the_slider_blends_what_overlay_draws(judge: service.Service) -> None:
         assert np.abs(blended - drawn)[inside].max() <= 2.5
 
 
-def test_every_export_carries_the_notice(judge: service.Service) -> None:
+def test_every_export_carries_the_notice_the_file_and_the_model(judge: service.Service) -> None:
     for picture in (grey(0.375), grey(0.25), photograph()):
         html = views.answer_html(judge, judge.classifier.predict(picture), texts())
         lines = json.loads(re.search("bm-export[^>]* data-lines='([^']*)'", html)[1])
-        assert _NOTICE in lines[-1] and lines[0].rstrip(".") in _plain(html)
-    assert all(row["notice"] == _NOTICE for row in _table(judge, ["a.png"]))
+        assert _NOTICE in " ".join(lines) and lines[0].rstrip(".") in _plain(html)
+        assert judge.model in lines[-1] and "picture" in lines[-1]
+    assert all((row["notice"], row["model"]) == (_NOTICE, judge.model) for row in _table(judge, ["a.png"]))
+
+
+def test_the_exported_map_of_an_unsure_slice_says_that_it_is_no_finding(judge: service.Service) -> None:
+    unsure = judge.classifier.predict(grey(0.25))
+    html = views.answer_html(judge, unsure, texts())
+    lines = json.loads(unescape(re.search("bm-export[^>]* data-lines='([^']*)'", html)[1]))
+    assert viewing.evidence_note(unsure, texts()) in lines
+
+
+def test_a_refusal_says_that_it_is_no_word_on_health_and_whom_to_ask(judge: service.Service) -> None:
+    refused = judge.classifier.predict(photograph())
+    for answer in (refused, judge.classifier.summarize([refused] * 3), not_mri("a.dcm", "a CT picture")):
+        html = _plain(views.answer_html(judge, answer, texts()))
+        assert "nothing about health" in html and texts()("notice_more") in html
 
 
 def _table(judge: service.Service, names: list[str]) -> list[dict[str, str]]:
@@ -214,7 +231,10 @@ def test_about_begins_with_the_false_all_clears_on_other_sources(model: Path, tm
     scores = {"n": 40, "bootstrap": {"level": 0.95, "resamples": 1000}}
     for name, count in (("results", 3), ("external_elsewhere", 106)):
         clear = {"value": count / 455, "low": 0.001, "high": 0.5, "n": 455, "count": count}
-        found = {"tumors": 455, "false_all_clear": clear, "tumors_answered": {"count": 300}}
+        counts = {"tumors_answered": 300, "tumors_named": 300 - count, "tumors_right": 150, "unanswered": 200}
+        found = {"tumors": 455, "n_groups": 20, "false_all_clear": clear}
+        found |= {key: {"count": value, "value": value / 455} for key, value in counts.items()}
+        found["false_alarm"] = {"n": 100, "count": 11}
         record = {"data": {"name": name}, "scores": scores, "safety": found}
         (folder / "evaluation" / f"{name}.json").write_text(json.dumps(record))
     judge = service.Service(str(folder), tmp_path, 180)
@@ -224,12 +244,12 @@ def test_about_begins_with_the_false_all_clears_on_other_sources(model: Path, tm
         assert t.percent(106 / 455) in html and t("safety_not_measured") not in html
         first, second = (html.index(t.percent(count / 455)) for count in (106, 3))
         assert html.index(t("safety_intro")) < first < second
+        healthy = t("safety_healthy", healthy=100, cleared=44, healthy_unanswered=45, alarms=11)
+        assert html.count(healthy) == 2
     assert about.about_record(judge)["external-elsewhere"]["false_all_clear"]["count"] == 106
 
 
 def _plain(html: str) -> str:
-    from html import unescape
-
     return unescape(re.sub("<[^>]*>", " ", re.sub('href="[^"]*"|src="[^"]*"', "", html)))
 
 

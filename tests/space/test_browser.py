@@ -154,7 +154,7 @@ def test_axe_finds_nothing_serious(
             assert not findings(page), f"state {i}, {scheme}"
         expect(page.locator(".bm-viewer-body")).to_have_count(1)
         page.set_viewport_size(DESKTOP)  # a phone has some of the tabs in a menu
-        for tab in ("Read it first", "About the model", "For programs"):
+        for tab in ("Quiz", "About", "API"):
             page.get_by_role("tab", name=tab).click()
             page.set_viewport_size(size)
             page.wait_for_timeout(1500)
@@ -207,7 +207,11 @@ def test_several_pictures_are_several_answers_unless_they_are_said_to_be_one_sca
         grey(shade, size=192).save(tmp_path / f"{i}.png")
     judge(page, tmp_path / "0.png", tmp_path / "1.png")
     expect(page.locator(".bm-answer h2")).to_have_text(
-        ["The model's answer: meningioma", "None of the three tumours was found in this slice"]
+        [
+            "2 pictures, each for itself: a tumour named in 1, none found in 1, no class named for 0",
+            "The model's answer: meningioma",
+            "None of the three tumours was found in this slice",
+        ]
     )
     page.check(".bm-together input")
     page.click(".bm-classify")
@@ -216,19 +220,39 @@ def test_several_pictures_are_several_answers_unless_they_are_said_to_be_one_sca
 
 
 def test_a_reader_names_and_marks_before_the_model_says_anything(page: Page) -> None:
-    page.get_by_role("tab", name="Read it first").click()
+    page.get_by_role("tab", name="Quiz").click()
     expect(page.locator(".bm-quiz-result")).to_be_empty()
+    page.click(".bm-quiz-check")
+    expect(page.locator(".bm-quiz-hint")).to_have_text("Choose an answer first.")
     page.click(".bm-quiz-place", position={"x": 40, "y": 40})
     expect(page.locator(".bm-quiz-mark")).to_have_count(1)
+    before = page.locator(".bm-quiz-mark").bounding_box()
+    page.keyboard.press("ArrowRight")
+    after = page.locator(".bm-quiz-mark").bounding_box()
+    assert before and after and after["x"] > before["x"] and after["y"] == before["y"]
     page.check(".bm-quiz input[value=glioma]")
     page.click(".bm-quiz-check")
     expect(page.locator(".bm-quiz-box")).to_have_count(1)
     expect(page.locator(".bm-quiz-result h2")).to_have_count(1)
     expect(page.locator(".bm-quiz-result p").first).to_contain_text("glioma")
     expect(page.locator(".bm-spoken")).to_contain_text("Right: glioma.")
+    expect(page.locator(".bm-spoken")).to_contain_text("The model ")
     page.click(".bm-quiz-next")
     expect(page.locator(".bm-quiz-result")).to_be_empty()
     expect(page.locator(".bm-quiz-count")).to_have_text("Picture 2 of 5")
+
+
+def test_an_example_is_answered_under_what_it_shows(page: Page) -> None:
+    page.click(".bm-example[data-name='example_1.png']")
+    expect(page.locator(".bm-answer h2")).to_be_visible()
+    expect(page.locator(".bm-answer .bm-truth")).to_contain_text("glioma")
+
+
+def test_a_browser_in_german_gets_the_german_page_and_may_go_back(server: Server, browser: Browser) -> None:
+    for page in opened(browser, server.url, DESKTOP, locale="de-AT"):
+        expect(page.locator("html")).to_have_attribute("lang", "de")
+        page.click("text=English")
+        expect(page.locator("html")).to_have_attribute("lang", "en")
 
 
 def test_another_series_of_an_examination_is_judged_at_a_press(page: Page, tmp_path: Path) -> None:

@@ -23,11 +23,10 @@ from brain_mri.errors import BrainMRIError, ImageError, ImageFault
 from brain_mri.inference.overlay import LEVEL
 from brain_mri.io.slices import Series
 from brain_mri.labels import LABELS
-from brain_mri.reporting.protocols import Protocol
 
 sys.path.insert(0, str(SPACE))
 
-from page import about, service, views
+from page import service, views
 from page.texts import languages, texts
 
 
@@ -77,13 +76,17 @@ def test_a_volume_opens_where_a_tumour_is_most_probable_sure_or_not(judge: servi
     assert _viewer(html)["start"] == 1 and not slices[1].is_answered
     assert "sure of it or not" in _viewer(html)["texts"]["help"]
     unknown = judge.classifier.summarize([slices[3]] * 5)
-    assert _viewer(views.answer_html(judge, unknown, texts()))["start"] == 2
+    found = _viewer(views.answer_html(judge, unknown, texts()))
+    assert found["start"] == 2 and "sure of it or not" not in found["texts"]["help"]
 
 
-def test_many_unrelated_pictures_are_scrolled_through_from_the_first(judge: service.Service) -> None:
-    answers = [judge.classifier.predict(grey(0.625 if i else 0.375)) for i in range(12)]
-    found = _viewer(views.answers_html(judge, answers[::-1], texts()))
-    assert found["start"] == 0 and len(found["slices"]) == 12 and "sure of it" not in found["texts"]["help"]
+@pytest.mark.parametrize("count", [5, 12])
+def test_of_several_pictures_it_is_first_said_how_many_were_called_what(judge: service.Service, count: int) -> None:
+    shades = [0.375, 0.25, *[0.625] * (count - 2)]  # a tumour, an unsure one, and healthy ones
+    html = views.answers_html(judge, [judge.classifier.predict(grey(shade)) for shade in shades[::-1]], texts())
+    counts = texts()("apart_title", count=count, tumours=1, healthy=count - 2, unnamed=1)
+    assert re.search("<h2>(.*?)</h2>", html)[1] == counts
+    assert count == 5 or _viewer(html)["start"] == count - 1, "the one with the tumour is seen first"
 
 
 def test_a_thousand_slices_come_in_a_few_megabytes(judge: service.Service) -> None:
@@ -127,11 +130,3 @@ def test_notes_of_the_package_are_marked_as_english(judge: service.Service) -> N
 def test_a_series_is_listed_in_the_page_s_language(series: Series, told: str) -> None:
     assert views.series_line(series, texts()) == str(series)
     assert views.series_line(series, texts("de")) == told
-
-
-def test_about_begins_with_patients_never_seen_and_ends_with_the_famous_test() -> None:
-    keys = ("test", "leak-free", "patient-wise", "external-a", "external-b")
-    measured = [Protocol(key, key, {"name": key}, None if key == "patient-wise" else {}) for key in keys]
-    assert [one.key for one in about.in_order(measured)] == [
-        "patient-wise", "external-a", "external-b", "leak-free", "test",
-    ]  # fmt: skip

@@ -85,7 +85,7 @@ def classifier() -> BrainMRIClassifier:
 
 def _judge(page: Page, *given: Path) -> None:
     page.set_input_files("#files", list(given))
-    expect(page.locator("#answers .card")).to_have_count(len(given))
+    expect(page.locator("#answers .card[data-verdict]")).to_have_count(len(given) + (len(given) > 1))
 
 
 def _saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
@@ -163,12 +163,36 @@ def test_a_newly_chosen_file_ends_the_answers_to_the_one_before(page: Page, tmp_
     expect(page.locator("#answers .card")).to_have_count(1)
 
 
+def test_several_pictures_are_counted_and_judged_as_one_scan_if_the_visitor_says_so(
+    page: Page, classifier: BrainMRIClassifier, tmp_path: Path
+) -> None:
+    examples = [path for path in sorted((ROOT / "space" / "examples").glob("*.png"))]
+    _judge(page, *examples)
+    named = [one.label for one in map(classifier.predict, examples)]
+    counts = f"a tumour named in {sum(map(bool, named))}, none found in 0, no class named for {named.count(None)}"
+    expect(page.locator("#answers h2").first).to_contain_text(counts)
+    page.check(".together input")
+    expect(page.locator("#answers .card[data-verdict]:visible")).to_have_count(2)
+    expected = classifier.summarize([classifier.predict(path) for path in examples])
+    expect(page.locator("#answers .card").last).to_have_attribute("data-verdict", expected.verdict)
+    page.uncheck(".together input")
+    expect(page.locator("#answers .card[data-verdict]:visible")).to_have_count(1 + len(examples))
+
+
+def test_an_example_is_answered_under_what_it_shows(page: Page) -> None:
+    page.click(".example >> nth=0")
+    expect(page.locator("#answers .truth")).to_contain_text("glioma")
+    expect(page.locator("#answers .card")).to_have_count(1)
+
+
 def test_a_slice_as_dicom_is_read_and_a_ct_is_refused_by_its_header(page: Page, classifier: BrainMRIClassifier) -> None:
     mr, ct = (Path(str(get_testdata_file(name, download=False))) for name in ("MR_small.dcm", "CT_small.dcm"))
     _agree([mr.read_bytes()], page, classifier)
     _judge(page, ct)
     expect(page.locator("#answers .card")).to_have_attribute("data-verdict", "refused")
-    expect(page.locator("#answers")).to_contain_text("a CT picture (Modality CT)")
+    expect(page.locator("#answers")).to_contain_text("A CT picture (Modality CT)")
+    expect(page.locator("#answers")).to_contain_text("nothing about health")
+    expect(page.locator("#answers")).to_contain_text("ask a doctor")
 
 
 @pytest.mark.parametrize("kind", ["noise", "film", "deep"])
