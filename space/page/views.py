@@ -131,7 +131,7 @@ def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
     said = {"title": _counts(slices, t), "reasons": [t("apart")]}
     if len(answers) > _MOST_CARDS:
         return _table_of(service, slices, t, **said)
-    first = render("counts", t, **said) if len(slices) > 1 else ""
+    first = render("counts", t, verdict="unsure", by_program=[], **said) if len(slices) > 1 else ""
     return first + "".join(_answer(service, answer, t) for answer in answers)  # whose series could not be told apart
 
 
