@@ -23,7 +23,7 @@ from brain_mri.inference.sources import Source, known, name_of
 from brain_mri.inference.stripped import is_stripped
 from brain_mri.inference.thresholds import Thresholds, contour_levels
 from brain_mri.io.budget import Budget
-from brain_mri.io.images import read_image
+from brain_mri.io.images import one_channel, read_image
 from brain_mri.io.volumes import Series, Slices, read_slices
 from brain_mri.io.wall import Wall
 from brain_mri.model_folder import (
@@ -253,14 +253,15 @@ class BrainMRIClassifier:
             started: when their reading began, in seconds of `time.perf_counter`; default: now.
         """
         started = time.perf_counter() if started is None else started
-        outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in images]))
+        flat = [one_channel(image) for image in images]  # most are grey: a third of the work for all that follows
+        outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in flat]))
         rows = softmax(outputs["logits"])
-        guard_scores = self._guard_scores(outputs, images)
+        guard_scores = self._guard_scores(outputs, flat)
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
         for i, (image, row) in enumerate(zip(images, rows, strict=True)):
             probabilities = dict(zip(self.label_names, map(float, row), strict=True))
-            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i], partial(is_stripped, image))
+            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i], partial(is_stripped, flat[i]))
             found.append(
                 Prediction(
                     name=names[i],
