@@ -20,9 +20,18 @@ export function answer(found, figures, texts) {
   const card = element('section', { class: `card ${tone}`, 'data-verdict': found.verdict, 'data-label': label ?? '' });
   card.append(element('div', { class: 'verdict' }, heading, ...paragraphs(reasons(found, label, isVolume, figures, texts)),
     ...paragraphs([found.verdict === 'refused' ? `${texts('notice')} ${texts('notice_more')}` : texts('notice')], 'notice-small')));
+  if (!isVolume && label) card.append(...aboutClass(label, texts));
   if (found.slices.length) card.append(isVolume ? volume(found, texts) : pictures(found.slices[0], found.name, texts));
   if (label) card.append(details(found, texts));
   return card;
+}
+
+/** What a class is, in a sentence, and who says so. */
+function aboutClass(label, texts) {
+  const told = texts.of('about_class')[label];
+  if (!told) return [];
+  const source = element('a', { href: texts.of('about_class_links')[label], rel: 'noopener noreferrer', target: '_blank', text: texts('about_class_source') });
+  return [element('p', { class: 'small' }, `${told} `, source)];
 }
 
 function message({ error, name }, texts) {
@@ -67,14 +76,16 @@ function unnamed(slices, texts) {
   return texts(tumours ? 'volume_title_tumours' : 'volume_title_unnamed', { tumours, count: slices.length });
 }
 
-function details({ probabilities, milliseconds }, texts) {
+function details({ probabilities, milliseconds, slices }, texts) {
   const ranked = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
   const rows = ranked.map(([label, share]) => element('tr', {},
     element('th', { scope: 'row', text: texts.label(label) }),
     element('td', { class: 'number', text: texts.percent(share) })));
   return element('details', {}, element('summary', { text: texts('probabilities') }),
-    element('table', {}, ...rows), ...paragraphs([texts('timing', { milliseconds: Math.round(milliseconds) })], 'small'));
+    element('table', {}, ...rows), ...paragraphs([distance(slices, texts), texts('timing', { milliseconds: Math.round(milliseconds) })], 'small'));
 }
+
+const distance = (slices, texts) => (slices.length === 1 ? texts('guard_distance', { score: texts.number(slices[0].guardScore.toFixed(2)) }) : '');
 
 /** The slice, and beside it its evidence; a refused slice is shown alone. */
 function pictures(one, name, texts) {

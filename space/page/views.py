@@ -24,8 +24,6 @@ from page.viewing import evidence_alt, evidence_note, shown_label, viewer_data
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MOST_CARDS = 8  # pictures that are shown in full; more are a table
-_TERMS = "https://www.cancer.gov/publications/dictionaries/cancer-terms/def/"
-_SOURCES = {"glioma": f"{_TERMS}glioma", "meningioma": f"{_TERMS}meningioma", "pituitary": f"{_TERMS}pituitary-tumor"}
 
 
 @cache
@@ -168,7 +166,7 @@ def _picture(service: Service, prediction: Prediction, image: Image.Image, t: Te
         opacity=pictures.OPACITY,
         lines=lines,
         about_class=t["about_class"].get(prediction.label, ""),
-        source=_SOURCES.get(prediction.label or "", ""),
+        source=t["about_class_links"].get(prediction.label, ""),
         details=[*_details(service, prediction, t), t("timing", milliseconds=round(prediction.milliseconds))],
     )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import sys
 import threading
@@ -166,7 +167,7 @@ def test_a_newly_chosen_file_ends_the_answers_to_the_one_before(page: Page, tmp_
 def test_several_pictures_are_counted_and_judged_as_one_scan_if_the_visitor_says_so(
     page: Page, classifier: BrainMRIClassifier, tmp_path: Path
 ) -> None:
-    examples = [path for path in sorted((ROOT / "space" / "examples").glob("*.png"))]
+    examples = sorted((ROOT / "space" / "examples").glob("*.png"))
     _judge(page, *examples)
     named = [one.label for one in map(classifier.predict, examples)]
     counts = f"a tumour named in {sum(map(bool, named))}, none found in 0, no class named for {named.count(None)}"
@@ -182,6 +183,7 @@ def test_several_pictures_are_counted_and_judged_as_one_scan_if_the_visitor_says
 def test_an_example_is_answered_under_what_it_shows(page: Page) -> None:
     page.click(".example >> nth=0")
     expect(page.locator("#answers .truth")).to_contain_text("glioma")
+    expect(page.locator("#answers a[target=_blank]")).to_have_attribute("href", re.compile("cancer.gov.*/glioma"))
     expect(page.locator("#answers .card")).to_have_count(1)
 
 
@@ -275,8 +277,9 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path) -> None:
         pytest.skip("AXE_PATH is not set: it names axe.min.js (npm install axe-core)")
     photograph().save(tmp_path / "photo.png")
     page.evaluate(Path(axe).read_text(encoding="utf-8"))
-    for given in (tmp_path / "photo.png", _head()):
-        _judge(page, given)
+    examples = sorted((ROOT / "space" / "examples").glob("*.png"))
+    for given in ([tmp_path / "photo.png"], [_head()], examples):
+        _judge(page, *given)
         assert page.evaluate("axe.run()")["violations"] == []
 
 
