@@ -4,8 +4,9 @@ window.brainMRI = (() => {
   const languages = LANGUAGES;
   const last = location.pathname.replace(/\/$/, "").split("/").pop();
   document.documentElement.lang = languages.includes(last) ? last : languages[0];
-  const spoken = navigator.language.slice(0, 2); // the header's link to the first language has a query: no way back here
-  if (!languages.includes(last) && languages.indexOf(spoken) > 0 && !location.search) location.replace(`./${spoken}`);
+  const spoken = navigator.language.slice(0, 2);
+  const isChosen = languages.includes(last) || location.search === `?${languages[0]}`; // as the header's links have it
+  if (!isChosen && languages.indexOf(spoken) > 0) location.replace(`./${spoken}${location.search}`); // the Hub's frame has a query
   let chosen = [];
   let truth = ""; // what an example shows, said above its answer
   let seen = null;

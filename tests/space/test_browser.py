@@ -248,8 +248,9 @@ def test_an_example_is_answered_under_what_it_shows(page: Page) -> None:
     expect(page.locator(".bm-answer .bm-truth")).to_contain_text("glioma")
 
 
-def test_a_browser_in_german_gets_the_german_page_and_may_go_back(server: Server, browser: Browser) -> None:
-    for page in opened(browser, server.url, DESKTOP, locale="de-AT"):
+@pytest.mark.parametrize("query", ["", "?__theme=light"])  # the Hub's frame asks with one
+def test_a_browser_in_german_gets_the_german_page_and_may_go_back(server: Server, browser: Browser, query: str) -> None:
+    for page in opened(browser, f"{server.url.rstrip('/')}/{query}", DESKTOP, locale="de-AT"):
         expect(page.locator("html")).to_have_attribute("lang", "de")
         page.click("text=English")
         expect(page.locator("html")).to_have_attribute("lang", "en")
