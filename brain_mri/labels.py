@@ -9,32 +9,41 @@ from brain_mri.errors import DataError
 LABELS = ("glioma", "meningioma", "no_tumor", "pituitary")
 NO_TUMOR = "no_tumor"  # the answer that hurts most where it is wrong
 
-# Folder names met in published copies of these datasets, reduced to lower-case letters without a trailing "tumor".
-_ALIASES = {
-    "glioma": "glioma",
-    "gliomas": "glioma",
-    "meningioma": "meningioma",
-    "meningiomas": "meningioma",
-    "pituitary": "pituitary",
-    "pituitaryadenoma": "pituitary",
-    "no": "no_tumor",
-    "none": "no_tumor",
-    "normal": "no_tumor",
-    "healthy": "no_tumor",
-    "negative": "no_tumor",
-    "notumor": "no_tumor",
+# Names of classes as people write them, reduced to lower-case letters without "brain" and a trailing "tumor". A healthy
+# class that is not known as one is the worst to miss: it would be answered without the caution that it needs.
+_NAMES = {
+    "glioma": "glioma gliomas gliom gliome",
+    "meningioma": "meningioma meningiomas meningeom meningeome meningiom meningiome",
+    "no_tumor": "no none non not without normal normals normale healthy healthycontrol healthycontrols control "
+    "controls negative notumor tumorfree notumordetected kein keine ohne keintumor gesund gesunde sano sana sin sain "
+    "sanstumeur sem saudavel",
+    "pituitary": "pituitary pituitaryadenoma hypophyse hypophysen hypophysenadenom",
 }
+_ALIASES = {name: label for label, names in _NAMES.items() for name in names.split()}
 
 
 def canonical_label(name: str) -> str | None:
     """Return which of `LABELS` a class name means (`glioma_tumor`, `No Tumour`, `healthy` ...), or None."""
-    letters = "".join(c for c in name.lower() if c.isalpha()).replace("tumour", "tumor").removesuffix("tumors")
+    letters = "".join(c for c in name.lower() if c.isalpha()).replace("tumour", "tumor").replace("brain", "")
+    letters = letters.removesuffix("tumors")
     return _ALIASES.get(letters.removesuffix("tumor"), _ALIASES.get(letters))
 
 
 def is_healthy(name: str) -> bool:
     """Whether a class means that there is no tumour (`no_tumor`, and `no` or `healthy` of another set)."""
     return canonical_label(name) == NO_TUMOR
+
+
+def no_healthy_class(names: Iterable[str]) -> str | None:
+    """What is lost where no class is known to mean "no tumour" and one may mean it, as a sentence; None elsewhere."""
+    known = {name: canonical_label(name) for name in names}
+    if NO_TUMOR in known.values() or None not in known.values():
+        return None
+    return (
+        f"None of the classes {', '.join(known)} is known to mean that there is no tumour. If one does, call it "
+        "no_tumor, healthy or normal and train again: else its answers get neither a higher threshold nor the caution "
+        "that they are no all-clear, and false all-clears are not counted."
+    )
 
 
 def align_labels(names: Iterable[str]) -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from brain_mri.errors import DataError
-from brain_mri.labels import LABELS, align_labels, canonical_label
+from brain_mri.labels import LABELS, align_labels, canonical_label, no_healthy_class
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,14 @@ from brain_mri.labels import LABELS, align_labels, canonical_label
         ("No Tumour", "no_tumor"),
         ("no", "no_tumor"),
         ("healthy", "no_tumor"),
+        ("Kein Tumor", "no_tumor"),
+        ("Brain_Healthy", "no_tumor"),
+        ("no_brain_tumor", "no_tumor"),
+        ("sin tumor", "no_tumor"),
+        ("Gesund", "no_tumor"),
+        ("Hypophysentumor", "pituitary"),
+        ("Meningeom", "meningioma"),
+        ("Brain Tumor", None),
         ("yes", None),
         ("tumor", None),
         ("metastasis", None),
@@ -39,6 +47,21 @@ def test_three_of_the_classes_keep_the_order() -> None:
 
 def test_another_set_of_classes_keeps_its_own_names() -> None:
     assert align_labels(["yes", "no"]) == {"no": "no", "yes": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("names", "is_known"),
+    [
+        (("no", "yes"), True),
+        (LABELS, True),
+        (("glioma", "meningioma", "pituitary"), True),  # tumours all
+        (("A", "B"), False),
+        (("glioma", "rien"), False),
+    ],
+)
+def test_a_set_that_may_have_a_healthy_class_by_another_name_is_named(names: tuple[str, ...], is_known: bool) -> None:
+    said = no_healthy_class(names)
+    assert said is None if is_known else said and all(name in said for name in names)
 
 
 def test_two_folders_of_one_meaning_are_refused_by_name() -> None:

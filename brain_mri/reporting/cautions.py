@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from brain_mri.labels import no_healthy_class
 from brain_mri.metrics.calibration import REFER_EVERYTHING, TEMPERATURE_BOUNDS
 from brain_mri.model_folder import ModelRecords
 
@@ -12,7 +13,9 @@ _FEW_FOR_A_QUANTILE = 100  # of validation: the guard accepts 99% of them
 
 def cautions(records: ModelRecords) -> list[str]:
     """Sentences about the model, the gravest first; none where nothing is wrong."""
-    return [*_shortcut(records), *_training(records), *_temperature(records), *_thresholds(records)]
+    unknown = no_healthy_class(records.run.get("label_names", ()))
+    found = [unknown] if unknown else []
+    return [*found, *_shortcut(records), *_training(records), *_temperature(records), *_thresholds(records)]
 
 
 def _shortcut(records: ModelRecords) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from accelerate import PartialState
@@ -16,6 +17,7 @@ from brain_mri.data.transforms import Preprocessing
 from brain_mri.evaluation.predict import predict
 from brain_mri.evaluation.results import write_model_card
 from brain_mri.hub import publish
+from brain_mri.labels import no_healthy_class
 from brain_mri.models.build import build_config, build_model, build_processor
 from brain_mri.models.family import fit_options
 from brain_mri.training import finalize, lineage, run
@@ -27,6 +29,8 @@ from brain_mri.training.teacher import Teacher
 from brain_mri.utils.distributed import join_launch, same_in_all_processes
 from brain_mri.utils.hardware import keep_freed_memory
 from brain_mri.utils.options import TrainingOptions
+
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -100,6 +104,8 @@ def _prepare(
         splits = split_images(images, args)
     if teacher is not None:
         teacher.match(images.label_names)
+    if said := no_healthy_class(images.label_names):  # before hours of training, not after them alone
+        logger.warning("beware: %s", said)
     return images, splits
 
 

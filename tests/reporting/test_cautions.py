@@ -43,6 +43,7 @@ def test_a_model_no_better_than_the_control_without_a_brain_is_told_so(tmp_path:
 @pytest.mark.parametrize(
     ("records", "said"),
     [
+        ({"run": run_record() | {"global_step": 500, "label_names": ["A", "B"]}}, "no_tumor"),
         ({"calibration": _calibration(temperature=TEMPERATURE_BOUNDS[1] * 0.9999)}, "bound"),
         ({"calibration": _calibration(temperature=TEMPERATURE_BOUNDS[0] * 1.0001)}, "bound"),
         ({"run": run_record() | {"global_step": 12}}, "12 steps"),
