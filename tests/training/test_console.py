@@ -79,3 +79,15 @@ def test_a_folder_is_not_recorded_as_a_data_set_of_the_hub(said: tuple[str, Path
 def test_the_audit_that_is_published_names_no_file(said: tuple[str, Path]) -> None:
     text = (said[1] / "the model" / "audit.json").read_text()
     assert '"test_with_twin"' in text and ".png" not in text
+
+
+@pytest.mark.slow
+def test_a_healthy_class_that_is_not_known_as_one_is_missed_before_the_first_step(
+    phantoms: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(phantoms, tmp_path / "data", ignore=shutil.ignore_patterns("*.csv"))
+    for folder in list((tmp_path / "data").glob("*/no_tumor")):
+        folder.rename(folder.with_name("rien"))
+    options = [*QUICK, "--data_dir", str(tmp_path / "data"), "--output_dir", str(tmp_path / "model")]
+    text = run_train("configs/quickstart.yaml", *options)
+    assert "is known to mean that there is no tumour" in text[: text.index("'loss'")]
