@@ -51,6 +51,10 @@ class DataError(BrainMRIError):
     """A folder or dataset that can't be trained or evaluated on."""
 
 
+class DivergedError(BrainMRIError, ValueError):
+    """A network whose outputs are no numbers."""
+
+
 class ImageError(BrainMRIError):
     """A file that can't be read as a picture.
 

@@ -29,9 +29,19 @@ def canonical_label(name: str) -> str | None:
     return _ALIASES.get(letters.removesuffix("tumor"), _ALIASES.get(letters))
 
 
+def meaning(name: str) -> str:
+    """What two names of one class have in common: which of `LABELS` they mean, else their letters in lower case."""
+    return canonical_label(name) or name.strip().casefold()
+
+
 def is_healthy(name: str) -> bool:
     """Whether a class means that there is no tumour (`no_tumor`, and `no` or `healthy` of another set)."""
     return canonical_label(name) == NO_TUMOR
+
+
+def is_tumor(name: str, names: Iterable[str]) -> bool:
+    """Whether a class of a model with the classes `names` means a tumour; no where it may mean that there is none."""
+    return not is_healthy(name) and (canonical_label(name) is not None or any(map(is_healthy, names)))
 
 
 def no_healthy_class(names: Iterable[str]) -> str | None:
@@ -66,5 +76,5 @@ def align_labels(names: Iterable[str]) -> dict[str, str]:
     for label in LABELS:
         same = [name for name in originals if labels[name] == label]
         if len(same) > 1:
-            raise DataError(f"the classes {', '.join(map(repr, same))} all mean {label!r}: merge them into one folder.")
+            raise DataError(f"the classes {', '.join(map(repr, same))} all mean {label!r}: give them one name.")
     return dict(sorted(labels.items(), key=lambda item: LABELS.index(item[1])))

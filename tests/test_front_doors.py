@@ -208,6 +208,11 @@ def test_a_broken_folder_ends_with_code_2_and_nothing_written(tmp_path: Path) ->
     assert not out.exists()
 
 
+def test_a_model_is_not_put_among_its_own_data(phantoms: Path) -> None:
+    done = run_door(training, *_words(phantoms, phantoms / "train" / "glioma"))
+    assert done.code == 2 and "--output_dir" in done.said and not list(phantoms.rglob("run.lock"))
+
+
 @pytest.mark.parametrize("command", [training, evaluation])
 def test_a_data_dir_that_is_none_is_refused_before_torch_is_asked(
     command: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -162,6 +162,12 @@ def _align(layout: FolderLayout) -> None:
     layout.images = [replace(image, label=aligned[spelling[key(image.label)]]) for image in layout.images]
     if len(aligned) == 1:
         layout.problems.append(f"only one class ({next(iter(aligned.values()))}): at least two are needed")
+    numbers = [name for name in aligned if name.isdigit()]
+    if numbers:
+        layout.problems.append(
+            f"the class folders {', '.join(numbers)} are numbers: name them after the classes, such as glioma and "
+            "no_tumor, so that the model's answers have these and the healthy class is known"
+        )
     layout.label_names = tuple(aligned.values())
 
 

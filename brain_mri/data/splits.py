@@ -161,6 +161,7 @@ def split_sizes(splits: DatasetDict, label_names: Sequence[str]) -> dict[str, di
 def format_sizes(sizes: dict[str, dict[str, int]]) -> str:
     """A table of `split_sizes`."""
     names = list(next(iter(sizes.values())))
-    head = f"{'split':<12}{'images':>8}" + "".join(f"{name:>14}" for name in names)
-    lines = [f"{s:<12}{sum(n.values()):>8,}" + "".join(f"{n[x]:>14,}" for x in names) for s, n in sizes.items()]
+    width = max([14, *(len(name) + 2 for name in names)])
+    head = f"{'split':<12}{'images':>8}" + "".join(f"{name:>{width}}" for name in names)
+    lines = [f"{s:<12}{sum(n.values()):>8,}" + "".join(f"{n[x]:>{width},}" for x in names) for s, n in sizes.items()]
     return "\n".join([head, *lines])

@@ -19,7 +19,7 @@ from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import ConfigError, DataError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction
-from brain_mri.labels import is_healthy
+from brain_mri.labels import is_healthy, is_tumor
 from brain_mri.metrics.calibration import all_clear_threshold
 from brain_mri.model_folder import CALIBRATION, read_record
 from brain_mri.utils.files import write_json
@@ -41,7 +41,7 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         source `name`, `tumors` and `false_all_clears`, before and with the threshold.
 
     Raises:
-        ConfigError: the model lacks a guard or a calibration, or `rate` is out of range.
+        ConfigError: the model lacks a guard, a calibration or a healthy class, or `rate` is out of range.
         DataError: a folder holds no slice with a tumour.
     """
     if not 0 <= rate < 1:
@@ -50,6 +50,9 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
     classifier = BrainMRIClassifier.from_pretrained(model_dir)
     if classifier.rule.missing:
         raise ConfigError(f"{model_dir} refuses every picture: {classifier.problem or 'it has no calibration'}")
+    if not any(map(is_healthy, classifier.label_names)):
+        listed = ", ".join(classifier.label_names)
+        raise ConfigError(f"{model_dir} has no class known to mean that there is no tumour, only {listed}.")
     threshold, sources = 0.0, []
     for folder in folders:
         images = _tumours(scan_folder(folder), part)
@@ -63,7 +66,7 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
 
 def _tumours(layout: FolderLayout, part: str | None) -> list[Path]:
     """The images that show a tumour, of a part if one is asked for."""
-    images = [image for image in layout.images if not is_healthy(image.label)]
+    images = [image for image in layout.images if is_tumor(image.label, layout.label_names)]
     if part is not None:
         part_of = {name: row["part"] for name, row in layout.side_table("patients.csv", ("part",))}
         images = [image for image in images if part_of.get(image.file_name) == part]

@@ -15,6 +15,7 @@ from brain_mri.data.image_folder import scan_folder
 from brain_mri.data.layout import WHOLE
 from brain_mri.data.prepare import PreparedImages, fingerprint, split_images
 from brain_mri.errors import DataError
+from brain_mri.labels import meaning
 from brain_mri.model_folder import EVALUATION, RESULTS, RUN
 from brain_mri.utils.files import read_json
 
@@ -84,17 +85,18 @@ def only_part(rows: Dataset, data_dir: str | None, part: str | None, columns: Co
 
 
 def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTrainedModel) -> Dataset:
-    """The rows with each label as the index that the model gives it, matched by name.
+    """The rows with each label as the index that the model gives it, matched by name or meaning.
 
     Raises:
         DataError: a class of the data is none of the model's.
     """
-    known = model.config.label2id
-    if unknown := [name for name in label_names if name not in known]:
+    known = {meaning(name): index for name, index in model.config.label2id.items()}
+    if unknown := [name for name in label_names if meaning(name) not in known]:
         raise DataError(
-            f"the model has the classes {', '.join(known)}, the data {', '.join(unknown)}: rename the folders."
+            f"{', '.join(unknown)}: no such class in the model, which has {', '.join(model.config.label2id)}: rename "
+            "the folders."
         )
-    ids = [int(known[name]) for name in label_names]
+    ids = [int(known[meaning(name)]) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from brain_mri.inference.overlay import LEVEL
 from brain_mri.inference.predictions import REASONS
 from brain_mri.inference.thresholds import contour_levels
 from brain_mri.io.dicom_header import refusal_words
+from brain_mri.labels import NO_TUMOR, is_healthy, no_healthy_class
 from brain_mri.model_folder import CALIBRATION, CARD, EVIDENCE, GUARD, GUARD_TENSORS, read_records, served_file
 from brain_mri.reporting.protocols import (
     Protocol,
@@ -71,6 +73,7 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
         raise ConfigError(f"{_SOURCE} holds no index.html: publish a static Space from a clone of the repository.")
     if missing := BrainMRIClassifier.from_pretrained(folder).rule.missing:
         raise ConfigError(f"{folder} can't be shown, {REASONS[missing]}: train or export it again.")
+    _check_healthy_class(read_records(folder).run["label_names"], folder)
     modules = _modules()
     shutil.copytree(_SOURCE, target, ignore=shutil.ignore_patterns(*_NOT_SHOWN))
     for name, place in _VENDOR.items():
@@ -87,6 +90,18 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
         card.data["models"] = [model]
         (target / CARD).write_text(str(card), encoding="utf-8")
     write_json(_listing(target), target / "files.json")
+
+
+def _check_healthy_class(label_names: Sequence[str], folder: Path) -> None:
+    """The page asks more of "no tumour" than of a tumour, and knows it by one name."""
+    healthy = [name for name in label_names if is_healthy(name)]
+    if said := no_healthy_class(label_names):
+        raise ConfigError(f"{folder} can't be shown in the browser. {said}")
+    if healthy not in ([], [NO_TUMOR]):
+        raise ConfigError(
+            f"{folder} calls its healthy class {healthy[0]}, and the page in the browser knows {NO_TUMOR} only: name "
+            "it so and train again, or publish the other page (--space)."
+        )
 
 
 def _stage_model(folder: Path, target: Path) -> None:

@@ -14,11 +14,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from brain_mri.errors import ConfigError, run_command
 from brain_mri.inference.classifier import NOTICE, PRECISIONS, BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.slices import PLANE_CHOICES
+
+_SHIPPED = "release"
 
 
 def _describe(prediction: Prediction) -> str:
@@ -41,7 +44,7 @@ def _distance(prediction: Prediction) -> str:
 def _describe_volume(volume: VolumePrediction, name: str) -> str:
     lines = [f"{name}: {len(volume.slices)} slices, {volume.counted} of them accepted as brain MRI"]
     for p in volume.slices:
-        said = p.verdict if p.score is None else f"{p.label:<12}{p.score:.3f}"
+        said = p.verdict if p.score is None else f"{p.label:<12} {p.score:.3f}"
         lines.append(f"  {p.name:<20} {said}")
     if not volume.is_answered:
         lines += [f"  answered with a tumour, one by one: {volume.tumors} slices"] if volume.tumors else []
@@ -50,7 +53,8 @@ def _describe_volume(volume: VolumePrediction, name: str) -> str:
 
 
 def _ranked(probabilities: dict[str, float]) -> list[str]:
-    return [f"  {label:<12}{p:.3f}" for label, p in sorted(probabilities.items(), key=lambda item: -item[1])]
+    width = max([12, *(len(label) + 1 for label in probabilities)])
+    return [f"  {label:<{width}}{p:.3f}" for label, p in sorted(probabilities.items(), key=lambda item: -item[1])]
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,7 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("sources", nargs="+", metavar="FILE", help="pictures, DICOM, NIfTI, zips or folders of slices")
     parser.add_argument(
         "--model",
-        default=os.environ.get("MODEL_ID", "release"),
+        default=os.environ.get("MODEL_ID", _SHIPPED),
         help="model folder or Hub id (default: MODEL_ID of the environment, else release)",
     )
     parser.add_argument(
@@ -105,6 +109,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _parse(argv)
     if options.overlay and len(options.sources) > 1:
         raise ConfigError("--overlay is for one picture: give one file, or leave it out.")
+    if options.model == _SHIPPED and not Path(_SHIPPED).is_dir():
+        raise ConfigError(
+            f"no model was named, and there is no {_SHIPPED}/ here: give --model, a model folder or an id on the Hub."
+        )
     classifier = BrainMRIClassifier.from_pretrained(
         options.model, precision=options.precision, unchecked=options.unchecked, wall=options.wall
     )

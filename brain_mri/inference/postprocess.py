@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from brain_mri.errors import DivergedError
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -13,11 +15,13 @@ def softmax(logits: npt.ArrayLike) -> FloatArray:
     """Probabilities `(..., k)` of logits `(..., k)`, in double precision, without overflow.
 
     Raises:
-        ValueError: a logit is nan or infinite.
+        DivergedError: a logit is nan or infinite.
     """
     values = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(values).all():
-        raise ValueError("logits must be finite; nan or infinity means that the training diverged")
+        raise DivergedError(
+            "the network's outputs are not finite, its training has diverged: train again with a lower --learning_rate."
+        )
     exponentials = np.exp(values - values.max(axis=-1, keepdims=True))
     return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True), dtype=np.float64)
 

@@ -23,7 +23,7 @@ from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.onnx_model import Float32
 from brain_mri.inference.overlay import LEVEL, draw_overlay
 from brain_mri.io.slices import Series
-from brain_mri.labels import is_healthy
+from brain_mri.labels import is_healthy, is_tumor
 
 Verdict = Literal["answer", "unsure", "refused"]
 
@@ -280,7 +280,7 @@ class VolumePrediction(_Said):
     @property
     def tumors(self) -> int:
         """The number of slices that were answered with a tumour, each by itself, whatever is said of the whole."""
-        return sum(p.label is not None and not is_healthy(p.label) for p in self.slices)
+        return sum(p.label is not None and is_tumor(p.label, p.probabilities) for p in self.slices)
 
     def as_dict(self) -> dict[str, Any]:
         """All that may be said but pictures and maps, ready for JSON."""

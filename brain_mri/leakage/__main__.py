@@ -1,6 +1,6 @@
 """The leakage audit: which images of one split give away those of another. No torch.
 
-    python -m brain_mri.leakage DATA_DIR [--output outputs/audit]
+    python -m brain_mri.leakage DATA_DIR [--output_dir outputs/audit]
 
 Looked for are byte-identical files, near-duplicates (mirrored, turned, resized and recompressed copies included),
 patients on both sides of a split where `patients.csv` names them, and twins that bear different labels. Contact sheets
@@ -31,7 +31,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("data_dir", help="a folder with split folders, class folders in them, images in these")
-    parser.add_argument("--output", default="outputs/audit", help="folder for audit.json and the pictures")
+    parser.add_argument(
+        "--output_dir",
+        "--output",
+        dest="output",
+        default="outputs/audit",
+        help="folder for audit.json and the pictures",
+    )
     parser.add_argument("--threshold", type=float, default=THRESHOLD, help="correlation that makes two images twins")
     parser.add_argument("--processes", type=int, default=2, help="processes that read images")
     parser.add_argument("--pages", type=int, default=20, help="contact sheets of each kind and class, at most; 0: none")

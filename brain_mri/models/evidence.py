@@ -8,6 +8,7 @@ backward pass, so one forward pass gives logits and maps.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -159,6 +160,14 @@ class OnePass(nn.Module):
         return (logits, *(seen[name].float() for name in self.output_names[1:]))
 
 
+def rehearsed(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, after one try of what its training is followed by: what fails there must not fail hours later."""
+    tried = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        OnePass(tried)(sample_picture(input_size(tried)).to(tried.device))
+    return model
+
+
 def middle_layer(model: PreTrainedModel) -> tuple[str, int] | None:
     """The name and channels of the last but one of the stages that timm lists; None without such a list.
 
@@ -205,6 +214,8 @@ def _final_pooling(model: PreTrainedModel) -> nn.Module | None:
         hook.remove()
         model.train(training)
     if not seen or seen[-1].dim() != 4 or min(seen[-1].shape[2:]) < _SMALLEST_MAP:
+        return None
+    if seen[-1].shape[1] != head.in_features:  # the pooling of a part, such as the first half of a hybrid ViT
         return None
     with torch.no_grad():
         added_up = evidence_maps(seen[-1], head).mean(dim=(2, 3)) + head.bias

@@ -9,13 +9,22 @@ from brain_mri.model_folder import ModelRecords
 _FEW_STEPS = 100  # of the first stage; below, fine-tuning has hardly begun
 _FEW_IMAGES = 50  # of a class, to train on
 _FEW_FOR_A_QUANTILE = 100  # of validation: the guard accepts 99% of them
+_MOST_LEAKED = 0.8  # of the test images
+_MOST_CONTRARY = 0.01  # of all images
 
 
 def cautions(records: ModelRecords) -> list[str]:
     """Sentences about the model, the gravest first; none where nothing is wrong."""
     unknown = no_healthy_class(records.run.get("label_names", ()))
     found = [unknown] if unknown else []
-    return [*found, *_shortcut(records), *_training(records), *_temperature(records), *_thresholds(records)]
+    return [
+        *found,
+        *_shortcut(records),
+        *_leakage(records),
+        *_training(records),
+        *_temperature(records),
+        *_thresholds(records),
+    ]
 
 
 def _shortcut(records: ModelRecords) -> list[str]:
@@ -29,6 +38,25 @@ def _shortcut(records: ModelRecords) -> list[str]:
         f"The model is right for {seeing:.1%} of the test images, and a control that sees no brain, only sizes, "
         f"borders and file formats, for {blind:.1%}: nothing shows that it looks at the brain."
     ]
+
+
+def _leakage(records: ModelRecords) -> list[str]:
+    audit, found = records.audit, []
+    if not audit:
+        return []
+    total, leaked = audit["splits"].get("test", {}).get("images", 0), len(audit["test_with_twin"])
+    if total and leaked > _MOST_LEAKED * total:
+        found.append(
+            f"{leaked:,} of {total:,} test images have a near-copy among those it was trained on: its test figures say "
+            "next to nothing of new images."
+        )
+    contrary = len(audit["different_labels"])
+    if contrary > _MOST_CONTRARY * audit["images"]:
+        found.append(
+            f"{contrary:,} groups of near-copies bear different labels, so some of these are wrong: brain-mri audit "
+            "lists them."
+        )
+    return found
 
 
 def _training(records: ModelRecords) -> list[str]:
@@ -63,10 +91,11 @@ def _thresholds(records: ModelRecords) -> list[str]:
     if not (record := records.calibration) or record.get("earlier_stage"):
         return found
     n = record["n"]
-    if records.guard and n < _FEW_FOR_A_QUANTILE:
+    if n < _FEW_FOR_A_QUANTILE:
+        guard = " and the guard's" if records.guard else ""
         found.append(
-            f"The guard's threshold was set on {n} validation images, too few for the share of "
-            f"{records.guard['acceptance']:.0%} that it shall accept: it may refuse too much or too little."
+            f"Its thresholds{guard} were set on {n} validation images, too few for the shares that they promise: it "
+            "may answer or refuse too much or too little."
         )
     if record["prediction_sets"]["threshold"] <= 0:
         coverage = record["prediction_sets"]["coverage"]

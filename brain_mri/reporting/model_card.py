@@ -18,7 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from jinja2 import UndefinedError
 
 from brain_mri.errors import DataError, run_command
-from brain_mri.labels import is_healthy
+from brain_mri.labels import is_healthy, no_healthy_class
 from brain_mri.metrics.formulas import ECE_BINS
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import CARD, ModelRecords, Record, read_records
@@ -98,6 +98,7 @@ def build_card(records: ModelRecords) -> ModelCard:
         teachers=teachers(records.run),
         data_name=_data_name(records.run),
         healthy=next(filter(is_healthy, records.run["label_names"]), None),
+        no_healthy_class=no_healthy_class(records.run["label_names"]),
         protocols={protocol.key: protocol for protocol in measured},
         figure_rows=figure_rows(measured, records.patient_wise),
         absent_classes={protocol.title: _absent_classes(protocol.scores) for protocol in measured if protocol.scores},

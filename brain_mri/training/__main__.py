@@ -17,7 +17,7 @@ from pathlib import Path
 
 from brain_mri.arguments import DataArguments, ModelArguments, RecipeArguments
 from brain_mri.data.image_folder import find_images
-from brain_mri.errors import run_command
+from brain_mri.errors import ConfigError, run_command
 from brain_mri.model_folder import CHECKPOINTS
 from brain_mri.stopping import advise, end_with_parent
 from brain_mri.training.checkpoints import last_step
@@ -35,12 +35,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     advise(lambda: _how_to_resume(folder))
     end_with_parent()
     find_images(data_args)
+    _check_apart(folder, data_args.data_dir)
     with importing():
         from brain_mri.training.train import train
         from brain_mri.utils.distributed import leave_launch
     for line in train(data_args, model_args, recipe, options, started):
         print(line)
     leave_launch()
+
+
+def _check_apart(folder: Path, data_dir: str | None) -> None:
+    """The model's files must not be read as data, now or by the next run."""
+    if data_dir and Path(data_dir).is_dir() and folder.resolve().is_relative_to(Path(data_dir).resolve()):
+        raise ConfigError(
+            f"--output_dir {folder} lies in --data_dir {data_dir}, where it would be read as data: name another folder."
+        )
 
 
 def _how_to_resume(folder: Path) -> str:

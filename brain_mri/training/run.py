@@ -70,7 +70,10 @@ def checkpoint_to_resume(args: TrainingArguments) -> str | None:
         return None
     if wanted in (LAST_CHECKPOINT, "true", "True"):
         newest = checkpoints.newest_whole(Path(args.output_dir))
-        return None if newest is None else str(newest)
+        if newest is None:
+            logger.warning("%s holds no checkpoint to go on from: the training begins anew", args.output_dir)
+            return None
+        return str(newest)
     checkpoints.check_whole(Path(wanted))
     return str(wanted)
 

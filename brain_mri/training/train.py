@@ -19,6 +19,7 @@ from brain_mri.evaluation.results import write_model_card
 from brain_mri.hub import publish
 from brain_mri.labels import no_healthy_class
 from brain_mri.models.build import build_config, build_model, build_processor
+from brain_mri.models.evidence import rehearsed
 from brain_mri.models.family import fit_options
 from brain_mri.training import finalize, lineage, run
 from brain_mri.training.build import build_trainer
@@ -80,7 +81,7 @@ def train(
     if recipe.search_trials:
         names = images.label_names
         model_args, args = search(model_args, names, trained_on, preprocessing, recipe, args, folder, teacher)
-    model = build_model(build_config(model_args), model_args, images.label_names)
+    model = rehearsed(build_model(build_config(model_args), model_args, images.label_names))
     with features_only(model, trained_on, preprocessing, recipe, args.seed, teacher) as rows:
         trainer = build_trainer(model, rows, preprocessing, recipe, args, teacher=teacher)
         trainer.add_callback(clock := run.Clock(folder, started))

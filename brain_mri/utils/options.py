@@ -7,6 +7,7 @@ source.
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -82,6 +83,7 @@ class TrainingOptions:
     told: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        self._check_numbers()
         tracker = self.given.get("report_to", "none")
         if tracker in ("none", "all", "kubeflow"):
             return
@@ -90,6 +92,16 @@ class TrainingOptions:
         if not any(find_spec(name) for name in _TRACKERS[tracker]):
             name = _TRACKERS[tracker][0]
             raise ConfigError(f"--report_to {tracker}: pip install {name} first, or leave the option out.")
+
+    def _check_numbers(self) -> None:
+        rate, seed = self.given.get("learning_rate", 1.0), self.given.get("seed", 0)
+        if not 0 < rate < math.inf:
+            raise ConfigError(f"--learning_rate {rate}: give a number above 0, such as 1e-4.")
+        if not 0 <= seed < 2**32:
+            raise ConfigError(f"--seed {seed}: give a whole number from 0 to {2**32 - 1}.")
+        epochs = self.given.get("num_train_epochs", 1)
+        if not 0 < epochs < math.inf and self.given.get("max_steps", -1) <= 0:
+            raise ConfigError(f"--num_train_epochs {epochs}: nothing would be trained; give a number above 0.")
 
     def build(self, training_arguments: type) -> Any:
         """The `TrainingArguments`, of that class.

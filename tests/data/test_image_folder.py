@@ -119,3 +119,9 @@ def test_a_wrong_side_table_is_named(tmp_path: Path, table: str, content: str, m
     layout = scan_folder(tmp_path)
     with pytest.raises(DataError, match=message):
         {"patients.csv": layout.patient_groups, "boxes.csv": layout.boxes, "review.csv": layout.findings}[table]()
+
+
+def test_classes_that_are_numbers_are_refused(tmp_path: Path) -> None:
+    layout = scan_folder(_tree(tmp_path, "0", "1"))
+    with pytest.raises(DataError, match=r"0, 1 are numbers.*no_tumor"):
+        layout.check()

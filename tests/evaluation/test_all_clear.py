@@ -82,3 +82,11 @@ def test_what_cannot_be_chosen_from_is_one_sentence(model: Path, source: Path, t
     with pytest.raises(ConfigError, match="refuses every picture"):
         main([str(model), "--data_dir", str(source)])
     assert (model / CALIBRATION).read_bytes() == before
+
+
+def test_a_model_whose_healthy_class_is_not_known_gets_no_threshold(tmp_path: Path, source: Path) -> None:
+    model = write_model(tmp_path / "other", labels=("glioma", "meningioma", "rien", "pituitary"))
+    before = (model / CALIBRATION).read_text()
+    with pytest.raises(ConfigError, match="rien"):
+        main([str(model), "--data_dir", str(source)])
+    assert (model / CALIBRATION).read_text() == before

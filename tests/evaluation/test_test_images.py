@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 
 from brain_mri.arguments import DataArguments, EvaluationArguments
 from brain_mri.data.prepare import PreparedImages, prepare_images
@@ -82,3 +83,11 @@ def test_a_source_with_two_of_the_four_classes_is_judged_for_its_false_all_clear
     assert found["safety"]["unanswered"]["n"] == len(rows) and found["safety"]["n_groups"] == tumors
     assert "auroc" in found["scores"]["per_class"]["no_tumor"]
     assert "sensitivity" not in found["scores"]["per_class"]["pituitary"]
+
+
+def test_classes_of_other_names_and_one_meaning_are_matched(guided_model: Path) -> None:
+    model, _ = load_model(EvaluationArguments(str(guided_model)))
+    rows = Dataset.from_dict({"label": [0, 1], "file_name": ["a", "b"]})
+    assert with_model_labels(rows, ("healthy", "Gliom"), model)["label"][:] == [2, 0]
+    with pytest.raises(DataError, match="cyst: no such class"):
+        with_model_labels(rows, ("healthy", "cyst"), model)

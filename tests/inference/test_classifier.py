@@ -166,6 +166,15 @@ def test_the_command_line_writes_an_overlay_and_says_what_it_is_not(
     assert Image.open(tmp_path / "evidence.png").size == Image.open(slices[0]).size
 
 
+def test_without_a_model_the_command_line_asks_for_one(
+    slices: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MODEL_ID", raising=False)
+    with pytest.raises(ConfigError, match="--model"):
+        main([str(slices[0])])
+
+
 def test_the_command_line_judges_a_volume_slice_by_slice(
     guided_model: Path, phantoms: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -90,6 +90,15 @@ def test_tumours_in_single_slices_are_counted_where_the_whole_gets_no_answer() -
     assert mixed.verdict == "unsure" and mixed.tumors == mixed.as_dict()["slices_with_tumor"] == 1
 
 
+def test_a_class_that_may_mean_no_tumour_is_not_counted_as_one() -> None:
+    unknown = [
+        _slice({"glioma": 0.1, "rien": 0.9}),
+        _slice({"glioma": 0.9, "rien": 0.1}),
+        _slice({"no": 0.1, "yes": 0.9}),
+    ]
+    assert [together([one], _RULE).tumors for one in unknown] == [0, 1, 1]
+
+
 def test_a_volume_is_no_all_clear_where_a_slice_was_refused() -> None:
     refused = _slice(_HEALTHY, 3.0)
     volume = together([_slice(_HEALTHY)] * 40 + [refused], _RULE)

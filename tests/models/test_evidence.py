@@ -47,6 +47,8 @@ def small() -> torch.nn.Module:
         ("timm/resnet50.a1_in1k", True),
         ("timm/convnext_atto.d2_in1k", False),
         ("timm/vit_tiny_patch16_224.augreg_in21k", False),
+        ("timm/vit_tiny_r_s16_p8_224.augreg_in21k", False),
+        ("timm/vit_small_r26_s32_224.augreg_in21k", False),  # its pooling is that of its convolutions
     ],
 )
 def test_only_a_classifier_linear_on_pooled_features_has_exact_maps(name: str, exact: bool) -> None:

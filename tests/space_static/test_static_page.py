@@ -283,6 +283,16 @@ def test_axe_finds_nothing(page: Page, tmp_path: Path) -> None:
         assert page.evaluate("axe.run()")["violations"] == []
 
 
+@pytest.mark.parametrize("healthy", ["healthy", "rien"])
+def test_a_model_whose_healthy_class_the_page_does_not_know_gets_no_page(tmp_path: Path, healthy: str) -> None:
+    shutil.copytree(_RELEASE, tmp_path / "model")
+    record = tmp_path / "model" / "run.json"
+    record.write_text(record.read_text(encoding="utf-8").replace("no_tumor", healthy), encoding="utf-8")
+    with pytest.raises(ConfigError, match=healthy):
+        stage_static_space(tmp_path / "page", tmp_path / "model")
+    assert not (tmp_path / "page").exists()
+
+
 def test_a_model_without_a_guard_gets_no_page(tmp_path: Path) -> None:
     shutil.copytree(_RELEASE, tmp_path / "model")
     (tmp_path / "model" / "guard.json").unlink()

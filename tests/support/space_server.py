@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,10 +35,10 @@ CENTRES = (0.125, 0.375, 0.625, 0.875)
 _STEEPNESS = 60.0
 
 
-def write_model(folder: Path) -> Path:
+def write_model(folder: Path, labels: Sequence[str] = LABELS) -> Path:
     """A model folder of that network, calibrated so that it answers above 90%."""
     (folder / "onnx").mkdir(parents=True)
-    onnx.save(_network(), folder / FLOAT32_FILE)
+    onnx.save(_network(labels), folder / FLOAT32_FILE)
     model, rng = OnnxModel(folder / FLOAT32_FILE), np.random.default_rng(0)
     # Validation varies more than training, so that the guard is generous to greys and strict to colours.
     pictures = [grey(x, rng, 0.004 if i < 80 else 0.012) for i, x in enumerate(rng.uniform(0.02, 0.98, 120))]
@@ -53,14 +53,14 @@ def write_model(folder: Path) -> Path:
     run = {
         "data": {"data_dir": "grey-pictures"},
         "model": {"image_size": SIZE},
-        "splits": {"train": dict.fromkeys(LABELS, 20)},
+        "splits": {"train": dict.fromkeys(labels, 20)},
     }
     for name, record in {"calibration": calibration, "run": run, "config": {"model_type": "toy"}}.items():
         (folder / f"{name}.json").write_text(json.dumps(record))
     return folder
 
 
-def _network() -> onnx.ModelProto:
+def _network(labels: Sequence[str]) -> onnx.ModelProto:
     slopes = np.repeat([[2 * _STEEPNESS * c / 3] for c in CENTRES], 3, axis=1).astype(np.float32)[:, :, None, None]
     offsets = np.array([-_STEEPNESS * c * c for c in CENTRES], dtype=np.float32)
     nodes = [
@@ -80,7 +80,7 @@ def _network() -> onnx.ModelProto:
         [numpy_helper.from_array(slopes, "slopes"), numpy_helper.from_array(offsets, "offsets")],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    about = {"label_names": LABELS, "size": SIZE, "mean": [0.0] * 3, "std": [1.0] * 3, "resample": 2}
+    about = {"label_names": list(labels), "size": SIZE, "mean": [0.0] * 3, "std": [1.0] * 3, "resample": 2}
     helper.set_model_props(proto, {METADATA: json.dumps(about)})
     return proto
 

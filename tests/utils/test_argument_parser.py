@@ -158,6 +158,11 @@ def test_a_bare_switch_is_on() -> None:
         (["--torch_compile", "maybe"], "--torch_compile.*'maybe'"),
         (["--seed"], "--seed.*expected one argument"),
         (["--seed", "9" * 6000], "--seed.*invalid int"),
+        (["--seed", "-1"], "--seed -1"),
+        (["--learning_rate", "-1"], "--learning_rate -1"),
+        (["--learning_rate", "inf"], "--learning_rate inf"),
+        (["--num_train_epochs", "0"], "--num_train_epochs 0"),
+        (["--num_train_epochs", "-3"], "--num_train_epochs -3"),
         (["quickstart", "resnet50"], "'resnet50'"),
     ],
 )
