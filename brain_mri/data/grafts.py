@@ -105,7 +105,7 @@ def with_grafts(
 
 
 def _without(rows: Dataset, missing: str) -> Dataset:
-    logger.warning("no grafts: the training images have %s", missing)
+    logger.warning("no grafts and no painted lesions: the training images have %s", missing)
     return rows
 
 
