@@ -90,13 +90,13 @@ def with_model_labels(rows: Dataset, label_names: tuple[str, ...], model: PreTra
     Raises:
         DataError: a class of the data is none of the model's.
     """
-    known = {meaning(name): index for name, index in model.config.label2id.items()}
-    if unknown := [name for name in label_names if meaning(name) not in known]:
+    exact = model.config.label2id
+    alike = {meaning(name): index for name, index in exact.items()}
+    if unknown := [name for name in label_names if name not in exact and meaning(name) not in alike]:
         raise DataError(
-            f"{', '.join(unknown)}: no such class in the model, which has {', '.join(model.config.label2id)}: rename "
-            "the folders."
+            f"{', '.join(unknown)}: no such class in the model, which has {', '.join(exact)}: rename the folders."
         )
-    ids = [int(known[meaning(name)]) for name in label_names]
+    ids = [int(exact.get(name, alike.get(meaning(name)))) for name in label_names]
     return rows.remove_columns("label").add_column("label", [ids[label] for label in rows["label"][:]])
 
 
