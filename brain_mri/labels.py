@@ -51,8 +51,8 @@ def no_healthy_class(names: Iterable[str]) -> str | None:
         return None
     return (
         f"None of the classes {', '.join(known)} is known to mean that there is no tumour. If one does, call it "
-        "no_tumor, healthy or normal and train again: else its answers get neither a higher threshold nor the caution "
-        "that they are no all-clear, and false all-clears are not counted."
+        "no_tumor, healthy or normal and train again: else its answers get no higher threshold than a tumour's, and "
+        "false all-clears are not counted."
     )
 
 

@@ -22,10 +22,10 @@ export class Several {
   /** The answer to one more file. */
   add(one) {
     this.found.push(one);
-    const slices = this.found.flatMap(({ slices }) => slices);
-    const labels = slices.map(named), unnamed = labels.filter((label) => !label).length;
-    const healthy = labels.filter((label) => label === HEALTHY).length, tumours = slices.length - unnamed - healthy;
-    this.heading.textContent = this.texts('apart_title', { count: slices.length, tumours, healthy, unnamed });
+    // what is refused by its header alone has no slices, and is one without a class; what cannot be read is none
+    const labels = this.found.flatMap(({ slices, error }) => (slices.length || error ? slices.map(named) : [null]));
+    const unnamed = labels.filter((label) => !label).length, healthy = labels.filter((label) => label === HEALTHY).length;
+    this.heading.textContent = this.texts('apart_title', { count: labels.length, tumours: labels.length - unnamed - healthy, healthy, unnamed });
     if (this.count <= MOST_CARDS || one.slices.length !== 1) this.each.append(answer(one, this.figures, this.texts));
   }
 

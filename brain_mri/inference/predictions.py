@@ -150,8 +150,8 @@ class _Said:
 
     @property
     def caveat(self) -> str | None:
-        """What an answer of the healthy class does not mean, as a sentence for people; None for every other."""
-        return CAVEAT if self.label is not None and is_healthy(self.label) else None
+        """What an answer does not mean that is healthy, or may be, as a sentence for people; None for a tumour."""
+        return CAVEAT if self.label is not None and not is_tumor(self.label, self.probabilities) else None
 
     def _as_dict(self) -> dict[str, Any]:
         named = self.is_answered

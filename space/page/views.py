@@ -13,7 +13,7 @@ from PIL import Image
 from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.slices import Series
-from brain_mri.labels import NO_TUMOR, is_healthy
+from brain_mri.labels import NO_TUMOR, is_healthy, is_tumor
 from brain_mri.reporting.protocols import least_right_elsewhere, share_found
 from page import examples, pictures
 from page.curve import curve
@@ -135,9 +135,11 @@ def answers_html(service: Service, answers: Sequence[Answer], t: Texts) -> str:
 
 def _counts(slices: Sequence[Prediction], t: Texts) -> str:
     """What several pictures were called, so that one tumour among many is not overlooked."""
-    healthy = sum(one.label is not None and is_healthy(one.label) for one in slices)
-    unnamed = sum(one.label is None for one in slices)
-    counts = {"tumours": len(slices) - healthy - unnamed, "healthy": healthy, "unnamed": unnamed}
+    named = [(one.label, one.probabilities) for one in slices if one.label is not None]
+    tumours = sum(is_tumor(label, labels) for label, labels in named)
+    healthy = sum(is_healthy(label) for label, _ in named)
+    # a class of unknown meaning is neither: no tumour is claimed of it, and no lack of one
+    counts = {"tumours": tumours, "healthy": healthy, "unnamed": len(slices) - tumours - healthy}
     return t("apart_title", count=len(slices), **counts)
 
 
@@ -175,7 +177,7 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
     """What stands below the title: what the answer does not mean, and how often it is right; or why there is none."""
     if prediction.label is None or prediction.score is None:
         return [_reason(service, prediction, t)]
-    if is_healthy(prediction.label):
+    if prediction.caveat:
         return [t("not_looked_for")]
     name = t.label(prediction.label)
     return [t("not_a_finding", label=name), *_how_often_right(service, prediction.label, t)]
@@ -233,8 +235,7 @@ def _volume(service: Service, volume: VolumePrediction, t: Texts) -> str:
     else:
         title = t("volume_title_answer", count=count, label=t.label(volume.label))
         title = t("volume_title_healthy", count=count) if volume.label == NO_TUMOR else title
-        healthy = is_healthy(volume.label)
-        caveat = t("not_looked_for") if healthy else t("not_a_finding", label=t.label(volume.label))
+        caveat = t("not_looked_for") if volume.caveat else t("not_a_finding", label=t.label(volume.label))
         reasons = [caveat, t("volume_answer", counted=counted, score=t.percent(volume.score))]
         reasons += [t("volume_counted", counted=counted, count=count)] if counted < count else []
     named = any(p.is_answered for p in volume.slices)

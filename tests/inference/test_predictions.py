@@ -97,6 +97,7 @@ def test_a_class_that_may_mean_no_tumour_is_not_counted_as_one() -> None:
         _slice({"no": 0.1, "yes": 0.9}),
     ]
     assert [together([one], _RULE).tumors for one in unknown] == [0, 1, 1]
+    assert [one.caveat is None for one in unknown] == [False, True, True], "it may be an all-clear"
 
 
 def test_a_volume_is_no_all_clear_where_a_slice_was_refused() -> None:

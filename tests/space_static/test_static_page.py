@@ -180,6 +180,13 @@ def test_several_pictures_are_counted_and_judged_as_one_scan_if_the_visitor_says
     expect(page.locator("#answers .card[data-verdict]:visible")).to_have_count(1 + len(examples))
 
 
+def test_a_ct_among_several_files_counts_as_one_without_a_class(page: Page, tmp_path: Path) -> None:
+    photograph().save(tmp_path / "photo.png")
+    _judge(page, Path(str(get_testdata_file("CT_small.dcm", download=False))), tmp_path / "photo.png")
+    expect(page.locator("#answers h2").first).to_contain_text("2 pictures")
+    expect(page.locator("#answers h2").first).to_contain_text("no class named for 2")
+
+
 def test_an_example_is_answered_under_what_it_shows(page: Page) -> None:
     page.click(".example >> nth=0")
     expect(page.locator("#answers .truth")).to_contain_text("glioma")
