@@ -116,6 +116,7 @@ class Results(TypedDict):
     data: dict[str, str]
     scores: Record
     safety: NotRequired[Record]
+    symmetry: NotRequired[Record]
     leak_free: NotRequired[Record]
     reviewed: NotRequired[Record]
     without_review: NotRequired[Record]

@@ -7,6 +7,7 @@ import { softmax } from './numbers.js';
 import { resize } from './resize.js';
 import { Rule } from './rule.js';
 import { isStripped } from './stripped.js';
+import { asymmetry, mirrored } from './symmetry.js';
 
 export class Classifier {
   /** Load the folder at `url`. Without its guard or its calibration nothing is answered. */
@@ -39,13 +40,13 @@ export class Classifier {
    * What is said of one slice.
    *
    * @param {{data: Uint8ClampedArray, width: number, height: number, channels: number}} picture 1 or 3 channels
-   * @returns {{verdict, reason, probabilities, guardScore, evidence}} `probabilities` must not be shown where the
+   * @returns {{verdict, reason, probabilities, guardScore, evidence, asymmetry}} `probabilities` must not be shown where the
    *   verdict is no answer; `evidence`: `{label: {values, width, height, level}}`, the level of its
    *   contour as a share of its peak
    */
   async predict(picture) {
-    const pixels = new ort.Tensor('float32', this.#pixelValues(picture), [1, 3, this.size, this.size]);
-    const outputs = await this.session.run({ pixel_values: pixels });
+    const pixels = this.#pixelValues(picture);
+    const outputs = await this.#run(pixels);
     const values = Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [name, tensor.data]));
     const scores = softmax(values.logits);
     const probabilities = Object.fromEntries(this.labels.map((label, i) => [label, scores[i]]));
@@ -53,7 +54,14 @@ export class Classifier {
     const byPixels = ctScore(picture);
     const guardScore = byEmbedding <= byPixels ? byPixels : byEmbedding; // one that is no number stays, and is refused
     const evidence = outputs.evidence && this.#maps(outputs.evidence);
-    return { ...this.rule.ofSlice(probabilities, guardScore, () => isStripped(picture)), probabilities, guardScore, evidence };
+    const needed = outputs.evidence && this.rule.needsAsymmetry(probabilities);
+    const unlike = needed ? asymmetry(outputs.evidence, (await this.#run(mirrored(pixels, this.size))).evidence) : undefined;
+    const said = this.rule.ofSlice(probabilities, guardScore, () => isStripped(picture), unlike);
+    return { ...said, probabilities, guardScore, evidence, asymmetry: unlike };
+  }
+
+  #run(pixels) {
+    return this.session.run({ pixel_values: new ort.Tensor('float32', pixels, [1, 3, this.size, this.size]) });
   }
 
   #pixelValues(picture) {

@@ -1,4 +1,4 @@
-/** What may be said of a slice, and of the slices of one patient together: brain_mri/inference/predictions.py. */
+/** What may be said of a slice, and of the slices of one patient together: brain_mri/inference/rule.py. */
 
 export const HEALTHY = 'no_tumor';
 
@@ -7,14 +7,24 @@ export class Rule {
   constructor(calibration) {
     this.calibration = calibration;
     this.threshold = number(calibration.referral?.threshold);
-    const healthy = [calibration.referral?.healthy_threshold, calibration.all_clear?.threshold];
+    const symmetry = calibration.all_clear?.symmetry;
+    this.mostAsymmetry = symmetry ? number(symmetry.asymmetry) : Infinity;
+    const healthy = symmetry ? [symmetry.threshold] : [calibration.referral?.healthy_threshold, calibration.all_clear?.threshold];
     this.allClear = Math.max(this.threshold, ...healthy.filter((one) => one !== undefined).map(number));
   }
 
-  /** `{verdict, reason}` of one slice; `stripped` says whether it looks like a brain without its skull. */
-  ofSlice(probabilities, guardScore, stripped) {
+  /** Whether the verdict depends on how unlike both sides are: only "no tumour" does, and only once a limit was chosen. */
+  needsAsymmetry(probabilities) {
+    return this.mostAsymmetry < Infinity && first(probabilities) === HEALTHY && this.#sureEnough(probabilities, [0]).verdict === 'answer';
+  }
+
+  /**
+   * `{verdict, reason}` of one slice; `stripped` says whether it looks like a brain without its skull, `asymmetry` how
+   * unlike both sides are, where the verdict depends on it.
+   */
+  ofSlice(probabilities, guardScore, stripped, asymmetry) {
     if (!(guardScore <= 1)) return refused(stripped() ? 'skull_stripped' : 'not_brain_mri'); // no number is refused too
-    const found = this.#sureEnough(probabilities);
+    const found = this.#sureEnough(probabilities, [asymmetry]);
     const allClear = found.verdict === 'answer' && first(probabilities) === HEALTHY;
     return allClear && stripped() ? refused('skull_stripped') : found;
   }
@@ -37,13 +47,15 @@ export class Rule {
     const healthy = first(probabilities) === HEALTHY;
     if (healthy && !accepted.every((one) => first(one.probabilities) === HEALTHY)) return unsure('slices_disagree');
     if (healthy && accepted.length < slices.length) return unsure('slices_not_judged');
-    return this.#sureEnough(probabilities);
+    return this.#sureEnough(probabilities, accepted.map((one) => one.asymmetry));
   }
 
-  #sureEnough(probabilities) {
+  #sureEnough(probabilities, asymmetries) {
     const label = first(probabilities);
-    const needed = label === HEALTHY ? this.allClear : this.threshold;
-    return probabilities[label] >= needed ? { verdict: 'answer', reason: null } : unsure('below_threshold');
+    const healthy = label === HEALTHY;
+    const symmetric = !healthy || this.mostAsymmetry === Infinity || asymmetries.every((one) => one <= this.mostAsymmetry);
+    const sure = probabilities[label] >= (healthy ? this.allClear : this.threshold) && symmetric;
+    return sure ? { verdict: 'answer', reason: null } : unsure('below_threshold');
   }
 }
 

@@ -185,9 +185,11 @@ function withInterval({ value, low, high }, texts) {
   return texts.percent(value) + (low === undefined ? '' : ` (${texts.percent(low)} \u2013 ${texts.percent(high)})`);
 }
 
-/** From which score on "none found" is said, and where that was chosen. */
+/** When "none found" is said, and where that was chosen. */
 function chosen({ all_clear: known }, texts) {
-  return known ? [texts('safety_chosen', { threshold: texts.percent(known.threshold, 2), sources: known.sources.join(', ') })] : [];
+  if (!known) return [];
+  const key = known.symmetric ? 'safety_chosen_symmetric' : 'safety_chosen';
+  return [texts(key, { threshold: texts.percent(known.threshold, 2), sources: known.sources.join(', ') })];
 }
 
 /** How many slices are named rightly, new patients first. */

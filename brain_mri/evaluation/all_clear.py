@@ -1,21 +1,24 @@
-"""Choose the probability from which a model may answer with the healthy class, on sources it was not trained on.
+"""Choose when a model may answer with the healthy class, on sources it was not trained on.
 
     python -m brain_mri.evaluation.all_clear MODEL_FOLDER --data_dir FOLDER [FOLDER ...] [--part choose] [--rate 0.01]
 
 At home a model is rarely wrong, so a threshold chosen there means little for other scanners. Each FOLDER is another
 source with slices that show a tumour; in each, at most the share `--rate` of these may be answered with the healthy
-class. The threshold goes into the model's `calibration.json`. Evaluate again afterwards, on other patients.
+class. Chosen are the least probability of that class, and for a model with evidence maps a better rule beside it: how
+unlike the two sides of the head may be (`inference.symmetry`). Both go into the model's `calibration.json`; `pipeline`
+can apply the first only. Evaluate again afterwards, on other patients.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from brain_mri.data.image_folder import scan_folder
-from brain_mri.data.layout import FolderLayout
 from brain_mri.errors import ConfigError, DataError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction
@@ -27,8 +30,36 @@ from brain_mri.utils.files import write_json
 RATE = 0.01
 
 
+@dataclass(frozen=True)
+class _Source:
+    """The predictions of another source's slices: of those that show a tumour, and of those that show none."""
+
+    name: str
+    tumors: list[Prediction]
+    healthy: list[Prediction]
+
+
+@dataclass(frozen=True)
+class _Limits:
+    """When the healthy class may be named: its least probability, and the largest asymmetry."""
+
+    threshold: float
+    asymmetry: float = math.inf
+
+    def allow(self, prediction: Prediction) -> bool:
+        """Whether the healthy class is named."""
+        if prediction.verdict == "refused":
+            return False
+        label, probability = max(prediction.probabilities.items(), key=lambda item: item[1])
+        return is_healthy(label) and probability >= self.threshold and _asymmetry(prediction) <= self.asymmetry
+
+    def cleared(self, sources: Sequence[_Source]) -> int:
+        """How many slices without a tumour are answered so."""
+        return sum(map(self.allow, (prediction for source in sources for prediction in source.healthy)))
+
+
 def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None = None, rate: float = RATE) -> Any:
-    """Choose the threshold, and write it into the model's `calibration.json` as `all_clear`.
+    """Choose when the healthy class may be named, and write it into the model's `calibration.json` as `all_clear`.
 
     Args:
         model_dir: the model folder.
@@ -37,8 +68,11 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         rate: the largest share of a source's tumour slices that may be answered with the healthy class, in [0, 1).
 
     Returns:
-        What was written: `threshold` (above 1 if the healthy class may never be named), `rate`, `part`, and of each
-        source `name`, `tumors` and `false_all_clears`, before and with the threshold.
+        What was written: `threshold`, the least probability (above 1 if the healthy class may never be named, 0 if the
+        other thresholds are enough); `symmetry`, a rule that takes its place where it answers more of the sources'
+        healthy slices: the least probability as `threshold`, and the largest `asymmetry`; `rate`, `part`, and of each
+        source `name`, `tumors` and `false_all_clears`, and where there are any, `healthy` slices and `all_clears`:
+        before and after.
 
     Raises:
         ConfigError: the model lacks a guard, a calibration or a healthy class, or `rate` is out of range.
@@ -53,52 +87,92 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
     if not any(map(is_healthy, classifier.label_names)):
         listed = ", ".join(classifier.label_names)
         raise ConfigError(f"{model_dir} has no class known to mean that there is no tumour, only {listed}.")
-    threshold, sources = 0.0, []
-    for folder in folders:
-        images = _tumours(scan_folder(folder), part)
-        cleared = sorted(p for p in map(_healthy_probability, classifier.predict([*images])) if p >= _least(record))
-        threshold = max(threshold, all_clear_threshold(cleared, len(images), rate))
-        sources.append({"name": folder.name, "tumors": len(images), "cleared": cleared})
-    chosen = {"threshold": threshold, "rate": rate, "part": part, "sources": [_source(s, threshold) for s in sources]}
+    sources = [_read(classifier, folder, part) for folder in folders]
+    before = _Limits(_least(record))
+    by_probability = _by_probability(before.threshold, sources, rate)
+    by_asymmetry = _by_asymmetry(float(record["referral"]["threshold"]), sources, rate)
+    # a class that validation forbids, because it was too often wrong there, stays forbidden
+    better = before.threshold <= 1 and by_asymmetry.cleared(sources) > by_probability.cleared(sources)
+    after = by_asymmetry if better else by_probability
+    chosen = {
+        "threshold": by_probability.threshold if by_probability != before else 0.0,
+        **({"symmetry": asdict(by_asymmetry)} if better else {}),
+        "rate": rate,
+        "part": part,
+        "sources": [_counts(source, before, after) for source in sources],
+    }
     write_json(record | {"all_clear": chosen}, model_dir / CALIBRATION)
     return chosen
 
 
-def _tumours(layout: FolderLayout, part: str | None) -> list[Path]:
-    """The images that show a tumour, of a part if one is asked for."""
-    images = [image for image in layout.images if is_tumor(image.label, layout.label_names)]
+def _read(classifier: BrainMRIClassifier, folder: Path, part: str | None) -> _Source:
+    layout = scan_folder(folder)
+    images = layout.images
     if part is not None:
         part_of = {name: row["part"] for name, row in layout.side_table("patients.csv", ("part",))}
         images = [image for image in images if part_of.get(image.file_name) == part]
-    if not images:
+    tumors = [image.path for image in images if is_tumor(image.label, layout.label_names)]
+    if not tumors:
         raise DataError(f"{layout.root} holds no slice with a tumour{f' of part {part!r}' if part else ''}.")
-    return [image.path for image in images]
+    healthy = [image.path for image in images if is_healthy(image.label)]
+    return _Source(folder.name, _answers(classifier, tumors), _answers(classifier, healthy))
 
 
-def _healthy_probability(prediction: Prediction) -> float:
-    """The probability of the healthy class, if that is the one the model would name; -1 of any other slice."""
-    label, probability = max(prediction.probabilities.items(), key=lambda item: item[1])
-    return probability if prediction.verdict != "refused" and is_healthy(label) else -1.0
+def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Prediction]:
+    """The predictions, each with its asymmetry, which an answer needs only once a limit was chosen."""
+    found = []
+    for prediction in classifier.predict([*paths]):
+        known = None if prediction.image is None else classifier.asymmetries([prediction.image])
+        found.append(prediction if known is None else replace(prediction, asymmetry=float(known[0])))
+    return found
+
+
+def _by_asymmetry(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
+    """The largest asymmetry with which the healthy class may be named, beside the probability that every class needs.
+
+    A higher probability says much at home, but on other sources little between tumour and no tumour.
+    """
+    limit = math.inf
+    for source in sources:
+        found = [-_asymmetry(p) for p in source.tumors if _Limits(least).allow(p)]
+        limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
+    return _Limits(least, limit)
+
+
+def _by_probability(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
+    """The least probability with which the healthy class may be named, at least `least`."""
+    for source in sources:
+        found = [max(p.probabilities.values()) for p in source.tumors if _Limits(least).allow(p)]
+        least = max(least, all_clear_threshold(found, len(source.tumors), rate))
+    return _Limits(least)
+
+
+def _asymmetry(prediction: Prediction) -> float:
+    """That of a slice; infinite where it is not known."""
+    return math.inf if prediction.asymmetry is None else prediction.asymmetry
 
 
 def _least(record: dict[str, Any]) -> float:
-    """What the healthy class needs without this command's threshold."""
+    """The probability that the healthy class needs without this command's choice."""
     referral = record["referral"]
     return float(max(referral["threshold"], referral.get("healthy_threshold", 0.0)))
 
 
-def _source(source: dict[str, Any], threshold: float) -> dict[str, Any]:
-    cleared = source["cleared"]
-    kept = sum(p >= threshold for p in cleared)
+def _counts(source: _Source, before: _Limits, after: _Limits) -> dict[str, Any]:
+    def cleared(predictions: Sequence[Prediction]) -> dict[str, int]:
+        return {name: sum(map(limits.allow, predictions)) for name, limits in (("before", before), ("after", after))}
+
+    healthy = {"healthy": len(source.healthy), "all_clears": cleared(source.healthy)} if source.healthy else {}
     return {
-        "name": source["name"],
-        "tumors": source["tumors"],
-        "false_all_clears": {"before": len(cleared), "after": kept},
+        "name": source.name,
+        "tumors": len(source.tumors),
+        "false_all_clears": cleared(source.tumors),
+        **healthy,
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Choose the threshold and say what it does."""
+    """Choose, and say what it does."""
     parser = argparse.ArgumentParser(
         prog="brain-mri all_clear", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -109,14 +183,30 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     chosen = choose_all_clear(options.model, options.data_dir, options.part, options.rate)
     for source in chosen["sources"]:
-        counts = source["false_all_clears"]
-        print(
-            f"{source['name']}: {source['tumors']:,} slices with a tumour, {counts['before']:,} answered with the "
-            f"healthy class before, {counts['after']:,} now"
-        )
-    never = ": the healthy class is never named" if chosen["threshold"] > 1 else ""
-    never = ": the other thresholds are enough" if chosen["threshold"] == 0 else never
-    print(f"threshold {chosen['threshold']:.4f}{never}, in {options.model / CALIBRATION}; evaluate the model again.")
+        print(f"{source['name']}: {_in_words(source, 'tumors', 'false_all_clears', 'with a tumour')}")
+        if "healthy" in source:
+            print(f"{source['name']}: {_in_words(source, 'healthy', 'all_clears', 'without one')}")
+    print(f"{_limits_in_words(chosen)}, in {options.model / CALIBRATION}; evaluate the model again.")
+
+
+def _in_words(source: dict[str, Any], slices: str, cleared: str, which: str) -> str:
+    counts = source[cleared]
+    return (
+        f"{source[slices]:,} slices {which}, {counts['before']:,} answered with the healthy class before, "
+        f"{counts['after']:,} now"
+    )
+
+
+def _limits_in_words(chosen: dict[str, Any]) -> str:
+    threshold, symmetry = chosen["threshold"], chosen.get("symmetry")
+    never = ", so it is never named" if threshold > 1 else ""
+    by_probability = f"a probability of {threshold:.4f}{never}" if threshold else "what the other thresholds ask"
+    if not symmetry:
+        return f"the healthy class needs {by_probability}"
+    return (
+        f"the healthy class needs a probability of {symmetry['threshold']:.4f} and an asymmetry of at most "
+        f"{symmetry['asymmetry']:.4f}; where that can't be known, as in pipeline, {by_probability}"
+    )
 
 
 if __name__ == "__main__":

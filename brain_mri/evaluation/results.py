@@ -19,12 +19,13 @@ from brain_mri.evaluation.predict import Predictions
 from brain_mri.evaluation.served import ServedPredictions
 from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.inference.thresholds import contour_levels
+from brain_mri.labels import is_healthy
 from brain_mri.leakage.shortcut import shortcut_accuracy
 from brain_mri.metrics import calibration
 from brain_mri.metrics.calibration import calibration_scores
 from brain_mri.metrics.localization import localization
 from brain_mri.metrics.safety import format_safety, safety
-from brain_mri.metrics.scores import format_table, score
+from brain_mri.metrics.scores import auroc_score, format_table, score
 from brain_mri.model_folder import AUDIT, CALIBRATION, EVIDENCE, PATIENT_WISE, RUN, read_records
 from brain_mri.reporting.cautions import cautions
 from brain_mri.reporting.model_card import write_card
@@ -67,8 +68,9 @@ def figures(
         served: the predictions of the served file; None if the model was not exported.
 
     Returns:
-        `scores` of all rows, and if it applies: `safety` (see `metrics.safety`) and `guard`, the share that its served
-        file accepts, if exported; `leak_free`, scores and safety of the rows without a twin in training;
+        `scores` of all rows, and if it applies: `safety` (see `metrics.safety`), `symmetry`, how well the asymmetry
+        tells tumours from the healthy class (see `inference.symmetry`), and `guard`, the share that its served file
+        accepts, if exported; `leak_free`, scores, safety and symmetry of the rows without a twin in training;
         `before_calibration`, unless an earlier stage was calibrated; `prediction_sets` and `referral`; `evidence`, of
         the rows that have a box. If `review.csv` lists some of the rows, `reviewed`, what the model says of these,
         `{finding: {"n", "refused", "unsure", "answered": {label: n}}}`, and `without_review`: how many were `removed`,
@@ -107,11 +109,18 @@ def _measured(evaluated: _Evaluated, label_names: Sequence[str], model_dir: str,
 
 
 def _scored(evaluated: _Evaluated, label_names: Sequence[str]) -> dict[str, Any]:
-    """`scores`, and with a served file `safety`."""
+    """`scores`, and with a served file `safety` and `symmetry`."""
     labels, groups, served = evaluated.predictions.labels, evaluated.rows["patient_group"][:], evaluated.served
     result = {"scores": score(evaluated.predictions.probabilities, labels, label_names, groups=groups)}
     found = served and safety(served.probabilities, labels, label_names, served.accepted, served.answered, groups)
-    return result | {"safety": found} if found else result
+    if not served or not found:
+        return result
+    result["safety"] = found
+    if served.asymmetries is not None:
+        tumor = [not is_healthy(label_names[i]) for i in labels]
+        if (auroc := auroc_score(served.asymmetries, tumor, groups)) is not None:
+            result["symmetry"] = {"tumor_auroc": auroc}
+    return result
 
 
 def _counts(served: ServedPredictions, label_names: Sequence[str]) -> dict[str, Any]:

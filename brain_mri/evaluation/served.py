@@ -32,12 +32,14 @@ class ServedPredictions:
         probabilities: float64 (n, k), in the order of the model's labels.
         verdicts: (n,), `answer`, `unsure` or `refused`.
         reasons: (n,), the codes of `inference.predictions.REASONS`; None for an answer.
+        asymmetries: (n,), see `inference.symmetry`; None of a model without evidence maps.
         file: the name of the ONNX file.
     """
 
     probabilities: npt.NDArray[np.float64]
     verdicts: npt.NDArray[Any]
     reasons: tuple[str | None, ...]
+    asymmetries: npt.NDArray[np.float64] | None
     file: str
 
     @property
@@ -54,7 +56,8 @@ class ServedPredictions:
         """Of some of the images."""
         rows = np.asarray(kept, dtype=np.int64)
         reasons = tuple(self.reasons[i] for i in rows)
-        return ServedPredictions(self.probabilities[rows], self.verdicts[rows], reasons, self.file)
+        asymmetries = None if self.asymmetries is None else self.asymmetries[rows]
+        return ServedPredictions(self.probabilities[rows], self.verdicts[rows], reasons, asymmetries, self.file)
 
 
 def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPredictions | None:
@@ -77,11 +80,15 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     probabilities: list[list[float]] = []
     verdicts: list[str] = []
     reasons: list[str | None] = []
+    asymmetries: list[npt.NDArray[np.float64]] = []
     for start in each(range(0, len(rows), _BATCH), f"Predicting, {path.name}"):
         packed = rows[start : start + _BATCH]["pixels"]
         images = [Image.fromarray(np.ascontiguousarray(unpack(data, size).transpose(1, 2, 0))) for data in packed]
+        if (found := classifier.asymmetries(images)) is not None:
+            asymmetries.append(found)
         for one in classifier.predict_images(images, [""] * len(images)):
             probabilities.append(list(one.probabilities.values()))
             verdicts.append(one.verdict)
             reasons.append(one.reason)
-    return ServedPredictions(np.asarray(probabilities), np.asarray(verdicts), tuple(reasons), path.name)
+    unlike = np.concatenate(asymmetries) if asymmetries else None
+    return ServedPredictions(np.asarray(probabilities), np.asarray(verdicts), tuple(reasons), unlike, path.name)

@@ -155,10 +155,10 @@ def _settle_vendor(vendor: Path) -> None:
 def _figures(folder: Path, model: str | None) -> dict[str, Any]:
     """What the page says of the model: false all-clears, accuracy, and the share found of new patients."""
     records = read_records(folder)
-    measured, chosen = in_order(protocols(records)), chosen_all_clear(records)
+    measured = in_order(protocols(records))
     return {
         "safety": [_named(protocol) | safety_counts(protocol) for protocol in measured if protocol.safety],
-        "all_clear": chosen and {"threshold": chosen[0], "sources": chosen[1]},
+        "all_clear": chosen_all_clear(records),
         "accuracy": [_named(p) | figure for p in measured if (figure := figure_of("accuracy", p, records))],
         "found": share_found(records),
         "least_right_elsewhere": least_right_elsewhere(records),

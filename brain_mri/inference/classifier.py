@@ -13,14 +13,17 @@ from typing import overload
 import numpy as np
 from PIL import Image
 
-from brain_mri.errors import BrainMRIError, ConfigError, NotMRIError
+from brain_mri.errors import ConfigError, NotMRIError
 from brain_mri.inference.ct import ct_score
 from brain_mri.inference.guard import Guard, joined
+from brain_mri.inference.loading import download, usable_guard
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
-from brain_mri.inference.predictions import Prediction, Rule, VolumePrediction, not_mri, together
+from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri, together
+from brain_mri.inference.rule import Rule
 from brain_mri.inference.sources import Source, known, name_of
 from brain_mri.inference.stripped import is_stripped
+from brain_mri.inference.symmetry import asymmetry
 from brain_mri.inference.thresholds import Thresholds, contour_levels
 from brain_mri.io.budget import Budget
 from brain_mri.io.images import one_channel, read_image
@@ -28,18 +31,14 @@ from brain_mri.io.volumes import Series, Slices, read_slices
 from brain_mri.io.wall import Wall
 from brain_mri.model_folder import (
     CALIBRATION,
-    CONFIG,
     EVIDENCE,
     FLOAT32_FILE,
-    GUARD,
-    GUARD_TENSORS,
     INT8_FILE,
     served_file,
 )
 
 NOTICE = "Research and teaching only, never diagnosis."
 
-_FILES = (CONFIG, CALIBRATION, EVIDENCE, GUARD, GUARD_TENSORS)
 PRECISIONS = {"int8": (INT8_FILE,), "fp32": (FLOAT32_FILE,), "auto": (INT8_FILE, FLOAT32_FILE)}
 _BATCH = 8  # slices of a volume at once
 
@@ -61,8 +60,9 @@ class BrainMRIClassifier:
     ) -> None:
         self._wall = wall
         self._model, self._guard, self.thresholds, self._levels = model, guard, thresholds, levels or {}
-        referral, clear = (thresholds.referral, thresholds.all_clear) if thresholds else (0.0, 0.0)
-        self.rule = Rule(referral, clear, missing)
+        self.rule = Rule(missing=missing)
+        if thresholds:
+            self.rule = Rule(thresholds.referral, thresholds.all_clear, thresholds.asymmetry, missing)
         self.problem: str | None = None
         """What is wrong with the folder's guard, if anything is."""
 
@@ -96,7 +96,7 @@ class BrainMRIClassifier:
         """
         if precision not in PRECISIONS:
             raise ConfigError(f"precision {precision!r}: choose one of {', '.join(PRECISIONS)}.")
-        folder = Path(model) if Path(model).is_dir() else _download(str(model), revision, PRECISIONS[precision])
+        folder = Path(model) if Path(model).is_dir() else download(str(model), revision, PRECISIONS[precision])
         path = served_file(folder, PRECISIONS[precision])
         if path is None:
             wanted = " or ".join(PRECISIONS[precision])
@@ -104,7 +104,7 @@ class BrainMRIClassifier:
         loaded = OnnxModel(path, threads)
         calibration = folder / CALIBRATION
         thresholds = Thresholds.read(calibration) if calibration.is_file() else None
-        guard, problem = _usable_guard(folder, loaded.blank())
+        guard, problem = usable_guard(folder, loaded.blank())
         missing = "no_guard" if guard is None else "no_calibration" if thresholds is None else None
         levels, limited = contour_levels(folder / EVIDENCE), Wall() if wall else None
         classifier = cls(loaded, guard, thresholds, None if unchecked else missing, levels, limited)
@@ -254,26 +254,29 @@ class BrainMRIClassifier:
         """
         started = time.perf_counter() if started is None else started
         flat = [one_channel(image) for image in images]  # most are grey: a third of the work for all that follows
-        outputs = self._model.run(np.stack([self._model.pixel_values(image) for image in flat]))
-        rows = softmax(outputs["logits"])
+        pixels = np.stack([self._model.pixel_values(image) for image in flat])
+        outputs = self._model.run(pixels)
+        rows = [dict(zip(self.label_names, map(float, row), strict=True)) for row in softmax(outputs["logits"])]
         guard_scores = self._guard_scores(outputs, flat)
+        asymmetries = self._asymmetries(pixels, outputs, [self.rule.needs_asymmetry(row) for row in rows])
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
-        for i, (image, row) in enumerate(zip(images, rows, strict=True)):
-            probabilities = dict(zip(self.label_names, map(float, row), strict=True))
-            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i], partial(is_stripped, flat[i]))
+        for i, (image, probabilities) in enumerate(zip(images, rows, strict=True)):
+            stripped = partial(is_stripped, flat[i])
+            verdict, reason = self.rule.of_slice(probabilities, guard_scores[i], stripped, asymmetries[i])
             found.append(
                 Prediction(
                     name=names[i],
                     verdict=verdict,
                     reason=reason,
                     probabilities=probabilities,
-                    likely=self._likely(row),
+                    likely=self._likely(list(probabilities.values())),
                     guard_score=guard_scores[i],
                     milliseconds=milliseconds,
                     evidence=self._maps(outputs, i),
                     image=image,
                     levels=self._levels,
+                    asymmetry=asymmetries[i],
                 )
             )
         return found
@@ -289,39 +292,33 @@ class BrainMRIClassifier:
             for score, image in zip(by_embedding, images, strict=True)
         ]
 
-    def _likely(self, row: FloatArray) -> tuple[str, ...]:
+    def asymmetries(self, images: Sequence[Image.Image]) -> FloatArray | None:
+        """How unlike both sides of each picture are, (n,), see `symmetry`; None of a model without evidence maps."""
+        if not self.has_evidence:
+            return None
+        pixels = np.stack([self._model.pixel_values(one_channel(image)) for image in images])
+        return self._asymmetry_of(pixels, self._model.run(pixels)["evidence"])
+
+    def _asymmetries(
+        self, pixels: Float32, outputs: dict[str, Float32], needed: Sequence[bool]
+    ) -> Sequence[float | None]:
+        """Those of the pictures that need one: each takes a second pass."""
+        found: list[float | None] = [None] * len(needed)
+        rows = np.flatnonzero(needed)
+        if len(rows) and "evidence" in outputs:
+            for i, value in zip(rows, self._asymmetry_of(pixels[rows], outputs["evidence"][rows]), strict=True):
+                found[i] = float(value)
+        return found
+
+    def _asymmetry_of(self, pixels: Float32, evidence: Float32) -> FloatArray:
+        return asymmetry(evidence, self._model.run(np.ascontiguousarray(pixels[..., ::-1]))["evidence"])
+
+    def _likely(self, row: Sequence[float]) -> tuple[str, ...]:
         least = self.thresholds.prediction_set if self.thresholds else np.inf
-        chosen = prediction_sets(row[None], least)[0]
-        return tuple(self.label_names[k] for k in np.argsort(-row, kind="stable") if chosen[k])
+        chosen = prediction_sets([row], least)[0]
+        return tuple(self.label_names[k] for k in np.argsort(-np.asarray(row), kind="stable") if chosen[k])
 
     def _maps(self, outputs: dict[str, Float32], i: int) -> dict[str, Float32] | None:
         if "evidence" not in outputs:
             return None
         return dict(zip(self.label_names, outputs["evidence"][i], strict=True))
-
-
-def _usable_guard(folder: Path, outputs: dict[str, Float32]) -> tuple[Guard | None, str | None]:
-    """The folder's guard, if it is whole and takes this model's outputs; else the reason why there is none."""
-    try:
-        guard = Guard.load(folder)
-        guard.score(joined(outputs))
-    except BrainMRIError as error:
-        return None, str(error)
-    return guard, None
-
-
-def _download(model: str, revision: str | None, onnx_files: Sequence[str]) -> Path:
-    """A model from the Hub: the small files, and the first of `onnx_files` that it has."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        return Path(snapshot_download(model, revision=revision, allow_patterns=[*_FILES, *onnx_files]))
-    except HFValidationError as error:
-        raise ConfigError(f"{model} is neither a folder here nor the id of a model on the Hub (USER/NAME).") from error
-    except Exception as error:  # network, rights, no such repository: each library below raises its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"{model} is no folder here and can't be loaded from the Hub ({reason}): check the name, the network "
-            "(HF_HUB_OFFLINE), and for a private model `hf auth login`."
-        ) from error

@@ -12,9 +12,9 @@ its API and in exported tables. `reason` is a code that says why (`REASONS`), `e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,10 +22,9 @@ from PIL import Image
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.onnx_model import Float32
 from brain_mri.inference.overlay import LEVEL, draw_overlay
+from brain_mri.inference.rule import Rule, Verdict, first
 from brain_mri.io.slices import Series
 from brain_mri.labels import is_healthy, is_tumor
-
-Verdict = Literal["answer", "unsure", "refused"]
 
 _DRAWN = 1024  # pixels a side of an overlay at most: a slice has fewer, and a larger picture takes seconds
 
@@ -52,73 +51,6 @@ CAVEAT = (
 """What is said with every answer of the healthy class."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """When a class may be named.
-
-    Attributes:
-        threshold: least probability of a class that may be named.
-        all_clear_threshold: least probability of the healthy class, whose false answers hurt most.
-        missing: the reason code for which everything is refused, such as `no_guard`; None where nothing is missing.
-    """
-
-    threshold: float = 0.0
-    all_clear_threshold: float = 0.0
-    missing: str | None = None
-
-    def of_slice(
-        self,
-        probabilities: Mapping[str, float],
-        guard_score: float | None,
-        stripped: Callable[[], bool] = lambda: False,
-    ) -> tuple[Verdict, str | None]:
-        """The verdict on one slice and the code of its reason.
-
-        Args:
-            probabilities: `{label: probability}`.
-            guard_score: how unlike a brain MRI it is, 1 at the limit; None where no guard was asked.
-            stripped: whether it looks like a brain without its skull. The guard lets some of these pass, and the model
-                has called them healthy with full confidence: "no tumour" is not said of them.
-        """
-        if self.missing is not None:
-            return "refused", self.missing
-        if guard_score is not None and not guard_score <= 1:  # a score that is not a number is refused too
-            return "refused", "skull_stripped" if stripped() else "not_brain_mri"
-        verdict, reason = self._sure_enough(probabilities)
-        if verdict == "answer" and is_healthy(_first(probabilities)) and stripped():
-            return "refused", "skull_stripped"
-        return verdict, reason
-
-    def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
-        """The verdict on the slices of one patient and the code of its reason.
-
-        "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only. Nor
-        is it said where slices were refused, whatever these show.
-
-        Args:
-            slices: of the patient, each with its own verdict.
-            mean: `{label: probability}` over the slices that were not refused; empty without any.
-        """
-        accepted = [p for p in slices if p.verdict != "refused"]
-        if not accepted:
-            reasons = {p.reason for p in slices} - {"not_brain_mri"}
-            return "refused", reasons.pop() if len(reasons) == 1 else "no_slice_accepted"
-        if 2 * len(accepted) < len(slices):
-            stripped = sum(p.reason == "skull_stripped" for p in slices)
-            return "refused", "skull_stripped" if 2 * stripped > len(slices) else "most_slices_refused"
-        if is_healthy(_first(mean)) and not all(is_healthy(_first(p.probabilities)) for p in accepted):
-            return "unsure", "slices_disagree"
-        if is_healthy(_first(mean)) and len(accepted) < len(slices):
-            return "unsure", "slices_not_judged"
-        return self._sure_enough(mean)
-
-    def _sure_enough(self, probabilities: Mapping[str, float]) -> tuple[Verdict, str | None]:
-        label = _first(probabilities)
-        needed = max(self.threshold, self.all_clear_threshold) if is_healthy(label) else self.threshold
-        # one reason for both: to say which threshold was missed would say which class was meant
-        return ("answer", None) if probabilities[label] >= needed else ("unsure", "below_threshold")
-
-
 class _Said:
     """What a prediction of a slice and one of a volume have in common: what may be said, from the verdict alone."""
 
@@ -136,12 +68,12 @@ class _Said:
     @property
     def label(self) -> str | None:
         """The class that is named; None where none may be."""
-        return _first(self.probabilities) if self.is_answered else None
+        return first(self.probabilities) if self.is_answered else None
 
     @property
     def score(self) -> float | None:
         """Its probability; None where no class may be named."""
-        return self.probabilities[_first(self.probabilities)] if self.is_answered else None
+        return self.probabilities[first(self.probabilities)] if self.is_answered else None
 
     @property
     def explanation(self) -> str | None:
@@ -187,6 +119,7 @@ class Prediction(_Said):
         notes: what else a reader should know, sentences without their full stop, see `io.slices.Slices`.
         series: what the file or folder holds, where it is more than one series, see `io.slices.Slices`.
         levels: `{label: level}` of the contour, see `contour_level`.
+        asymmetry: see `symmetry.asymmetry`; None where the verdict does not depend on it.
     """
 
     name: str
@@ -201,6 +134,7 @@ class Prediction(_Said):
     notes: tuple[str, ...] = ()
     series: tuple[Series, ...] = ()
     levels: Mapping[str, float] = field(default_factory=dict, repr=False)
+    asymmetry: float | None = field(default=None, repr=False)
 
     @property
     def prediction_set(self) -> tuple[str, ...]:
@@ -214,7 +148,7 @@ class Prediction(_Said):
         Whose evidence says where a human should look first. It is no answer: where none is given, it is not named.
         """
         tumors = {label: p for label, p in self.probabilities.items() if not is_healthy(label)}
-        return _first(tumors or self.probabilities)
+        return first(tumors or self.probabilities)
 
     def contour_level(self, label: str) -> float:
         """The contour of `overlay` encloses the places with at least this share of the evidence at its peak."""
@@ -317,8 +251,3 @@ def together(
     accepted = [p.probabilities for p in predictions if p.verdict != "refused"]
     mean = {label: float(np.mean([p[label] for p in accepted])) for label in accepted[0]} if accepted else {}
     return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean, tuple(notes), tuple(series))
-
-
-def _first(probabilities: Mapping[str, float]) -> str:
-    """The most probable label."""
-    return max(probabilities, key=probabilities.__getitem__)

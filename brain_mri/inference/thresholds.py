@@ -18,12 +18,14 @@ class Thresholds:
     Attributes:
         referral: least probability of a class that may be named; above 1 where none was high enough on validation.
         all_clear: least probability of the healthy class, at least `referral`.
+        asymmetry: largest `symmetry.asymmetry` of a slice that may be answered with it; infinite where none was chosen.
         prediction_set: least probability of a class in the prediction set.
         coverage: the share of images whose true class the prediction sets were made to hold.
     """
 
     referral: float
     all_clear: float
+    asymmetry: float
     prediction_set: float
     coverage: float
 
@@ -36,17 +38,30 @@ class Thresholds:
         """
         record = read_record(path)
         referral = _number(record, path, "referral", "threshold")
-        clear = [referral]
-        if "healthy_threshold" in record["referral"]:
-            clear.append(_number(record, path, "referral", "healthy_threshold"))
-        if "all_clear" in record:
-            clear.append(_number(record, path, "all_clear", "threshold"))
+        all_clear, asymmetry = _of_all_clear(record, path)
         return cls(
             referral,
-            max(clear),
+            max(referral, all_clear),
+            asymmetry,
             _number(record, path, "prediction_sets", "threshold"),
             _number(record, path, "prediction_sets", "coverage"),
         )
+
+
+def _of_all_clear(record: Record, path: Path) -> tuple[float, float]:
+    """What the healthy class needs: its least probability and its largest asymmetry.
+
+    Where a limit of the asymmetry was chosen, it takes the place of the higher probability.
+    """
+    chosen = record.get("all_clear")
+    if isinstance(chosen, dict) and (symmetry := {"symmetry": chosen["symmetry"]} if "symmetry" in chosen else None):
+        return _number(symmetry, path, "symmetry", "threshold"), _number(symmetry, path, "symmetry", "asymmetry")
+    least = [0.0]
+    if "healthy_threshold" in record["referral"]:
+        least.append(_number(record, path, "referral", "healthy_threshold"))
+    if "all_clear" in record:
+        least.append(_number(record, path, "all_clear", "threshold"))
+    return max(least), math.inf
 
 
 def contour_levels(path: Path) -> dict[str, float]:

@@ -94,28 +94,28 @@ def referral_threshold(probabilities: npt.ArrayLike, labels: npt.ArrayLike, accu
     return float(cases.confidence[ranking.order[ranking.starts[reached[-1]]]])
 
 
-def all_clear_threshold(healthy_probabilities: npt.ArrayLike, tumours: int, rate: float) -> float:
-    """The lowest probability of the healthy class at which few enough tumours are answered with it.
+def all_clear_threshold(scores: npt.ArrayLike, tumours: int, rate: float) -> float:
+    """The lowest score at which few enough tumours are answered with the healthy class.
 
     Args:
-        healthy_probabilities: `(m,)`, of the slices that show a tumour and that would be answered with the healthy
-            class if only the other checks counted.
+        scores: `(m,)`, the higher, the more the healthy class is believed, such as its probability: of the slices that
+            show a tumour and that would be answered with the healthy class if only the other checks counted.
         tumours: how many slices show a tumour, at least m.
         rate: the largest share of these that may be answered with the healthy class, in [0, 1).
 
     Returns:
-        A probability; above 1, so that the healthy class is never named, if not even certainty is right often enough.
+        A score, above that of the first tumour too many; negative infinity if there are none too many.
 
     Raises:
-        ValueError: `rate` is out of range, or there are fewer tumours than probabilities.
+        ValueError: `rate` is out of range, or there are fewer tumours than scores.
     """
-    values = np.sort(np.asarray(healthy_probabilities, dtype=np.float64))[::-1]
+    values = np.sort(np.asarray(scores, dtype=np.float64))[::-1]
     if not 0 <= rate < 1 or tumours < max(1, len(values)):
         raise ValueError(f"a rate of {rate} among {tumours} tumours, {len(values)} of them called healthy")
     allowed = math.floor(rate * tumours + 1e-9)
     if allowed >= len(values):
-        return 0.0
-    return float(np.nextafter(values[allowed], 2.0))
+        return -math.inf
+    return float(np.nextafter(values[allowed], math.inf))
 
 
 def calibration_scores(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> dict[str, float]:

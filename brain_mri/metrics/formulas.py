@@ -158,7 +158,11 @@ def macro(per_class: FloatArray) -> FloatArray:
 
 
 def _auroc_of(cases: Cases, weights: FloatArray, number: int) -> FloatArray:
-    ranking, member = cases.by_class_probability[number], cases.one_hot[:, number]
+    return area_under_roc(cases.by_class_probability[number], cases.one_hot[:, number], weights)
+
+
+def area_under_roc(ranking: SortedScores, member: FloatArray, weights: FloatArray) -> FloatArray:
+    """The chance `(r,)` that a `member` `(n,)`, 1 or 0, ranks above another image; nan unless there are both."""
     positives, negatives = ranking.block_sums(weights * member), ranking.block_sums(weights * (1 - member))
     # Walking down the ranking, the negatives still below a block are those its positives beat.
     below = negatives.sum(axis=1, keepdims=True) - np.cumsum(negatives, axis=1)

@@ -10,8 +10,17 @@ import numpy.typing as npt
 
 from brain_mri.inference.postprocess import softmax
 from brain_mri.metrics import compute
-from brain_mri.metrics.cases import Cases, FloatArray, IntArray
-from brain_mri.metrics.formulas import ECE_BINS, FORMULAS, PER_CLASS, REFERRED_SHARES, SCALARS, ece_bins, macro
+from brain_mri.metrics.cases import Cases, FloatArray, IntArray, SortedScores
+from brain_mri.metrics.formulas import (
+    ECE_BINS,
+    FORMULAS,
+    PER_CLASS,
+    REFERRED_SHARES,
+    SCALARS,
+    area_under_roc,
+    ece_bins,
+    macro,
+)
 from brain_mri.metrics.interval import Interval, show
 
 Scores = dict[str, Any]
@@ -117,6 +126,25 @@ def mean_score(
     units = np.ones(len(column)) if per is None else np.asarray(per, dtype=np.float64)
     drawn = _weights(numbers, resamples if numbers.max() > 0 else 0, seed)
     return _interval(np.concatenate([weights @ column / (weights @ units) for weights in drawn]))
+
+
+def auroc_score(
+    values: npt.ArrayLike,
+    positive: npt.ArrayLike,
+    groups: Sequence[str | int | None],
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Interval | None:
+    """How well `values` (n,) rank the `positive` (n,) images above the others, its interval that of `score`.
+
+    None unless there are images of both kinds.
+    """
+    ranking = SortedScores.descending(np.asarray(values, dtype=np.float64))
+    member, numbers = np.asarray(positive, dtype=np.float64), _group_numbers(groups, len(np.asarray(values)))
+    if not 0 < member.sum() < len(member):
+        return None
+    drawn = _weights(numbers, resamples if numbers.max() > 0 else 0, seed)
+    return _interval(np.concatenate([area_under_roc(ranking, member, weights) for weights in drawn]))
 
 
 def worst_mistakes(probabilities: npt.ArrayLike, labels: npt.ArrayLike) -> IntArray:

@@ -22,6 +22,7 @@ class Protocol:
         scores: the figures of `scores.score`; None for the patient-wise protocol, whose figures are means over folds,
             not values with intervals.
         safety: those of `metrics.safety`; None if not measured.
+        symmetry: `tumor_auroc`, how well the asymmetry tells tumours from healthy slices; None if not measured.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Protocol:
     data: Record
     scores: Record | None
     safety: Record | None = None
+    symmetry: Record | None = None
 
     @property
     def is_external(self) -> bool:
@@ -46,7 +48,7 @@ def protocols(records: ModelRecords) -> list[Protocol]:
             "without-review": results.get("without_review"),
         }
         measured = [
-            Protocol(key, _TITLES[key], results["data"], part["scores"], part.get("safety"))
+            Protocol(key, _TITLES[key], results["data"], part["scores"], part.get("safety"), part.get("symmetry"))
             for key, part in parts.items()
             if part
         ]
@@ -55,7 +57,8 @@ def protocols(records: ModelRecords) -> list[Protocol]:
         measured.append(Protocol(*_FOLDS[records.patient_wise["folds_by"]], data, None))
     for name, result in records.external.items():
         title = f"External: {result['data']['name']}"
-        measured.append(Protocol(f"external-{name}", title, result["data"], result["scores"], result.get("safety")))
+        figures = (result["data"], result["scores"], result.get("safety"), result.get("symmetry"))
+        measured.append(Protocol(f"external-{name}", title, *figures))
     return measured
 
 
@@ -77,12 +80,19 @@ def figure_of(key: str, protocol: Protocol, records: ModelRecords) -> dict[str, 
     return {"value": metric["mean"]} if metric else None
 
 
-def chosen_all_clear(records: ModelRecords) -> tuple[float, list[str]] | None:
-    """The score from which on "no tumour" is said, and the sources it was chosen on; None if it was not chosen."""
+def chosen_all_clear(records: ModelRecords) -> Record | None:
+    """When "no tumour" is said; None if that was not chosen on other sources.
+
+    Returns:
+        `threshold`, the score from which on, `symmetric`, whether both sides of the head must be alike too, and the
+        `sources` that it was chosen on.
+    """
     chosen = records.calibration.get("all_clear") if records.calibration else None
     if not chosen or "earlier_stage" in chosen:
         return None
-    return chosen["threshold"], [source["name"] for source in chosen["sources"]]
+    rule = chosen.get("symmetry", chosen)
+    sources = [source["name"] for source in chosen["sources"]]
+    return {"threshold": rule["threshold"], "symmetric": "asymmetry" in rule, "sources": sources}
 
 
 def safety_counts(protocol: Protocol) -> Record:

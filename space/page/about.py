@@ -95,7 +95,8 @@ def _safety(measured: list[Protocol], records: ModelRecords, t: Texts) -> list[s
     lines = lines or [t("safety_not_measured")]
     lines += [_false_all_clears(protocol, t) for protocol in known if not protocol.is_external]
     if chosen := chosen_all_clear(records):
-        lines.append(t("safety_chosen", threshold=t.percent(chosen[0], 2), sources=", ".join(chosen[1])))
+        key = "safety_chosen_symmetric" if chosen["symmetric"] else "safety_chosen"
+        lines.append(t(key, threshold=t.percent(chosen["threshold"], 2), sources=", ".join(chosen["sources"])))
     return lines
 
 

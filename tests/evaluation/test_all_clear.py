@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.space_server import grey, write_model
+from support.space_server import grey, halves, write_model
 
 from brain_mri.errors import ConfigError, DataError
 from brain_mri.evaluation.all_clear import main
@@ -56,6 +56,22 @@ def test_what_validation_asks_of_the_healthy_class_is_never_given_up(model: Path
     (model / CALIBRATION).write_text(json.dumps(record))
     main([str(model), "--data_dir", str(source), "--rate", "0.5"])
     assert _false_all_clears(model, source) == 0
+
+
+def test_unlike_sides_are_chosen_by_where_more_healthy_slices_are_answered_so(model: Path, tmp_path: Path) -> None:
+    source = tmp_path / "sides"  # all of one mean brightness, so that probabilities tell nothing
+    for label, unlike in {"glioma": [0.1, 0.12, 0.14, 0.04], "no_tumor": [0.0, 0.02, 0.06]}.items():
+        (source / label).mkdir(parents=True)
+        for i, difference in enumerate(unlike):
+            halves(0.625 - difference / 2, 0.625 + difference / 2).save(source / label / f"{i}.png")
+    main([str(model), "--data_dir", str(source), "--rate", "0"])
+    chosen = json.loads((model / CALIBRATION).read_text())["all_clear"]
+    assert chosen["symmetry"]["threshold"] == 0.9 and chosen["threshold"] > 0.9, "for pipeline, which knows no sides"
+    (counts,) = chosen["sources"]
+    assert counts["false_all_clears"] == {"before": 4, "after": 0} and counts["healthy"] == 3
+    assert counts["all_clears"] == {"before": 3, "after": 2}
+    answers = BrainMRIClassifier.from_pretrained(model).predict(sorted((source / "no_tumor").glob("*.png")))
+    assert [p.label for p in answers] == ["no_tumor", "no_tumor", None]
 
 
 def test_a_rate_that_is_met_anyway_changes_no_answer_and_a_tumour_is_still_named(model: Path, source: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +88,8 @@ def answering(tmp_path: Path) -> tuple[str, Predictions, ServedPredictions]:
     (tmp_path / "calibration.json").write_text(json.dumps({"temperature": 1.0} | chosen))
     verdicts = np.where(predictions.probabilities.max(axis=1) >= 0.97, "answer", "unsure").astype("<U7")
     verdicts[::10] = "refused"
-    said = ServedPredictions(predictions.probabilities, verdicts, (None,) * 400, "model.onnx")
+    unlike = np.where(predictions.labels == 2, 0.2, 0.7) + np.linspace(0, 0.6, 400)
+    said = ServedPredictions(predictions.probabilities, verdicts, (None,) * 400, unlike, "model.onnx")
     return str(tmp_path), predictions, said
 
 
@@ -103,6 +105,18 @@ def test_a_false_all_clear_is_a_tumour_that_is_answered_with_no_tumor(
     assert found["unanswered"]["refused"] == 40 and result["guard"]["accepted"] == 0.9
     assert found["unanswered"]["unsure"] == (said.verdicts == "unsure").sum() > 0
     assert in_words(result).index("FALSE ALL-CLEARS") < in_words(result).index("accuracy")
+
+
+def test_how_well_the_asymmetry_tells_tumours_is_a_figure_of_its_own(
+    answering: tuple[str, Predictions, ServedPredictions],
+) -> None:
+    folder, predictions, said = answering
+    assert said.asymmetries is not None
+    found = figures(predictions, _rows(400), LABELS, folder, audited=True, served=said)["symmetry"]["tumor_auroc"]
+    pairs = said.asymmetries[predictions.labels != 2][:, None] - said.asymmetries[predictions.labels == 2][None]
+    assert found["value"] == pytest.approx((pairs > 0).mean()) and found["low"] < found["value"] < found["high"] < 1
+    blind = replace(said, asymmetries=None)  # of a model without evidence maps
+    assert "symmetry" not in figures(predictions, _rows(400), LABELS, folder, audited=True, served=blind)
 
 
 def test_of_a_model_that_was_not_exported_no_safety_is_claimed(

@@ -16,7 +16,8 @@ from support.space_server import grey, photograph, write_model
 from brain_mri.errors import ConfigError, ImageError
 from brain_mri.inference.__main__ import main
 from brain_mri.inference.classifier import BrainMRIClassifier
-from brain_mri.inference.predictions import REASONS, Prediction, Rule, together
+from brain_mri.inference.predictions import REASONS, Prediction, together
+from brain_mri.inference.rule import Rule
 from brain_mri.inference.thresholds import Thresholds
 from brain_mri.labels import LABELS
 from brain_mri.model_folder import CALIBRATION, GUARD, GUARD_TENSORS

@@ -7,7 +7,8 @@ import pytest
 from nibabel.testing import data_path
 from PIL import Image
 
-from brain_mri.inference.predictions import Prediction, Rule, together
+from brain_mri.inference.predictions import Prediction, together
+from brain_mri.inference.rule import Rule
 from brain_mri.inference.stripped import is_stripped
 from brain_mri.io.volumes import read_slices
 

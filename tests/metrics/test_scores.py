@@ -8,7 +8,7 @@ import pytest
 import sklearn.metrics as reference
 
 from brain_mri.inference.postprocess import softmax
-from brain_mri.metrics.scores import format_table, quick_scores, score, worst_mistakes
+from brain_mri.metrics.scores import auroc_score, format_table, quick_scores, score, worst_mistakes
 
 NAMES = ["glioma", "meningioma", "no_tumor", "pituitary"]
 PER_CLASS = {"precision", "sensitivity", "specificity", "f1", "auroc", "average_precision"}
@@ -168,6 +168,18 @@ def test_a_thousand_resamples_of_the_test_split_take_seconds() -> None:
     started = time.process_time()
     score(softmax(logits), labels, NAMES)
     assert time.process_time() - started < 15
+
+
+def test_any_score_has_the_auroc_that_sklearn_gives_it_and_an_interval_by_patient() -> None:
+    rng = np.random.default_rng(0)
+    positive = rng.random(300) < 0.4
+    values = np.round(rng.normal(size=300) + positive, 1)  # with ties
+    groups = [str(i // 10) for i in range(300)]
+    found = auroc_score(values, positive, groups)
+    assert found is not None
+    assert found["value"] == pytest.approx(reference.roc_auc_score(positive, values))
+    assert found["low"] < found["value"] < found["high"]
+    assert auroc_score(values, np.ones(300), groups) is None
 
 
 def test_the_worst_mistakes_are_the_most_confident_ones() -> None:

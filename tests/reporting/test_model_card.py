@@ -142,7 +142,7 @@ def test_false_all_clears_stand_before_every_accuracy_other_sources_first(full: 
         assert row[2] == str(found["tumors"] - found["tumors_answered"]["count"])
     assert [line.split(" |")[0][2:] for line in told.splitlines() if line.startswith("| ")][1:] == [*rows]
     auroc = some_results(3)["scores"]["per_class"]["no_tumor"]["auroc"]
-    assert table_row(told, "Another source, data3")[-1].startswith(f"{auroc['value']:.2f}")
+    assert table_row(told, "Another source, data3")[-2].startswith(f"{auroc['value']:.2f}")
 
 
 def test_false_all_clears_that_were_not_measured_are_missed_aloud(full: Path) -> None:
@@ -577,6 +577,14 @@ def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) ->
         text = write_card(full).read_text(encoding="utf-8")
         assert "0.9876" in text and ("third_hospital" in text) is claimed
         assert ("brain-mri all_clear" in text) is not claimed
+
+
+def test_a_rule_of_both_sides_is_told_and_what_pipeline_needs_instead(full: Path) -> None:
+    chosen = {"threshold": 0.9876, "rate": 0.005, "part": None, "sources": [{"name": "third_hospital"}]}
+    chosen |= {"symmetry": {"threshold": 0.8765, "asymmetry": 0.4321}}
+    text = write_card(save(full, calibration=calibration() | {"all_clear": chosen})).read_text(encoding="utf-8")
+    assert "0.4321" in text and "0.5%" in text and "third_hospital" in text
+    assert "needed = 0.9876" in section(text, "How to use it"), "pipeline knows no sides"
 
 
 def _teacher(saw: str) -> dict[str, object]:

@@ -35,6 +35,14 @@ CENTRES = (0.125, 0.375, 0.625, 0.875)
 _STEEPNESS = 60.0
 
 
+def halves(left: float, right: float) -> Image.Image:
+    """A picture whose two halves differ; the network sees their mean, its evidence each by itself."""
+    pixels = np.asarray(grey((left + right) / 2)).copy()
+    middle = pixels.shape[1] // 2
+    pixels[:, :middle], pixels[:, middle:] = round(left * 255), round(right * 255)
+    return Image.fromarray(pixels)
+
+
 def write_model(folder: Path, labels: Sequence[str] = LABELS) -> Path:
     """A model folder of that network, calibrated so that it answers above 90%."""
     (folder / "onnx").mkdir(parents=True)

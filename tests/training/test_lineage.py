@@ -46,12 +46,14 @@ def test_a_last_stage_on_all_of_training_keeps_what_the_first_one_fitted(
 
 
 def test_a_threshold_chosen_for_other_weights_is_kept_and_marked_as_theirs(tmp_path: Path) -> None:
-    before = {"temperature": 1.0, "all_clear": {"threshold": 0.99, "rate": 0.01, "sources": []}}
+    all_clear = {"threshold": 0.99, "rate": 0.01, "sources": []}
+    sides = {"symmetry": {"threshold": 0.8, "asymmetry": 0.4}}  # a lower probability, which other weights must not have
+    before = {"temperature": 1.0, "all_clear": all_clear | sides}
     (tmp_path / "first").mkdir()
     (tmp_path / "first" / CALIBRATION).write_text(json.dumps(before))
     carry_over(str(tmp_path / "first"), tmp_path / "last")
     kept = json.loads((tmp_path / "last" / CALIBRATION).read_text())
-    assert kept["all_clear"] == before["all_clear"] | {"earlier_stage": True} and kept["earlier_stage"]
+    assert kept["all_clear"] == all_clear | {"earlier_stage": True} and kept["earlier_stage"]
     assert json.loads((tmp_path / "first" / CALIBRATION).read_text()) == before
 
 
