@@ -28,6 +28,7 @@ from brain_mri.model_folder import CALIBRATION, read_record
 from brain_mri.utils.files import write_json
 
 RATE = 0.01
+_STEPS = 8  # of the probability that is asked for beside the asymmetry
 
 
 @dataclass(frozen=True)
@@ -128,15 +129,21 @@ def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Pred
 
 
 def _by_asymmetry(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
-    """The largest asymmetry with which the healthy class may be named, beside the probability that every class needs.
+    """The largest asymmetry with which the healthy class may be named, and the least probability beside it.
 
-    A higher probability says much at home, but on other sources little between tumour and no tumour.
+    Of several probabilities, `least` and above, the one with which most healthy slices of the sources are answered. A
+    high one alone says much at home, but on other sources little between tumour and no tumour.
     """
-    limit = math.inf
-    for source in sources:
-        found = [-_asymmetry(p) for p in source.tumors if _Limits(least).allow(p)]
-        limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
-    return _Limits(least, limit)
+
+    def beside(probability: float) -> _Limits:
+        limit = math.inf
+        for source in sources:
+            found = [-_asymmetry(p) for p in source.tumors if _Limits(probability).allow(p)]
+            limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
+        return _Limits(probability, limit)
+
+    probabilities = [least + (1 - least) * step / _STEPS for step in range(_STEPS)]
+    return max(map(beside, probabilities), key=lambda limits: limits.cleared(sources))
 
 
 def _by_probability(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
