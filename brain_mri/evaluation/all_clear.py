@@ -32,8 +32,11 @@ _STEPS = 8  # of the probability that is asked for beside the asymmetry
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The predictions of another source's slices: of those that show a tumour, and of those that show none."""
+class Source:
+    """The predictions of another source's slices: of those that show a tumour, and of those that show none.
+
+    Each is named by its file, and has its asymmetry.
+    """
 
     name: str
     tumors: list[Prediction]
@@ -41,7 +44,7 @@ class _Source:
 
 
 @dataclass(frozen=True)
-class _Limits:
+class Limits:
     """When the healthy class may be named: its least probability, and the largest asymmetry."""
 
     threshold: float
@@ -54,7 +57,7 @@ class _Limits:
         label, probability = max(prediction.probabilities.items(), key=lambda item: item[1])
         return is_healthy(label) and probability >= self.threshold and _asymmetry(prediction) <= self.asymmetry
 
-    def cleared(self, sources: Sequence[_Source]) -> int:
+    def cleared(self, sources: Sequence[Source]) -> int:
         """How many slices without a tumour are answered so."""
         return sum(map(self.allow, (prediction for source in sources for prediction in source.healthy)))
 
@@ -88,10 +91,10 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
     if not any(map(is_healthy, classifier.label_names)):
         listed = ", ".join(classifier.label_names)
         raise ConfigError(f"{model_dir} has no class known to mean that there is no tumour, only {listed}.")
-    sources = [_read(classifier, folder, part) for folder in folders]
-    before = _Limits(_least(record))
-    by_probability = _by_probability(before.threshold, sources, rate)
-    by_asymmetry = _by_asymmetry(float(record["referral"]["threshold"]), sources, rate)
+    sources = [read_source(classifier, folder, part) for folder in folders]
+    before = Limits(_least(record))
+    by_probability = limit_probability(before.threshold, sources, rate)
+    by_asymmetry = limit_asymmetry(float(record["referral"]["threshold"]), sources, rate)
     # a class that validation forbids, because it was too often wrong there, stays forbidden
     better = before.threshold <= 1 and by_asymmetry.cleared(sources) > by_probability.cleared(sources)
     after = by_asymmetry if better else by_probability
@@ -106,7 +109,12 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
     return chosen
 
 
-def _read(classifier: BrainMRIClassifier, folder: Path, part: str | None) -> _Source:
+def read_source(classifier: BrainMRIClassifier, folder: Path, part: str | None) -> Source:
+    """The predictions of a folder's images, of a part if one is asked for.
+
+    Raises:
+        DataError: none of them shows a tumour.
+    """
     layout = scan_folder(folder)
     images = layout.images
     if part is not None:
@@ -116,7 +124,7 @@ def _read(classifier: BrainMRIClassifier, folder: Path, part: str | None) -> _So
     if not tumors:
         raise DataError(f"{layout.root} holds no slice with a tumour{f' of part {part!r}' if part else ''}.")
     healthy = [image.path for image in images if is_healthy(image.label)]
-    return _Source(folder.name, _answers(classifier, tumors), _answers(classifier, healthy))
+    return Source(folder.name, _answers(classifier, tumors), _answers(classifier, healthy))
 
 
 def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Prediction]:
@@ -128,30 +136,30 @@ def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Pred
     return found
 
 
-def _by_asymmetry(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
+def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Limits:
     """The largest asymmetry with which the healthy class may be named, and the least probability beside it.
 
     Of several probabilities, `least` and above, the one with which most healthy slices of the sources are answered. A
     high one alone says much at home, but on other sources little between tumour and no tumour.
     """
 
-    def beside(probability: float) -> _Limits:
+    def beside(probability: float) -> Limits:
         limit = math.inf
         for source in sources:
-            found = [-_asymmetry(p) for p in source.tumors if _Limits(probability).allow(p)]
+            found = [-_asymmetry(p) for p in source.tumors if Limits(probability).allow(p)]
             limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
-        return _Limits(probability, limit)
+        return Limits(probability, limit)
 
     probabilities = [least + (1 - least) * step / _STEPS for step in range(_STEPS)]
     return max(map(beside, probabilities), key=lambda limits: limits.cleared(sources))
 
 
-def _by_probability(least: float, sources: Sequence[_Source], rate: float) -> _Limits:
+def limit_probability(least: float, sources: Sequence[Source], rate: float) -> Limits:
     """The least probability with which the healthy class may be named, at least `least`."""
     for source in sources:
-        found = [max(p.probabilities.values()) for p in source.tumors if _Limits(least).allow(p)]
+        found = [max(p.probabilities.values()) for p in source.tumors if Limits(least).allow(p)]
         least = max(least, all_clear_threshold(found, len(source.tumors), rate))
-    return _Limits(least)
+    return Limits(least)
 
 
 def _asymmetry(prediction: Prediction) -> float:
@@ -165,7 +173,7 @@ def _least(record: dict[str, Any]) -> float:
     return float(max(referral["threshold"], referral.get("healthy_threshold", 0.0)))
 
 
-def _counts(source: _Source, before: _Limits, after: _Limits) -> dict[str, Any]:
+def _counts(source: Source, before: Limits, after: Limits) -> dict[str, Any]:
     def cleared(predictions: Sequence[Prediction]) -> dict[str, int]:
         return {name: sum(map(limits.allow, predictions)) for name, limits in (("before", before), ("after", after))}
 

@@ -20,6 +20,7 @@ from typing import Any
 from jinja2 import UndefinedError
 
 from brain_mri.errors import DataError, run_command
+from brain_mri.labels import is_healthy
 from brain_mri.metrics.interval import show
 from brain_mri.model_folder import (
     AUDIT,
@@ -225,7 +226,9 @@ def _elsewhere(name: str, record: Record) -> Record:
     share = (
         f"{missed['missed']:,} of {missed['tumors']:,} ({missed['missed'] / missed['tumors']:.1%})" if missed else "-"
     )
-    return {"name": name, "n": scores["n"], "accuracy": scores["accuracy"], "missed": share}
+    told = [entry.get("auroc") for label, entry in scores["per_class"].items() if is_healthy(label)]
+    aurocs = {"by_probability": told[0] if told else None, "by_sides": record.get("symmetry", {}).get("tumor_auroc")}
+    return {"name": name, "n": scores["n"], "accuracy": scores["accuracy"], "missed": share, **aurocs}
 
 
 def _trials(folders: Sequence[Path], unchanged: Record) -> list[Record]:
