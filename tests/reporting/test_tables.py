@@ -33,9 +33,13 @@ def test_the_page_shows_other_sources_where_they_were_judged(tmp_path: Path) -> 
     model = tmp_path / "release"
     shutil.copytree(_RELEASE, model, ignore=shutil.ignore_patterns("*.safetensors", "*.onnx", "*.png"))
     scores = {"n": 50, "label_names": ["glioma", "no_tumor"], "confusion_matrix": [[30, 10], [2, 8]]}
+    scores["per_class"] = {"glioma": {}, "no_tumor": {"auroc": {"value": 0.71, "low": 0.6, "high": 0.8}}}
     elsewhere = {"scores": scores | {"accuracy": {"value": 0.76, "low": 0.61, "high": 0.88}}}
-    (model / "evaluation" / "external_elsewhere.json").write_text(json.dumps(elsewhere))
-    assert "| elsewhere | 50 | 76.00% (61.00 to 88.00) | 10 of 40 (25.0%) |" in page(model, [])
+    sides = {"symmetry": {"tumor_auroc": {"value": 0.83, "low": 0.7, "high": 0.9}}}
+    row = "| elsewhere | 50 | 76.00% (61.00 to 88.00) | 10 of 40 (25.0%) | 0.71 (0.60 to 0.80) |"
+    for measured, shown in (({}, "- |"), (sides, "0.83 (0.70 to 0.90) |")):
+        (model / "evaluation" / "external_elsewhere.json").write_text(json.dumps(elsewhere | measured))
+        assert f"{row} {shown}" in page(model, [])
     assert "| elsewhere |" not in page(_RELEASE, [])
 
 
