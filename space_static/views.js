@@ -57,8 +57,9 @@ function reasons(found, label, isVolume, figures, texts) {
   return [caveat, known, elsewhere(label, figures, texts), texts('verdict_score', { score }), texts('verdict_calibrated'), ...notes];
 }
 
-function elsewhere(label, { least_right_elsewhere: share }, texts) {
-  return label === HEALTHY || share === null ? '' : texts('found_elsewhere', { found: Math.round(100 * share) });
+function elsewhere(label, { least_right_elsewhere: share, cleared_elsewhere: cleared }, texts) {
+  if (label === HEALTHY) return cleared ? texts('cleared_elsewhere', cleared) : '';
+  return share === null ? '' : texts('found_elsewhere', { found: Math.round(100 * share) });
 }
 
 function why({ reason, slices }, figures, texts) {

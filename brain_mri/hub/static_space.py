@@ -25,6 +25,7 @@ from brain_mri.model_folder import CALIBRATION, CARD, EVIDENCE, GUARD, GUARD_TEN
 from brain_mri.reporting.protocols import (
     Protocol,
     chosen_all_clear,
+    cleared_elsewhere,
     figure_of,
     in_order,
     least_right_elsewhere,
@@ -162,6 +163,7 @@ def _figures(folder: Path, model: str | None) -> dict[str, Any]:
         "accuracy": [_named(p) | figure for p in measured if (figure := figure_of("accuracy", p, records))],
         "found": share_found(records),
         "least_right_elsewhere": least_right_elsewhere(records),
+        "cleared_elsewhere": cleared_elsewhere(records),
         "card": f"https://huggingface.co/{model}" if model else None,
     }
 

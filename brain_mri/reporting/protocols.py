@@ -123,6 +123,14 @@ def least_right_elsewhere(records: ModelRecords) -> float | None:
     return min(measured, default=None)
 
 
+def cleared_elsewhere(records: ModelRecords) -> Record | None:
+    """Of the slices of other sources that were answered as healthy, `said`, how many were `wrong`; None without any."""
+    counts = [safety_counts(p) for p in protocols(records) if p.is_external and p.safety]
+    wrong = sum(found["count"] for found in counts)
+    said = wrong + sum(found["cleared"] for found in counts)
+    return {"wrong": wrong, "said": said} if said else None
+
+
 def share_found(records: ModelRecords) -> dict[str, float]:
     """Each class' sensitivity on slices of unseen patients, from counts added over the folds; {} without folds."""
     pooled = (records.patient_wise or {}).get("pooled")

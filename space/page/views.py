@@ -14,7 +14,7 @@ from brain_mri.errors import BrainMRIError
 from brain_mri.inference.predictions import Prediction, VolumePrediction
 from brain_mri.io.slices import Series
 from brain_mri.labels import NO_TUMOR, is_healthy, is_tumor
-from brain_mri.reporting.protocols import least_right_elsewhere, share_found
+from brain_mri.reporting.protocols import cleared_elsewhere, least_right_elsewhere, share_found
 from page import examples, pictures
 from page.curve import curve
 from page.service import Answer, ExpiredError, Service
@@ -178,9 +178,15 @@ def _reasons(service: Service, prediction: Prediction, t: Texts) -> list[str]:
     if prediction.label is None or prediction.score is None:
         return [_reason(service, prediction, t)]
     if prediction.caveat:
-        return [t("not_looked_for")]
+        return [t("not_looked_for"), *_how_often_wrong(service, t)]
     name = t.label(prediction.label)
     return [t("not_a_finding", label=name), *_how_often_right(service, prediction.label, t)]
+
+
+def _how_often_wrong(service: Service, t: Texts) -> list[str]:
+    """How many slices of other sources that were answered so do show a tumour."""
+    elsewhere = cleared_elsewhere(service.records) if service.records is not None else None
+    return [] if elsewhere is None else [t("cleared_elsewhere", **elsewhere)]
 
 
 def _how_often_right(service: Service, label: str, t: Texts) -> list[str]:

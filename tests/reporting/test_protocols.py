@@ -10,7 +10,13 @@ import numpy as np
 
 from brain_mri.metrics.safety import safety
 from brain_mri.model_folder import read_records
-from brain_mri.reporting.protocols import Protocol, in_order, least_right_elsewhere, safety_counts
+from brain_mri.reporting.protocols import (
+    Protocol,
+    cleared_elsewhere,
+    in_order,
+    least_right_elsewhere,
+    safety_counts,
+)
 
 _NAMES = ("glioma", "no_tumor")
 
@@ -44,9 +50,10 @@ def test_the_counts_of_a_protocol_add_up_to_its_slices() -> None:
 def test_of_other_sources_the_one_with_the_fewest_right_answers_is_told(tmp_path: Path) -> None:
     for name in ("config", "run"):
         (tmp_path / f"{name}.json").write_text("{}")
-    assert least_right_elsewhere(read_records(tmp_path)) is None
+    assert least_right_elsewhere(read_records(tmp_path)) is None and cleared_elsewhere(read_records(tmp_path)) is None
     (tmp_path / "evaluation").mkdir()
     for name, answers in (("a", "Gg Gg Gn Nn"), ("b", "Gg G- G- Gn Nn")):
         record = tmp_path / "evaluation" / f"external_{name}.json"
         record.write_text(json.dumps(_external(name, answers)))
     assert least_right_elsewhere(read_records(tmp_path)) == 1 / 4
+    assert cleared_elsewhere(read_records(tmp_path)) == {"wrong": 2, "said": 4}, "of all other sources together"

@@ -246,6 +246,8 @@ def test_about_begins_with_the_false_all_clears_on_other_sources(model: Path, tm
         assert html.index(t("safety_intro")) < first < second
         healthy = t("safety_healthy", healthy=100, cleared=44, healthy_unanswered=45, alarms=11)
         assert html.count(healthy) == 2
+        clear = views.answer_html(judge, judge.classifier.predict(grey(0.625)), t)
+        assert t("cleared_elsewhere", wrong=106, said=150) in _plain(clear)
     assert about.about_record(judge)["external-elsewhere"]["false_all_clear"]["count"] == 106
 
 
