@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from brain_mri.data.image_folder import scan_folder
-from brain_mri.errors import run_command
+from brain_mri.errors import ConfigError, run_command
 from brain_mri.evaluation.all_clear import Limits, Source, limit_asymmetry, limit_probability, read_source
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.postprocess import FloatArray
@@ -32,6 +32,12 @@ _SHARE = 0.8  # of the patients that a rule is chosen on
 
 def _unlike(maps: FloatArray) -> float:
     return float(np.abs(maps - maps[..., ::-1]).mean())
+
+
+def _known(asymmetry: float | None) -> float:
+    if asymmetry is None:
+        raise ConfigError("this model has no evidence maps, so it has no asymmetry.")
+    return asymmetry
 
 
 def _pixels(prediction: Prediction) -> float:
@@ -48,7 +54,7 @@ SCORES: dict[str, Callable[[Prediction], float]] = {
     "probability of a tumour": lambda p: 1 - sum(x for label, x in p.probabilities.items() if is_healthy(label)),
     "both sides of the picture": _pixels,
     "both sides of its maps": _one_pass,
-    "both sides of its maps and the mirrored picture's": lambda p: p.asymmetry or 0.0,
+    "both sides of its maps and the mirrored picture's": lambda p: _known(p.asymmetry),
 }
 RULES: dict[str, tuple[Callable[[float, Sequence[Source], float], Limits], float]] = {
     "probability": (limit_probability, 0.01),
@@ -102,8 +108,12 @@ def _print_rules(sources: Sequence[Source], patients: dict[str, str], least: flo
         for known in chosen_on:
             limits = choose(least, [_of(source, patients, known, True) for source in sources], rate)
             others = [_of(source, patients, known, False) for source in sources]
-            shares.append([[np.mean([*map(limits.allow, of)]) for of in (o.tumors, o.healthy)] for o in others])
+            shares.append([[_share(limits, of) for of in (o.tumors, o.healthy)] for o in others])
         print(f"| {name} | {' | '.join(f'{x:.1%}' for x in np.mean(shares, axis=0).ravel())} |")
+
+
+def _share(limits: Limits, slices: Sequence[Prediction]) -> float:
+    return sum(map(limits.allow, slices)) / len(slices) if slices else 0.0
 
 
 def _of(source: Source, patients: dict[str, str], known: set[str], wanted: bool) -> Source:

@@ -7,10 +7,11 @@ export class Rule {
   constructor(calibration) {
     this.calibration = calibration;
     this.threshold = number(calibration.referral?.threshold);
-    const symmetry = calibration.all_clear?.symmetry;
-    this.mostAsymmetry = symmetry ? number(symmetry.asymmetry) : Infinity;
-    const healthy = symmetry ? [symmetry.threshold] : [calibration.referral?.healthy_threshold, calibration.all_clear?.threshold];
-    this.allClear = Math.max(this.threshold, ...healthy.filter((one) => one !== undefined).map(number));
+    const { all_clear: chosen, referral } = calibration;
+    const symmetric = chosen !== undefined && 'symmetry' in chosen;
+    this.mostAsymmetry = symmetric ? number(chosen.symmetry?.asymmetry) : Infinity;
+    const healthy = symmetric ? [chosen.symmetry?.threshold] : [referral.healthy_threshold ?? 0, chosen === undefined ? 0 : chosen.threshold];
+    this.allClear = Math.max(this.threshold, ...healthy.map(number));
   }
 
   /** Whether the verdict depends on how unlike both sides are: only "no tumour" does, and only once a limit was chosen. */
@@ -53,7 +54,7 @@ export class Rule {
   #sureEnough(probabilities, asymmetries) {
     const label = first(probabilities);
     const healthy = label === HEALTHY;
-    const symmetric = !healthy || this.mostAsymmetry === Infinity || asymmetries.every((one) => one <= this.mostAsymmetry);
+    const symmetric = !healthy || this.mostAsymmetry === Infinity || asymmetries.every((one) => Number.isFinite(one) && one <= this.mostAsymmetry);
     const sure = probabilities[label] >= (healthy ? this.allClear : this.threshold) && symmetric;
     return sure ? { verdict: 'answer', reason: null } : unsure('below_threshold');
   }

@@ -22,13 +22,13 @@ from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, DataError, run_command
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.predictions import Prediction
+from brain_mri.inference.rule import Rule
 from brain_mri.labels import is_healthy, is_tumor
 from brain_mri.metrics.calibration import all_clear_threshold
 from brain_mri.model_folder import CALIBRATION, read_record
 from brain_mri.utils.files import write_json
 
 RATE = 0.01
-_STEPS = 8  # of the probability that is asked for beside the asymmetry
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Limits:
         if prediction.verdict == "refused":
             return False
         label, probability = max(prediction.probabilities.items(), key=lambda item: item[1])
-        return is_healthy(label) and probability >= self.threshold and _asymmetry(prediction) <= self.asymmetry
+        symmetric = self.asymmetry == math.inf or _asymmetry(prediction) <= self.asymmetry
+        return is_healthy(label) and probability >= self.threshold and symmetric
 
     def cleared(self, sources: Sequence[Source]) -> int:
         """How many slices without a tumour are answered so."""
@@ -91,12 +92,15 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
     if not any(map(is_healthy, classifier.label_names)):
         listed = ", ".join(classifier.label_names)
         raise ConfigError(f"{model_dir} has no class known to mean that there is no tumour, only {listed}.")
+    classifier.rule = Rule(float(record["referral"]["threshold"]))  # what was chosen before has no say
     sources = [read_source(classifier, folder, part) for folder in folders]
     before = Limits(_least(record))
     by_probability = limit_probability(before.threshold, sources, rate)
     by_asymmetry = limit_asymmetry(float(record["referral"]["threshold"]), sources, rate)
-    # a class that validation forbids, because it was too often wrong there, stays forbidden
-    better = before.threshold <= 1 and by_asymmetry.cleared(sources) > by_probability.cleared(sources)
+    # a class that validation forbids, because it was too often wrong there, stays forbidden; without a limit of the
+    # asymmetry what validation asks stays, too
+    allowed = before.threshold <= 1 and by_asymmetry.asymmetry < math.inf
+    better = allowed and by_asymmetry.cleared(sources) > by_probability.cleared(sources)
     after = by_asymmetry if better else by_probability
     chosen = {
         "threshold": by_probability.threshold if by_probability != before else 0.0,
@@ -137,21 +141,16 @@ def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Pred
 
 
 def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Limits:
-    """The largest asymmetry with which the healthy class may be named, and the least probability beside it.
+    """The largest asymmetry with which the healthy class may be named, beside the probability that every class needs.
 
-    Of several probabilities, `least` and above, the one with which most healthy slices of the sources are answered. A
-    high one alone says much at home, but on other sources little between tumour and no tumour.
+    A higher probability says much at home, but on other sources little between tumour and no tumour. Infinite if no
+    limit is needed.
     """
-
-    def beside(probability: float) -> Limits:
-        limit = math.inf
-        for source in sources:
-            found = [-_asymmetry(p) for p in source.tumors if Limits(probability).allow(p)]
-            limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
-        return Limits(probability, limit)
-
-    probabilities = [least + (1 - least) * step / _STEPS for step in range(_STEPS)]
-    return max(map(beside, probabilities), key=lambda limits: limits.cleared(sources))
+    limit = math.inf
+    for source in sources:
+        found = [-_asymmetry(p) for p in source.tumors if Limits(least).allow(p)]
+        limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
+    return Limits(least, limit)
 
 
 def limit_probability(least: float, sources: Sequence[Source], rate: float) -> Limits:

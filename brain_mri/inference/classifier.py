@@ -46,7 +46,7 @@ _BATCH = 8  # slices of a volume at once
 class BrainMRIClassifier:
     """A model folder's ONNX file with its guard and thresholds. Calls from threads are safe.
 
-    Use `from_pretrained`. What may be said of a picture is decided in `inference.predictions`.
+    Use `from_pretrained`. What may be said of a picture is decided in `inference.rule`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class BrainMRIClassifier:
         self._model, self._guard, self.thresholds, self._levels = model, guard, thresholds, levels or {}
         self.rule = Rule(missing=missing)
         if thresholds:
-            self.rule = Rule(thresholds.referral, thresholds.all_clear, thresholds.asymmetry, missing)
+            self.rule = Rule(thresholds.referral, thresholds.all_clear, missing, thresholds.asymmetry)
         self.problem: str | None = None
         """What is wrong with the folder's guard, if anything is."""
 

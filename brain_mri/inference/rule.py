@@ -22,14 +22,14 @@ class Rule:
     Attributes:
         threshold: least probability of a class that may be named.
         all_clear_threshold: least probability of the healthy class, whose false answers hurt most.
-        most_asymmetry: largest `symmetry.asymmetry` of a slice that may be answered with the healthy class.
         missing: the reason code for which everything is refused, such as `no_guard`; None where nothing is missing.
+        most_asymmetry: largest `symmetry.asymmetry` of a slice that may be answered with the healthy class.
     """
 
     threshold: float = 0.0
     all_clear_threshold: float = 0.0
-    most_asymmetry: float = math.inf
     missing: str | None = None
+    most_asymmetry: float = math.inf
 
     def of_slice(
         self,
@@ -60,7 +60,8 @@ class Rule:
         """The verdict on the slices of one patient and the code of its reason.
 
         "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only. So
-        each slice must be symmetric enough. Nor is it said where slices were refused, whatever these show.
+        where a limit of the asymmetry was chosen, each slice must be called healthy by itself. Nor is it said where
+        slices were refused, whatever these show.
 
         Args:
             slices: of the patient, each with its own verdict.

@@ -54,8 +54,9 @@ def _of_all_clear(record: Record, path: Path) -> tuple[float, float]:
     Where a limit of the asymmetry was chosen, it takes the place of the higher probability.
     """
     chosen = record.get("all_clear")
-    if isinstance(chosen, dict) and (symmetry := {"symmetry": chosen["symmetry"]} if "symmetry" in chosen else None):
-        return _number(symmetry, path, "symmetry", "threshold"), _number(symmetry, path, "symmetry", "asymmetry")
+    if isinstance(chosen, dict) and "symmetry" in chosen:
+        least_probability, asymmetry = (_number(chosen, path, "symmetry", name) for name in ("threshold", "asymmetry"))
+        return least_probability, asymmetry
     least = [0.0]
     if "healthy_threshold" in record["referral"]:
         least.append(_number(record, path, "referral", "healthy_threshold"))
