@@ -124,11 +124,14 @@ def least_right_elsewhere(records: ModelRecords) -> float | None:
 
 
 def cleared_elsewhere(records: ModelRecords) -> Record | None:
-    """Of the slices of other sources that were answered as healthy, `said`, how many were `wrong`; None without any."""
+    """Of the slices of other sources that were answered as healthy, `said`, how many were `wrong`; None if none was.
+
+    That none was is not for a page: of few slices it would reassure.
+    """
     counts = [safety_counts(p) for p in protocols(records) if p.is_external and p.safety]
     wrong = sum(found["count"] for found in counts)
     said = wrong + sum(found["cleared"] for found in counts)
-    return {"wrong": wrong, "said": said} if said else None
+    return {"wrong": wrong, "said": said} if wrong else None
 
 
 def share_found(records: ModelRecords) -> dict[str, float]:

@@ -74,6 +74,35 @@ def test_unlike_sides_are_chosen_by_where_more_healthy_slices_are_answered_so(mo
     assert [p.label for p in answers] == ["no_tumor", "no_tumor", None]
 
 
+def test_of_two_sources_the_one_that_needs_more_decides(model: Path, tmp_path: Path) -> None:
+    limits = []
+    for name, unlike in (("strict", 0.06), ("loose", 0.12)):
+        for label, difference in (("glioma", unlike), ("no_tumor", 0.0)):
+            (tmp_path / name / label).mkdir(parents=True)
+            halves(0.625 - difference / 2, 0.625 + difference / 2).save(tmp_path / name / label / "0.png")
+    for order in (["strict", "loose"], ["loose", "strict"], ["strict"]):
+        main([str(model), "--data_dir", *(str(tmp_path / name) for name in order), "--rate", "0"])
+        limits.append(json.loads((model / CALIBRATION).read_text())["all_clear"]["symmetry"]["asymmetry"])
+    assert limits[0] == limits[1] == limits[2], "nor does what was chosen before have a say"
+
+
+@pytest.mark.parametrize(("shades", "rate"), [([0.375] * 4, 0), ([0.625], 0.9)])
+def test_where_no_limit_is_needed_none_is_written_and_what_validation_asks_stays(
+    shades: list[float], rate: float, model: Path, tmp_path: Path
+) -> None:
+    record = json.loads((model / CALIBRATION).read_text())
+    record["referral"] |= {"healthy_accuracy": 0.99, "healthy_threshold": 0.999}
+    (model / CALIBRATION).write_text(json.dumps(record))
+    for label, of_label in (("glioma", [*shades, 0.375]), ("no_tumor", [0.6, 0.625, 0.65])):
+        (tmp_path / "source" / label).mkdir(parents=True)
+        for i, shade in enumerate(of_label):
+            grey(shade).save(tmp_path / "source" / label / f"{i}.png")
+    main([str(model), "--data_dir", str(tmp_path / "source"), "--rate", str(rate)])
+    assert "symmetry" not in json.loads((model / CALIBRATION).read_text())["all_clear"]
+    thresholds = BrainMRIClassifier.from_pretrained(model).thresholds
+    assert thresholds is not None and thresholds.all_clear >= 0.999
+
+
 def test_a_rate_that_is_met_anyway_changes_no_answer_and_a_tumour_is_still_named(model: Path, source: Path) -> None:
     before = _false_all_clears(model, source)
     main([str(model), "--data_dir", str(source), "--rate", "0.9"])

@@ -98,6 +98,17 @@ def test_a_chosen_limit_takes_the_place_of_the_higher_probability(tmp_path: Path
     assert unlike == pytest.approx(classifier.predict(uneven).asymmetry) and unlike > 5
 
 
+def test_in_a_batch_each_slice_is_compared_with_its_own_mirror_image(tmp_path: Path) -> None:
+    classifier = BrainMRIClassifier.from_pretrained(
+        _limited(write_model(tmp_path / "model"), {"threshold": 0.9, "asymmetry": 5.0})
+    )
+    images = [grey(0.375), halves(0.61, 0.64), halves(0.56, 0.69), grey(0.625)]  # a tumour, and three healthy slices
+    found = [p.asymmetry for p in classifier.predict_images(images, [""] * 4)]
+    alone = [classifier.predict(image).asymmetry for image in images]
+    assert found[0] is None and found[1:] == pytest.approx(alone[1:])
+    assert len(set(alone[1:])) == 3, "each has one of its own"
+
+
 def test_a_tumour_costs_no_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = BrainMRIClassifier.from_pretrained(
         _limited(write_model(tmp_path / "model"), {"threshold": 0.9, "asymmetry": 5.0})

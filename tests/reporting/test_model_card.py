@@ -579,11 +579,12 @@ def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) ->
         assert ("brain-mri all_clear" in text) is not claimed
 
 
-def test_a_rule_of_both_sides_is_told_and_what_pipeline_needs_instead(full: Path) -> None:
-    chosen = {"threshold": 0.9876, "rate": 0.005, "part": None, "sources": [{"name": "third_hospital"}]}
+@pytest.mark.parametrize(("rate", "told"), [(0.005, "0.5%"), (0.0, "none of the slices")])
+def test_a_rule_of_both_sides_is_told_and_what_pipeline_needs_instead(rate: float, told: str, full: Path) -> None:
+    chosen = {"threshold": 0.9876, "rate": rate, "part": None, "sources": [{"name": "third_hospital"}]}
     chosen |= {"symmetry": {"threshold": 0.8765, "asymmetry": 0.4321}}
     text = write_card(save(full, calibration=calibration() | {"all_clear": chosen})).read_text(encoding="utf-8")
-    assert "0.4321" in text and "0.5%" in text and "third_hospital" in text
+    assert "0.4321" in text and told in text and "third_hospital" in text
     assert "needed = 0.9876" in section(text, "How to use it"), "pipeline knows no sides"
 
 

@@ -57,3 +57,6 @@ def test_of_other_sources_the_one_with_the_fewest_right_answers_is_told(tmp_path
         record.write_text(json.dumps(_external(name, answers)))
     assert least_right_elsewhere(read_records(tmp_path)) == 1 / 4
     assert cleared_elsewhere(read_records(tmp_path)) == {"wrong": 2, "said": 4}, "of all other sources together"
+    for name in ("a", "b"):
+        (tmp_path / "evaluation" / f"external_{name}.json").write_text(json.dumps(_external(name, "Gg Nn")))
+    assert cleared_elsewhere(read_records(tmp_path)) is None, "that none was wrong would reassure"

@@ -125,6 +125,10 @@ def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) ->
     assert np.median(off) < 1e-3 and off.max() < 0.05
     distances = np.array([[one["guardScore"], known.guard_score] for one, known in pairs])
     assert distances[:, 0] == pytest.approx(distances[:, 1], rel=0.03)
+    unlike = [(one.get("asymmetry"), known.asymmetry) for one, known in pairs]
+    assert sum((here is None) != (there is None) for here, there in unlike) <= len(pairs) / 50
+    both = [(here, there) for here, there in unlike if here is not None and there is not None]
+    assert both and [here for here, _ in both] == pytest.approx([there for _, there in both], rel=0.1)
     other = [one for one, known in pairs if (one["verdict"], one["reason"]) != (known.verdict, known.reason)]
     assert len(other) <= len(pairs) / 50, "at a threshold a last digit decides"
 
