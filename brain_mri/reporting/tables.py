@@ -278,9 +278,16 @@ def keep(model: Path, target: Path) -> None:
     wanted = [model / name for name in RECORDS if name != AUDIT] + sorted((model / EVALUATION).glob("*.json"))
     for path in wanted:
         if path.is_file():
-            record: dict[str, Any] = without_paths(read_json(path))
-            record.pop("log_history", None)
-            write_json(record, target / path.relative_to(model))
+            write_json(_without_logs(without_paths(read_json(path))), target / path.relative_to(model))
+
+
+def _without_logs(value: Any) -> Any:
+    """A record without the logs of its training, of earlier stages and of teachers."""
+    if isinstance(value, list):
+        return [_without_logs(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _without_logs(one) for name, one in value.items() if name != "log_history"}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

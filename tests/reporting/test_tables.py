@@ -100,7 +100,7 @@ def test_a_row_says_what_was_measured_and_a_dash_what_was_not(guided_model: Path
     known = "| `kept` | - | - | - | 87.65% (80.12 to 91.23) | 0.0321 | "
     assert figures == known + " | ".join(figures.split(" | ")[-2:])
     assert run.startswith("| `kept` | resnet18 | random | - | 96 | ") and "| 12 epochs, " in run
-    assert "log_history" not in json.loads((tmp_path / "kept" / "run.json").read_text())
+    assert "log_history" not in (tmp_path / "kept" / "run.json").read_text(), "nor those of earlier stages"
     assert not list((tmp_path / "kept").rglob("*.safetensors"))
     with pytest.raises(DataError, match="no record: name a folder for this model alone"):
         keep(model, model)
