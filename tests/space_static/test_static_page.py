@@ -116,8 +116,11 @@ def _pictures() -> list[bytes]:
     return found
 
 
-def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) -> None:
-    """The same pixels, and the same answers but for the rounding of int8 kernels, which differ between processors."""
+def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) -> int:
+    """The same pixels, and the same answers but for the rounding of int8 kernels, which differ between processors.
+
+    Returns the number of slices whose two sides both compared.
+    """
     answers = answers_in(page, pictures)
     expected = [classifier.predict(picture) for picture in pictures]
     pairs = list(zip(answers, expected, strict=True))
@@ -128,15 +131,16 @@ def _agree(pictures: list[bytes], page: Page, classifier: BrainMRIClassifier) ->
     unlike = [(one.get("asymmetry"), known.asymmetry) for one, known in pairs]
     assert sum((here is None) != (there is None) for here, there in unlike) <= len(pairs) / 50
     both = [(here, there) for here, there in unlike if here is not None and there is not None]
-    assert both and [here for here, _ in both] == pytest.approx([there for _, there in both], rel=0.1)
+    assert [here for here, _ in both] == pytest.approx([there for _, there in both], rel=0.1)
     other = [one for one, known in pairs if (one["verdict"], one["reason"]) != (known.verdict, known.reason)]
     assert len(other) <= len(pairs) / 50, "at a threshold a last digit decides"
+    return len(both)
 
 
 def test_two_hundred_slices_get_the_answers_of_python(page: Page, classifier: BrainMRIClassifier) -> None:
     pictures = _pictures()
     assert len(pictures) >= 200
-    _agree(pictures, page, classifier)
+    assert _agree(pictures, page, classifier) > 0
 
 
 def test_real_slices_get_the_answers_of_python(page: Page, classifier: BrainMRIClassifier) -> None:
@@ -144,7 +148,7 @@ def test_real_slices_get_the_answers_of_python(page: Page, classifier: BrainMRIC
     if not data:
         pytest.skip("BRAIN_MRI_DATA is not set: it names the folder of real images")
     known = sorted(Path(data, "brain-tumor-mri", "Testing").glob("*/*.jpg"))
-    _agree([path.read_bytes() for path in known[:: len(known) // 100]], page, classifier)
+    assert _agree([path.read_bytes() for path in known[:: len(known) // 100]], page, classifier) > 10
 
 
 @pytest.mark.parametrize("name", ["example4d.nii.gz", "standard.nii.gz"])
