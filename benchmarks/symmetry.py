@@ -2,9 +2,11 @@
 
     python -m benchmarks.symmetry release --data_dir tcga-lgg/t1c tcga-lgg/flair --part choose [--splits 300]
 
-Each folder has classes, a `patients.csv`, and slices with and without a tumour of the same patients. First, how well
-several scores tell these apart; then the rules that `brain-mri all_clear` can choose: chosen on four fifths of the
-patients, counted on the others, means over the splits. Prints Markdown.
+Each folder has classes, slices with and without a tumour of the same patients, and a `patients.csv`; without one each
+slice counts as a patient. First, how well several scores tell these apart; then the rules that `brain-mri all_clear`
+can choose: chosen on four fifths of the patients, counted on the others, means over the splits. Last, how many slices
+of each class have sides as alike as the model's own limit asks: a tumour there is protected by the probability alone.
+Prints Markdown.
 """
 
 from __future__ import annotations
@@ -73,15 +75,19 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=300)
     options = parser.parse_args()
     classifier = BrainMRIClassifier.from_pretrained(options.model)
+    classifier.compares_all = True
     sources = [read_source(classifier, folder, options.part) for folder in options.data_dir]
-    patients = {
-        Path(name).name: row["patient_group"]
-        for folder in options.data_dir
-        for name, row in scan_folder(folder).side_table("patients.csv", ("patient_group",))
-    }
+    labels: dict[str, str] = {}
+    patients: dict[str, str] = {}
+    for layout in map(scan_folder, options.data_dir):
+        labels |= {image.path.name: image.label for image in layout.images}
+        patients |= {image.path.name: image.path.name for image in layout.images}
+        table = layout.side_table("patients.csv", ("patient_group",))
+        patients |= {Path(name).name: row["patient_group"] for name, row in table}
     _print_scores(sources, patients)
     assert classifier.thresholds is not None
     _print_rules(sources, patients, classifier.thresholds.referral, options.splits)
+    _print_alike(sources, labels, classifier.thresholds.asymmetry)
 
 
 def _print_scores(sources: Sequence[Source], patients: dict[str, str]) -> None:
@@ -110,6 +116,17 @@ def _print_rules(sources: Sequence[Source], patients: dict[str, str], least: flo
             others = [_of(source, patients, known, False) for source in sources]
             shares.append([[_share(limits, of) for of in (o.tumors, o.healthy)] for o in others])
         print(f"| {name} | {' | '.join(f'{x:.1%}' for x in np.mean(shares, axis=0).ravel())} |")
+
+
+def _print_alike(sources: Sequence[Source], labels: dict[str, str], limit: float) -> None:
+    print(f"\n| sides alike (asymmetry at most {limit:.2f}) | {' | '.join(source.name for source in sources)} |")
+    print(f"|---|{'---:|' * len(sources)}")
+    for label in sorted(set(labels.values())):
+        cells = []
+        for source in sources:
+            found = [_known(p.asymmetry) <= limit for p in (*source.tumors, *source.healthy) if labels[p.name] == label]
+            cells.append(f"{sum(found)} of {len(found)}")
+        print(f"| {label} | {' | '.join(cells)} |")
 
 
 def _share(limits: Limits, slices: Sequence[Prediction]) -> float:

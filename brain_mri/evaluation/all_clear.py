@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ RATE = 0.01
 class Source:
     """The predictions of another source's slices: of those that show a tumour, and of those that show none.
 
-    Each is named by its file, and has its asymmetry.
+    Each is named by its file, and has its asymmetry if the classifier `compares_all`.
     """
 
     name: str
@@ -93,6 +93,7 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         listed = ", ".join(classifier.label_names)
         raise ConfigError(f"{model_dir} has no class known to mean that there is no tumour, only {listed}.")
     classifier.rule = Rule(float(record["referral"]["threshold"]))  # what was chosen before has no say
+    classifier.compares_all = True
     sources = [read_source(classifier, folder, part) for folder in folders]
     before = Limits(_least(record))
     by_probability = limit_probability(before.threshold, sources, rate)
@@ -128,16 +129,7 @@ def read_source(classifier: BrainMRIClassifier, folder: Path, part: str | None) 
     if not tumors:
         raise DataError(f"{layout.root} holds no slice with a tumour{f' of part {part!r}' if part else ''}.")
     healthy = [image.path for image in images if is_healthy(image.label)]
-    return Source(folder.name, _answers(classifier, tumors), _answers(classifier, healthy))
-
-
-def _answers(classifier: BrainMRIClassifier, paths: Sequence[Path]) -> list[Prediction]:
-    """The predictions, each with its asymmetry, which an answer needs only once a limit was chosen."""
-    found = []
-    for prediction in classifier.predict([*paths]):
-        known = None if prediction.image is None else classifier.asymmetries([prediction.image])
-        found.append(prediction if known is None else replace(prediction, asymmetry=float(known[0])))
-    return found
+    return Source(folder.name, classifier.predict([*tumors]), classifier.predict([*healthy]))
 
 
 def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Limits:

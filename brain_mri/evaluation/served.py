@@ -77,18 +77,18 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     classifier = BrainMRIClassifier.from_pretrained(model_dir)
     if classifier.rule.missing:  # it refuses everything, so no figure of its answers exists
         return None
+    classifier.compares_all = True
     probabilities: list[list[float]] = []
     verdicts: list[str] = []
     reasons: list[str | None] = []
-    asymmetries: list[npt.NDArray[np.float64]] = []
+    asymmetries: list[float | None] = []
     for start in each(range(0, len(rows), _BATCH), f"Predicting, {path.name}"):
         packed = rows[start : start + _BATCH]["pixels"]
         images = [Image.fromarray(np.ascontiguousarray(unpack(data, size).transpose(1, 2, 0))) for data in packed]
-        if (found := classifier.asymmetries(images)) is not None:
-            asymmetries.append(found)
         for one in classifier.predict_images(images, [""] * len(images)):
             probabilities.append(list(one.probabilities.values()))
             verdicts.append(one.verdict)
             reasons.append(one.reason)
-    unlike = np.concatenate(asymmetries) if asymmetries else None
+            asymmetries.append(one.asymmetry)
+    unlike = np.asarray(asymmetries, dtype=np.float64) if classifier.has_evidence else None
     return ServedPredictions(np.asarray(probabilities), np.asarray(verdicts), tuple(reasons), unlike, path.name)

@@ -18,7 +18,7 @@ from brain_mri.inference.ct import ct_score
 from brain_mri.inference.guard import Guard, joined
 from brain_mri.inference.loading import download, usable_guard
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
-from brain_mri.inference.postprocess import FloatArray, prediction_sets, softmax
+from brain_mri.inference.postprocess import prediction_sets, softmax
 from brain_mri.inference.predictions import Prediction, VolumePrediction, not_mri, together
 from brain_mri.inference.rule import Rule
 from brain_mri.inference.sources import Source, known, name_of
@@ -65,6 +65,8 @@ class BrainMRIClassifier:
             self.rule = Rule(thresholds.referral, thresholds.all_clear, missing, thresholds.asymmetry)
         self.problem: str | None = None
         """What is wrong with the folder's guard, if anything is."""
+        self.compares_all = False
+        """Whether the asymmetry of every slice is measured, not only where the verdict needs it. For measurements."""
 
     @classmethod
     def from_pretrained(
@@ -258,7 +260,8 @@ class BrainMRIClassifier:
         outputs = self._model.run(pixels)
         rows = [dict(zip(self.label_names, map(float, row), strict=True)) for row in softmax(outputs["logits"])]
         guard_scores = self._guard_scores(outputs, flat)
-        asymmetries = self._asymmetries(pixels, outputs, [self.rule.needs_asymmetry(row) for row in rows])
+        needed = [self.compares_all or self.rule.needs_asymmetry(row) for row in rows]
+        asymmetries = self._asymmetries(pixels, outputs, needed)
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
         for i, (image, probabilities) in enumerate(zip(images, rows, strict=True)):
@@ -292,26 +295,17 @@ class BrainMRIClassifier:
             for score, image in zip(by_embedding, images, strict=True)
         ]
 
-    def asymmetries(self, images: Sequence[Image.Image]) -> FloatArray | None:
-        """How unlike both sides of each picture are, (n,), see `symmetry`; None of a model without evidence maps."""
-        if not self.has_evidence:
-            return None
-        pixels = np.stack([self._model.pixel_values(one_channel(image)) for image in images])
-        return self._asymmetry_of(pixels, self._model.run(pixels)["evidence"])
-
     def _asymmetries(
         self, pixels: Float32, outputs: dict[str, Float32], needed: Sequence[bool]
     ) -> Sequence[float | None]:
-        """Those of the pictures that need one: each takes a second pass."""
+        """Those of the pictures that need one: each takes a second pass. None without evidence maps."""
         found: list[float | None] = [None] * len(needed)
         rows = np.flatnonzero(needed)
         if len(rows) and "evidence" in outputs:
-            for i, value in zip(rows, self._asymmetry_of(pixels[rows], outputs["evidence"][rows]), strict=True):
+            mirrored = self._model.run(np.ascontiguousarray(pixels[rows][..., ::-1]))
+            for i, value in zip(rows, asymmetry(outputs["evidence"][rows], mirrored["evidence"]), strict=True):
                 found[i] = float(value)
         return found
-
-    def _asymmetry_of(self, pixels: Float32, evidence: Float32) -> FloatArray:
-        return asymmetry(evidence, self._model.run(np.ascontiguousarray(pixels[..., ::-1]))["evidence"])
 
     def _likely(self, row: Sequence[float]) -> tuple[str, ...]:
         least = self.thresholds.prediction_set if self.thresholds else np.inf

@@ -119,7 +119,7 @@ class Prediction(_Said):
         notes: what else a reader should know, sentences without their full stop, see `io.slices.Slices`.
         series: what the file or folder holds, where it is more than one series, see `io.slices.Slices`.
         levels: `{label: level}` of the contour, see `contour_level`.
-        asymmetry: see `symmetry.asymmetry`; None where the slice's own verdict does not depend on it.
+        asymmetry: see `symmetry.asymmetry`; None where the verdict does not need it, or without exact maps.
     """
 
     name: str

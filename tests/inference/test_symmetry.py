@@ -94,8 +94,7 @@ def test_a_chosen_limit_takes_the_place_of_the_higher_probability(tmp_path: Path
     even, uneven = halves(0.625, 0.625), halves(0.56, 0.69)  # of one mean, and so of one probability
     assert [p.verdict for p in classifier.predict([even, uneven])] == ["answer", "unsure"]
     assert classifier.predict(even).label == "no_tumor"
-    (unlike,) = classifier.asymmetries([uneven]) or ()
-    assert unlike == pytest.approx(classifier.predict(uneven).asymmetry) and unlike > 5
+    assert (classifier.predict(uneven).asymmetry or 0) > 5
 
 
 def test_in_a_batch_each_slice_is_compared_with_its_own_mirror_image(tmp_path: Path) -> None:
@@ -113,8 +112,12 @@ def test_a_tumour_costs_no_second_pass(tmp_path: Path, monkeypatch: pytest.Monke
     classifier = BrainMRIClassifier.from_pretrained(
         _limited(write_model(tmp_path / "model"), {"threshold": 0.9, "asymmetry": 5.0})
     )
-    monkeypatch.setattr(classifier, "_asymmetry_of", pytest.fail)
-    assert classifier.predict(grey(0.375)).label == "meningioma"
+    passes, run = [], classifier._model.run
+    monkeypatch.setattr(classifier._model, "run", lambda pixels: passes.append(len(pixels)) or run(pixels))
+    assert classifier.predict(grey(0.375)).label == "meningioma" and passes == [1]
+    assert classifier.predict(grey(0.625)).label == "no_tumor" and passes == [1, 1, 1]
+    classifier.compares_all = True
+    assert classifier.predict(grey(0.375)).asymmetry is not None and passes == [1] * 5
 
 
 @pytest.mark.parametrize("broken", [{}, {"threshold": 0.9}, {"threshold": 0.9, "asymmetry": -1}, None, "0.4"])
@@ -125,20 +128,22 @@ def test_a_limit_that_is_damaged_is_one_sentence_and_no_answer(broken: object, t
 
 def test_real_gliomas_are_less_alike_on_both_sides_than_real_healthy_heads(real_data: Path) -> None:
     classifier, source = BrainMRIClassifier.from_pretrained(_RELEASE), real_data / "tcga-lgg" / "flair"
+    classifier.compares_all = True
     with (source / "patients.csv").open(newline="") as table:
         chosen = sorted(row["file_name"] for row in csv.DictReader(table) if row["part"] == "choose")
 
     def typical(folder: str) -> float:
         names = [name for name in chosen if name.startswith(folder)][::10]
-        found = classifier.asymmetries([Image.open(source / name) for name in names])
-        assert found is not None and len(found) > 5
-        return float(np.median(found))
+        found = [p.asymmetry for p in classifier.predict([source / name for name in names])]
+        assert None not in found and len(found) > 5
+        return float(np.median(np.asarray(found, dtype=float)))
 
     assert typical("glioma") > 1.5 * typical("no_tumor")
 
 
 def test_the_release_sees_a_slice_and_its_mirror_image_alike(real_data: Path) -> None:
     classifier = BrainMRIClassifier.from_pretrained(_RELEASE)
+    classifier.compares_all = True
     slice_ = Image.open(next((real_data / "brain-tumor-mri" / "Testing" / "notumor").glob("*.jpg"))).convert("L")
-    values = classifier.asymmetries([slice_, ImageOps.mirror(slice_)])
-    assert values is not None and values[0] == pytest.approx(values[1], rel=0.02)
+    one, mirrored = classifier.predict([slice_, ImageOps.mirror(slice_)])
+    assert one.asymmetry == pytest.approx(mirrored.asymmetry, rel=0.02) and one.asymmetry
