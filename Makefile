@@ -23,7 +23,7 @@ demo: $(VENV)/.installed $(if $(SHIPPED),,$(QUICK)/model/evaluation/results.json
 demo-static: $(VENV)/.installed    ## the page that runs in the browser, at http://127.0.0.1:7861; needs npm
 	$(BIN)/python space_static/serve.py $(if $(SHIPPED),release,$(QUICK)/model)
 
-quickstart:      ## train the small CNN on synthetic phantoms, evaluate it, classify one slice: one to two minutes
+quickstart:      ## train the small CNN on synthetic phantoms, evaluate it, classify one slice: a minute or two
 	rm -rf $(QUICK)
 	$(MAKE) $(QUICK)/model/evaluation/results.json
 

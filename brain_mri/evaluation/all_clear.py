@@ -63,7 +63,9 @@ class Limits:
         return sum(map(self.allow, (prediction for source in sources for prediction in source.healthy)))
 
 
-def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None = None, rate: float = RATE) -> Any:
+def choose_all_clear(
+    model_dir: Path, folders: Sequence[Path], part: str | None = None, rate: float = RATE, note: str | None = None
+) -> Any:
     """Choose when the healthy class may be named, and write it into the model's `calibration.json` as `all_clear`.
 
     Args:
@@ -71,12 +73,13 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         folders: folders of images, each another source.
         part: only images whose row of `patients.csv` has this value in its column `part`; None takes all.
         rate: the largest share of a source's tumour slices that may be answered with the healthy class, in [0, 1).
+        note: sentences for the model's card on how it was chosen.
 
     Returns:
         What was written: `threshold`, the least probability (above 1 if the healthy class may never be named, 0 if the
         other thresholds are enough); `symmetry`, a rule that takes its place where it answers more of the sources'
-        healthy slices: the least probability as `threshold`, and the largest `asymmetry`; `rate`, `part`, and of each
-        source `name`, `tumors` and `false_all_clears`, and where there are any, `healthy` slices and `all_clears`:
+        healthy slices: the least probability as `threshold`, and the largest `asymmetry`; `rate`, `part`, `note`, and
+        of each source `name`, `tumors` and `false_all_clears`, and where there are any, `healthy` slices and `all_clears`:
         before and after.
 
     Raises:
@@ -108,6 +111,7 @@ def choose_all_clear(model_dir: Path, folders: Sequence[Path], part: str | None 
         **({"symmetry": asdict(by_asymmetry)} if better else {}),
         "rate": rate,
         "part": part,
+        "note": note,
         "sources": [_counts(source, before, after) for source in sources],
     }
     write_json(record | {"all_clear": chosen}, model_dir / CALIBRATION)
@@ -186,8 +190,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", type=Path, nargs="+", required=True, metavar="FOLDER", help="images by class")
     parser.add_argument("--part", help="only rows of patients.csv with this value in their column `part`")
     parser.add_argument("--rate", type=float, default=RATE, help="share of tumours that may be missed so (%(default)s)")
+    parser.add_argument("--note", help="sentences for the card: what else a reader should know of this choice")
     options = parser.parse_args(argv)
-    chosen = choose_all_clear(options.model, options.data_dir, options.part, options.rate)
+    chosen = choose_all_clear(options.model, options.data_dir, options.part, options.rate, options.note)
     for source in chosen["sources"]:
         print(f"{source['name']}: {_in_words(source, 'tumors', 'false_all_clears', 'with a tumour')}")
         if "healthy" in source:

@@ -28,7 +28,7 @@ class Destination:
         space: id of the Space; None for none.
         static_space: id of the Space whose page runs the model in the visitor's browser; None for none.
         private: whether new repositories are private; None leaves that to the account's default.
-        examples: pictures that the Space offers instead of phantoms.
+        examples: pictures that the Space offers instead of those of the clone.
         examples_license: whose they are and under what licence they are shown.
 
     Raises:

@@ -164,6 +164,7 @@ def carry_over(model: str, folder: Path) -> None:
         if record := read_json(Path(model) / name):
             if clear := record.get("all_clear"):  # kept, as none would be worse; its rate is of other weights
                 clear.pop("symmetry", None)  # without it the healthy class needs a higher probability
+                clear.pop("note", None)
                 record["all_clear"] = clear | {"earlier_stage": True}
             write_json(record | {"earlier_stage": True}, folder / name)
     logger.info("the validation images were trained on: calibration and thresholds stay those of %s", model)

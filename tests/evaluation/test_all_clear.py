@@ -112,9 +112,10 @@ def test_a_rate_that_is_met_anyway_changes_no_answer_and_a_tumour_is_still_named
 
 
 def test_only_the_part_asked_for_is_looked_at(model: Path, source: Path) -> None:
-    main([str(model), "--data_dir", str(source), "--part", "choose", "--rate", "0"])
+    main([str(model), "--data_dir", str(source), "--part", "choose", "--rate", "0", "--note", "Seen before."])
     record = json.loads((model / CALIBRATION).read_text())["all_clear"]
-    assert record["part"] == "choose" and record["sources"][0]["tumors"] == len(_TUMOURS) // 2
+    assert record["part"] == "choose" and record["note"] == "Seen before."
+    assert record["sources"][0]["tumors"] == len(_TUMOURS) // 2
 
 
 def test_what_cannot_be_chosen_from_is_one_sentence(model: Path, source: Path, tmp_path: Path) -> None:

@@ -582,9 +582,10 @@ def test_a_threshold_chosen_for_the_weights_before_claims_no_rate(full: Path) ->
 @pytest.mark.parametrize(("rate", "told"), [(0.005, "0.5%"), (0.0, "none of the slices")])
 def test_a_rule_of_both_sides_is_told_and_what_pipeline_needs_instead(rate: float, told: str, full: Path) -> None:
     chosen = {"threshold": 0.9876, "rate": rate, "part": None, "sources": [{"name": "third_hospital"}]}
-    chosen |= {"symmetry": {"threshold": 0.8765, "asymmetry": 0.4321}}
+    chosen |= {"symmetry": {"threshold": 0.8765, "asymmetry": 0.4321}, "note": "Seen *before*."}
     text = write_card(save(full, calibration=calibration() | {"all_clear": chosen})).read_text(encoding="utf-8")
     assert "0.4321" in text and told in text and "third_hospital" in text
+    assert r"Seen \*before\*." in text, "how it was chosen, as text"
     assert "needed = 0.9876" in section(text, "How to use it"), "pipeline knows no sides"
 
 
