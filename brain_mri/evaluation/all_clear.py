@@ -79,8 +79,8 @@ def choose_all_clear(
         What was written: `threshold`, the least probability (above 1 if the healthy class may never be named, 0 if the
         other thresholds are enough); `symmetry`, a rule that takes its place where it answers more of the sources'
         healthy slices: the least probability as `threshold`, and the largest `asymmetry`; `rate`, `part`, `note`, and
-        of each source `name`, `tumors` and `false_all_clears`, and where there are any, `healthy` slices and `all_clears`:
-        before and after.
+        of each source `name`, `tumors` and `false_all_clears`, and where there are any, `healthy` slices and
+        `all_clears`: before and after.
 
     Raises:
         ConfigError: the model lacks a guard, a calibration or a healthy class, or `rate` is out of range.
