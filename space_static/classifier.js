@@ -2,6 +2,7 @@
 
 import * as ort from './vendor/ort.wasm.min.mjs';
 import { ctScore } from './ct.js';
+import { headBox } from './head.js';
 import { Guard } from './guard.js';
 import { softmax } from './numbers.js';
 import { resize } from './resize.js';
@@ -55,17 +56,26 @@ export class Classifier {
     const guardScore = byEmbedding <= byPixels ? byPixels : byEmbedding; // one that is no number stays, and is refused
     const evidence = outputs.evidence && this.#maps(outputs.evidence);
     const needed = outputs.evidence && this.rule.needsAsymmetry(probabilities);
-    const unlike = needed ? asymmetry(outputs.evidence, (await this.#run(mirrored(pixels, this.size))).evidence) : undefined;
+    const unlike = needed ? await this.#asymmetry(picture) : undefined;
     const said = this.rule.ofSlice(probabilities, guardScore, () => isStripped(picture), unlike);
     return { ...said, probabilities, guardScore, evidence, asymmetry: unlike };
+  }
+
+  /** How unlike both sides of the head are, which is cut out: in a wider frame it would look more alike, as the frame does. */
+  async #asymmetry(picture) {
+    const box = headBox(picture);
+    if (!box) return undefined;
+    const head = this.#pixelValues(picture, box);
+    const { evidence } = await this.#run(head);
+    return asymmetry(evidence, (await this.#run(mirrored(head, this.size))).evidence);
   }
 
   #run(pixels) {
     return this.session.run({ pixel_values: new ort.Tensor('float32', pixels, [1, 3, this.size, this.size]) });
   }
 
-  #pixelValues(picture) {
-    const { data, channels } = resize(picture, this.size, this.size, 'bicubic');
+  #pixelValues(picture, box = undefined) {
+    const { data, channels } = resize(picture, this.size, this.size, 'bicubic', box);
     const f = Math.fround; // float32 throughout, as in Python
     const area = this.size ** 2;
     const values = new Float32Array(3 * area);

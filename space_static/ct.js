@@ -1,10 +1,10 @@
 /** Whether a picture looks like a head CT: brain_mri/inference/ct.py, step by step. Its limits are explained there. */
 
-import { grey, resize } from './resize.js';
+import { small, standingOut } from './head.js';
+import { resize } from './resize.js';
 import { median, percentile } from './numbers.js';
 
-const READ = 224, SIDE = 160, DIRECTIONS = 96;
-const FOREGROUND = 0.15, LEAST_FILLED = 0.03, SMALLEST_HEAD = 8;
+const SIDE = 160, DIRECTIONS = 96;
 const BONE = 0.95, THINNEST = 0.03, THICKEST = 0.35, UNEVEN = 0.08, NEIGHBOURS = 6;
 const BENEATH = 0.2, BLACK = 0.25, BRIGHTEST_BRAIN = 0.65, LIMIT = 0.6;
 const DISTANCES = Math.round((1.2 * (SIDE - 1)) / 2);
@@ -36,23 +36,14 @@ function rays() {
 
 /** The head alone, from 0 (background) to 1 (white); null where nothing stands out. */
 function cutOut(picture) {
-  const shown = resize(grey(picture), READ, READ, 'bilinear');
-  const black = percentile(shown.data, 2), white = percentile(shown.data, 99.5);
-  const least = black + FOREGROUND * (white - black);
-  const rows = new Uint32Array(READ), columns = new Uint32Array(READ);
-  shown.data.forEach((value, i) => {
-    if (value > least) { ++rows[Math.trunc(i / READ)]; ++columns[i % READ]; }
-  });
-  const [top, bottom] = ends(rows), [left, right] = ends(columns);
-  if (filled(rows) < SMALLEST_HEAD || filled(columns) < SMALLEST_HEAD) return null;
-  const head = resize(shown, SIDE, SIDE, 'bilinear', [left, top, right + 1, bottom + 1]).data;
+  const shown = small(picture);
+  const found = standingOut(shown);
+  if (!found) return null;
+  const { box, black } = found;
+  const head = resize(shown, SIDE, SIDE, 'bilinear', box).data;
   const range = Math.max(percentile(head, 99) - black, 1);
   return Float64Array.from(head, (value) => Math.min(1, Math.max(0, (value - black) / range)));
 }
-
-const isFilled = (count) => count / READ > LEAST_FILLED;
-const filled = (counts) => counts.filter(isFilled).length;
-const ends = (counts) => [counts.findIndex(isFilled), counts.findLastIndex(isFilled)];
 
 /** Whether, in each direction, the outermost white is a skull's. */
 function endsInBone(head) {

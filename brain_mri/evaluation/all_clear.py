@@ -4,9 +4,9 @@
 
 At home a model is rarely wrong, so a threshold chosen there means little for other scanners. Each FOLDER is another
 source with slices that show a tumour; in each, at most the share `--rate` of these may be answered with the healthy
-class. Chosen are the least probability of that class, and for a model with evidence maps a better rule beside it: how
-unlike the two sides of the head may be (`inference.symmetry`). Both go into the model's `calibration.json`; `pipeline`
-can apply the first only. Evaluate again afterwards, on other patients.
+class, as the slices are and in two wider black frames. Chosen are the least probability of that class, and for a model
+with evidence maps a better rule beside it: how unlike the two sides of the head may be (`inference.symmetry`). Both go
+into the model's `calibration.json`; `pipeline` can apply the first only. Evaluate again afterwards, on other patients.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from PIL import Image, ImageOps
 
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, DataError, run_command
@@ -29,18 +31,26 @@ from brain_mri.model_folder import CALIBRATION, read_record
 from brain_mri.utils.files import write_json
 
 RATE = 0.01
+_FRAMES = (0.2, 0.3)  # of width and height, added in black: other scanners have other fields of view
 
 
 @dataclass(frozen=True)
 class Source:
     """The predictions of another source's slices: of those that show a tumour, and of those that show none.
 
-    Each is named by its file, and has its asymmetry if the classifier `compares_all`.
+    Each is named by its file, and has its asymmetry if the classifier `compares_all`. `framed` are those with a tumour
+    once more for each other field of view, in the same order.
     """
 
     name: str
     tumors: list[Prediction]
     healthy: list[Prediction]
+    framed: list[list[Prediction]]
+
+    @property
+    def views(self) -> list[list[Prediction]]:
+        """What a limit is chosen on: in each field of view it has to hold."""
+        return [view for view in (self.tumors, *self.framed) if view]
 
 
 @dataclass(frozen=True)
@@ -133,7 +143,13 @@ def read_source(classifier: BrainMRIClassifier, folder: Path, part: str | None) 
     if not tumors:
         raise DataError(f"{layout.root} holds no slice with a tumour{f' of part {part!r}' if part else ''}.")
     healthy = [image.path for image in images if is_healthy(image.label)]
-    return Source(folder.name, classifier.predict([*tumors]), classifier.predict([*healthy]))
+    found = classifier.predict([*tumors])
+    framed = [classifier.predict([_framed(p.image, share) for p in found if p.image]) for share in _FRAMES]
+    return Source(folder.name, found, classifier.predict([*healthy]), framed)
+
+
+def _framed(image: Image.Image, share: float) -> Image.Image:
+    return ImageOps.expand(image, (round(share * image.width / 2), round(share * image.height / 2)))
 
 
 def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Limits:
@@ -143,17 +159,17 @@ def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Lim
     limit is needed.
     """
     limit = math.inf
-    for source in sources:
-        found = [-_asymmetry(p) for p in source.tumors if Limits(least).allow(p)]
-        limit = min(limit, -all_clear_threshold(found, len(source.tumors), rate))
+    for view in (view for source in sources for view in source.views):
+        found = [-_asymmetry(p) for p in view if Limits(least).allow(p)]
+        limit = min(limit, -all_clear_threshold(found, len(view), rate))
     return Limits(least, limit)
 
 
 def limit_probability(least: float, sources: Sequence[Source], rate: float) -> Limits:
     """The least probability with which the healthy class may be named, at least `least`."""
-    for source in sources:
-        found = [max(p.probabilities.values()) for p in source.tumors if Limits(least).allow(p)]
-        least = max(least, all_clear_threshold(found, len(source.tumors), rate))
+    for view in (view for source in sources for view in source.views):
+        found = [max(p.probabilities.values()) for p in view if Limits(least).allow(p)]
+        least = max(least, all_clear_threshold(found, len(view), rate))
     return Limits(least)
 
 

@@ -16,6 +16,7 @@ from PIL import Image
 from brain_mri.errors import ConfigError, NotMRIError
 from brain_mri.inference.ct import ct_score
 from brain_mri.inference.guard import Guard, joined
+from brain_mri.inference.head import head_box
 from brain_mri.inference.loading import download, usable_guard
 from brain_mri.inference.onnx_model import Float32, OnnxModel, usable_cores
 from brain_mri.inference.postprocess import prediction_sets, softmax
@@ -261,7 +262,7 @@ class BrainMRIClassifier:
         rows = [dict(zip(self.label_names, map(float, row), strict=True)) for row in softmax(outputs["logits"])]
         guard_scores = self._guard_scores(outputs, flat)
         needed = [self.compares_all or self.rule.needs_asymmetry(row) for row in rows]
-        asymmetries = self._asymmetries(pixels, outputs, needed)
+        asymmetries = [self._asymmetry(image) if wanted else None for image, wanted in zip(flat, needed, strict=True)]
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
         for i, (image, probabilities) in enumerate(zip(images, rows, strict=True)):
@@ -295,17 +296,17 @@ class BrainMRIClassifier:
             for score, image in zip(by_embedding, images, strict=True)
         ]
 
-    def _asymmetries(
-        self, pixels: Float32, outputs: dict[str, Float32], needed: Sequence[bool]
-    ) -> Sequence[float | None]:
-        """Those of the pictures that need one: each takes a second pass. None without evidence maps."""
-        found: list[float | None] = [None] * len(needed)
-        rows = np.flatnonzero(needed)
-        if len(rows) and "evidence" in outputs:
-            mirrored = self._model.run(np.ascontiguousarray(pixels[rows][..., ::-1]))
-            for i, value in zip(rows, asymmetry(outputs["evidence"][rows], mirrored["evidence"]), strict=True):
-                found[i] = float(value)
-        return found
+    def _asymmetry(self, image: Image.Image) -> float | None:
+        """How unlike both sides of the head are, see `symmetry`; None without evidence maps or a head.
+
+        The head is cut out: in a wider frame it would look more alike, as the frame does.
+        """
+        box = head_box(image) if self.has_evidence else None
+        if box is None:
+            return None
+        head = self._model.pixel_values(image, box)
+        one, mirrored = (self._model.run(x[None])["evidence"] for x in (head, np.ascontiguousarray(head[..., ::-1])))
+        return float(asymmetry(one, mirrored)[0])
 
     def _likely(self, row: Sequence[float]) -> tuple[str, ...]:
         least = self.thresholds.prediction_set if self.thresholds else np.inf

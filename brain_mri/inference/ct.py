@@ -16,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from brain_mri.inference.head import small, standing_out
+
 Floats = npt.NDArray[np.floating]
 
-_READ = 224  # pixels a side to which a picture is brought first
 _SIDE = 160  # pixels a side of the head, cut out
 _DIRECTIONS = 96
-_FOREGROUND = 0.15  # of the range from background to white: brighter is head
-_LEAST_FILLED = 0.03  # of a row or column: less is a line of the head rest, or a letter
-_SMALLEST_HEAD = 8  # pixels
 _BONE = 0.95  # of white
 _THINNEST, _THICKEST = 0.03, 0.35  # a skull, as a share of the distance from the middle
 _UNEVEN = 0.08  # how far a direction's bone may lie off its neighbours', as a share of their distance
@@ -60,14 +58,11 @@ def ct_score(image: Image.Image) -> float:
 
 def _cut_out(image: Image.Image) -> Floats | None:
     """The head alone, from 0 (background) to 1 (white), (_SIDE, _SIDE); None where nothing stands out."""
-    grey = image.convert("L").resize((_READ, _READ), Image.Resampling.BILINEAR)
-    pixels = np.asarray(grey)
-    black, white = np.percentile(pixels, (2, 99.5))
-    bright = pixels > black + _FOREGROUND * (white - black)
-    rows, columns = (np.flatnonzero(bright.mean(axis=axis) > _LEAST_FILLED) for axis in (1, 0))
-    if min(len(rows), len(columns)) < _SMALLEST_HEAD:
+    grey = small(image)
+    found = standing_out(grey)
+    if found is None:
         return None
-    box = (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)
+    box, black = found
     head = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR, box=box), dtype=np.float32)
     return np.asarray(np.clip((head - black) / max(np.percentile(head, 99) - black, 1.0), 0.0, 1.0))
 

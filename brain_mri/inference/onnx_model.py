@@ -126,9 +126,14 @@ class OnnxModel:
             raise ConfigError(f"{self._path} gives values that are not finite, its weights are damaged: get it anew.")
         return outputs
 
-    def pixel_values(self, image: Image.Image) -> Float32:
-        """Resize, rescale and normalise a picture as the model's own image processor does; (3, size, size)."""
-        resized = one_channel(image).resize((self.size, self.size), self._about.resample)
+    def pixel_values(self, image: Image.Image, box: tuple[int, int, int, int] | None = None) -> Float32:
+        """Resize, rescale and normalise a picture as the model's own image processor does; (3, size, size).
+
+        Args:
+            image: of any size and mode.
+            box: (left, top, right, bottom), the part of it to take; default: all.
+        """
+        resized = one_channel(image).resize((self.size, self.size), self._about.resample, box=box)
         values = np.atleast_3d(np.asarray(resized)).transpose(2, 0, 1).astype(np.float32) / np.float32(255)
         return (values - self._about.mean) / self._about.std
 

@@ -7,8 +7,9 @@ import pytest
 from support.space_server import grey, halves, write_model
 
 from brain_mri.errors import ConfigError, DataError
-from brain_mri.evaluation.all_clear import main
+from brain_mri.evaluation.all_clear import Source, limit_asymmetry, limit_probability, main
 from brain_mri.inference.classifier import BrainMRIClassifier
+from brain_mri.inference.predictions import Prediction
 from brain_mri.model_folder import CALIBRATION, GUARD
 
 # what the toy model takes for healthy (0.6 to 0.65) and for a tumour (0.375)
@@ -74,12 +75,25 @@ def test_unlike_sides_are_chosen_by_where_more_healthy_slices_are_answered_so(mo
     assert [p.label for p in answers] == ["no_tumor", "no_tumor", None]
 
 
+def test_in_every_field_of_view_the_limits_hold() -> None:
+    def seen(probability: float, asymmetry: float) -> Prediction:
+        probabilities = {"glioma": 1 - probability, "no_tumor": probability}
+        return Prediction("s", "unsure", None, probabilities, (), 0.5, 1, None, None, asymmetry=asymmetry)
+
+    tumours, framed = [seen(0.9, 3.0), seen(0.1, 5.0)], [seen(0.85, 2.0), seen(0.95, 4.0)]
+    source = Source("elsewhere", tumours, [], [framed])
+    for rate, least, most in ((0.0, 0.95, 2.0), (0.5, 0.85, 4.0)):
+        threshold = limit_probability(0.8, [source], rate).threshold
+        asymmetry = limit_asymmetry(0.8, [source], rate).asymmetry
+        assert least < threshold < least + 0.001 and most - 0.001 < asymmetry < most
+
+
 def test_of_two_sources_the_one_that_needs_more_decides(model: Path, tmp_path: Path) -> None:
     limits = []
     for name, unlike in (("strict", 0.06), ("loose", 0.12)):
-        for label, difference in (("glioma", unlike), ("no_tumor", 0.0)):
+        for label, shade, difference in (("glioma", 0.625, unlike), ("no_tumor", 0.64, 0.0)):
             (tmp_path / name / label).mkdir(parents=True)
-            halves(0.625 - difference / 2, 0.625 + difference / 2).save(tmp_path / name / label / "0.png")
+            halves(shade - difference / 2, shade + difference / 2).save(tmp_path / name / label / "0.png")
     for order in (["strict", "loose"], ["loose", "strict"], ["strict"]):
         main([str(model), "--data_dir", *(str(tmp_path / name) for name in order), "--rate", "0"])
         limits.append(json.loads((model / CALIBRATION).read_text())["all_clear"]["symmetry"]["asymmetry"])

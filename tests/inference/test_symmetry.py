@@ -108,16 +108,28 @@ def test_in_a_batch_each_slice_is_compared_with_its_own_mirror_image(tmp_path: P
     assert len(set(alone[1:])) == 3, "each has one of its own"
 
 
-def test_a_tumour_costs_no_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_black_frame_around_the_head_does_not_make_its_sides_more_alike(tmp_path: Path, real_data: Path) -> None:
+    toy = BrainMRIClassifier.from_pretrained(
+        _limited(write_model(tmp_path / "model"), {"threshold": 0.9, "asymmetry": 5})
+    )
+    release = BrainMRIClassifier.from_pretrained(_RELEASE)
+    glioma = Image.open(next((real_data / "brain-tumor-mri" / "Testing" / "glioma").glob("*.jpg"))).convert("L")
+    for classifier, image in ((toy, halves(0.56, 0.69)), (release, glioma)):
+        classifier.compares_all = True
+        whole, *framed = (classifier.predict(ImageOps.expand(image, x * image.width // 16)) for x in (0, 1, 2))
+        assert [p.asymmetry for p in framed] == pytest.approx([whole.asymmetry] * 2, rel=0.1)
+
+
+def test_a_tumour_costs_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     classifier = BrainMRIClassifier.from_pretrained(
         _limited(write_model(tmp_path / "model"), {"threshold": 0.9, "asymmetry": 5.0})
     )
     passes, run = [], classifier._model.run
     monkeypatch.setattr(classifier._model, "run", lambda pixels: passes.append(len(pixels)) or run(pixels))
     assert classifier.predict(grey(0.375)).label == "meningioma" and passes == [1]
-    assert classifier.predict(grey(0.625)).label == "no_tumor" and passes == [1, 1, 1]
+    assert classifier.predict(grey(0.625)).label == "no_tumor" and passes == [1] * 4
     classifier.compares_all = True
-    assert classifier.predict(grey(0.375)).asymmetry is not None and passes == [1] * 5
+    assert classifier.predict(grey(0.375)).asymmetry is not None and passes == [1] * 7
 
 
 @pytest.mark.parametrize("broken", [{}, {"threshold": 0.9}, {"threshold": 0.9, "asymmetry": -1}, None, "0.4"])

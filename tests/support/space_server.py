@@ -36,10 +36,13 @@ _STEEPNESS = 60.0
 
 
 def halves(left: float, right: float) -> Image.Image:
-    """A picture whose two halves differ; the network sees their mean, its evidence each by itself."""
-    pixels = np.asarray(grey((left + right) / 2)).copy()
-    middle = pixels.shape[1] // 2
-    pixels[:, :middle], pixels[:, middle:] = round(left * 255), round(right * 255)
+    """A picture whose two halves differ; the network sees their mean, its evidence each by itself.
+
+    A black line around it makes it a head before a background; the halves make up for it.
+    """
+    pixels = np.zeros((64, 64, 3), dtype=np.uint8)
+    brighter = (64 / 62) ** 2
+    pixels[1:-1, 1:32], pixels[1:-1, 32:-1] = round(left * brighter * 255), round(right * brighter * 255)
     return Image.fromarray(pixels)
 
 
