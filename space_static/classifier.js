@@ -56,18 +56,19 @@ export class Classifier {
     const guardScore = byEmbedding <= byPixels ? byPixels : byEmbedding; // one that is no number stays, and is refused
     const evidence = outputs.evidence && this.#maps(outputs.evidence);
     const needed = outputs.evidence && this.rule.needsAsymmetry(probabilities);
-    const unlike = needed ? await this.#asymmetry(picture) : undefined;
+    const unlike = needed ? await this.#asymmetry(picture, pixels, outputs.evidence) : undefined;
     const said = this.rule.ofSlice(probabilities, guardScore, () => isStripped(picture), unlike);
     return { ...said, probabilities, guardScore, evidence, asymmetry: unlike };
   }
 
-  /** How unlike both sides of the head are, which is cut out: in a wider frame it would look more alike, as the frame does. */
-  async #asymmetry(picture) {
+  /** How unlike both sides are, in the picture or in the head cut out of it, whichever is more. */
+  async #asymmetry(picture, pixels, evidence) {
     const box = headBox(picture);
     if (!box) return undefined;
     const head = this.#pixelValues(picture, box);
-    const { evidence } = await this.#run(head);
-    return asymmetry(evidence, (await this.#run(mirrored(head, this.size))).evidence);
+    const mirror = async (values) => (await this.#run(mirrored(values, this.size))).evidence;
+    const whole = asymmetry(evidence, await mirror(pixels));
+    return Math.max(whole, asymmetry((await this.#run(head)).evidence, await mirror(head)));
   }
 
   #run(pixels) {

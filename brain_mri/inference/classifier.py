@@ -262,7 +262,7 @@ class BrainMRIClassifier:
         rows = [dict(zip(self.label_names, map(float, row), strict=True)) for row in softmax(outputs["logits"])]
         guard_scores = self._guard_scores(outputs, flat)
         needed = [self.compares_all or self.rule.needs_asymmetry(row) for row in rows]
-        asymmetries = [self._asymmetry(image) if wanted else None for image, wanted in zip(flat, needed, strict=True)]
+        asymmetries = [self._asymmetry(image, pixels[i]) if needed[i] else None for i, image in enumerate(flat)]
         milliseconds = (time.perf_counter() - started) * 1000 / len(images)
         found = []
         for i, (image, probabilities) in enumerate(zip(images, rows, strict=True)):
@@ -296,17 +296,18 @@ class BrainMRIClassifier:
             for score, image in zip(by_embedding, images, strict=True)
         ]
 
-    def _asymmetry(self, image: Image.Image) -> float | None:
-        """How unlike both sides of the head are, see `symmetry`; None without evidence maps or a head.
+    def _asymmetry(self, image: Image.Image, pixels: Float32) -> float | None:
+        """How unlike both sides are, see `symmetry`, in the picture or in the head cut out of it, whichever is more.
 
-        The head is cut out: in a wider frame it would look more alike, as the frame does.
+        In a wide black frame, which is alike on both sides, a tumour counts for less. None without evidence maps or
+        a head.
         """
         box = head_box(image) if self.has_evidence else None
         if box is None:
             return None
-        head = self._model.pixel_values(image, box)
-        one, mirrored = (self._model.run(x[None])["evidence"] for x in (head, np.ascontiguousarray(head[..., ::-1])))
-        return float(asymmetry(one, mirrored)[0])
+        views = np.stack([pixels, self._model.pixel_values(image, box)])
+        one, mirrored = (self._model.run(x)["evidence"] for x in (views, np.ascontiguousarray(views[..., ::-1])))
+        return float(asymmetry(one, mirrored).max())
 
     def _likely(self, row: Sequence[float]) -> tuple[str, ...]:
         least = self.thresholds.prediction_set if self.thresholds else np.inf

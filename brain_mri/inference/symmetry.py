@@ -12,10 +12,9 @@ def asymmetry(evidence: Float32, of_mirrored: Float32) -> FloatArray:
     """The mean difference of the evidence at a place and at its mirror image, left to right, over places and classes.
 
     A head is its own control. A tumour is seldom alike on both sides, while the contrast of an unknown scanner, which
-    shifts the probabilities, shifts both sides alike. The pictures show the head alone (`head.head_box`), so that the
-    field of view does not count. Compared are the model's maps, since the pixels of healthy slices differ as much. Each
-    map is averaged with that of the mirrored picture, so that what the network itself sees differently on the left and
-    on the right cancels. It is made for slices that show both sides: of a sagittal one it says little.
+    shifts the probabilities, shifts both sides alike. Compared are the model's maps, since the pixels of healthy slices
+    differ as much. Each map is averaged with that of the mirrored picture, so that what the network itself sees
+    differently on the left and on the right cancels. It is made for slices that show both sides: of a sagittal one it says little.
 
     Args:
         evidence: (n, k, h, w), of the pictures: what each place adds to each class's logit, in nats.
