@@ -14,7 +14,8 @@ def asymmetry(evidence: Float32, of_mirrored: Float32) -> FloatArray:
     A head is its own control. A tumour is seldom alike on both sides, while the contrast of an unknown scanner, which
     shifts the probabilities, shifts both sides alike. Compared are the model's maps, since the pixels of healthy slices
     differ as much. Each map is averaged with that of the mirrored picture, so that what the network itself sees
-    differently on the left and on the right cancels. It is made for slices that show both sides: of a sagittal one it says little.
+    differently on the left and on the right cancels. It is made for slices that show both sides: of a sagittal one it
+    says little.
 
     Args:
         evidence: (n, k, h, w), of the pictures: what each place adds to each class's logit, in nats.
