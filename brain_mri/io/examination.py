@@ -65,7 +65,8 @@ def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
     if alone and entries:
         notes.append(f"left out, since the file of its voxels is missing: {', '.join(sorted(alone))}")
     entries = entries or volumes  # reading one says what is missing
-    left = [one.name for one in others if one not in pairs.values()]
+    partners = {id(one) for one in pairs.values()}
+    left = [one.name for one in others if id(one) not in partners]
     lost = sum(name in unread for name in left)
     if passed := len(left) - lost:
         notes.append(f"passed over: {passed} file{'s that are' if passed > 1 else ' that is'} no scan")
