@@ -225,7 +225,7 @@ class BrainMRIClassifier:
             predictions.append(prediction)
             report(len(predictions), len(slices.names))
         if slices.is_volume:
-            return self.summarize(predictions, slices.notes, slices.series)
+            return self.summarize(predictions, slices.notes, slices.series, slices.lost)
         return replace(predictions[0], notes=slices.notes, series=slices.series)
 
     def predict_slices(self, slices: Slices) -> Iterator[Prediction]:
@@ -236,14 +236,18 @@ class BrainMRIClassifier:
             yield from self.predict_images(images, slices.names[start : start + _BATCH], started)
 
     def summarize(
-        self, predictions: Sequence[Prediction], notes: Sequence[str] = (), series: Sequence[Series] = ()
+        self,
+        predictions: Sequence[Prediction],
+        notes: Sequence[str] = (),
+        series: Sequence[Series] = (),
+        lost: int = 0,
     ) -> VolumePrediction:
         """The slices of one patient taken together, see `predictions.together`.
 
         Raises:
             ImageError: there is no slice.
         """
-        return together(predictions, self.rule, notes, series)
+        return together(predictions, self.rule, notes, series, lost)
 
     def predict_images(
         self, images: Sequence[Image.Image], names: Sequence[str], started: float | None = None

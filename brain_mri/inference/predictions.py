@@ -38,7 +38,7 @@ REASONS = {
     "below_threshold": "the model is not sure enough to name a class: a human should look",
     "no_slice_accepted": "no slice looks like a brain MRI",
     "most_slices_refused": "most of the slices do not look like a brain MRI",
-    "slices_not_judged": "some of the slices were refused, so nothing is said of the whole",
+    "slices_not_judged": "some of the slices were refused or could not be read, so nothing is said of the whole",
     "slices_disagree": "some of the slices point to a tumour and others do not: a human should look",
 }
 """What each reason code means, for people."""
@@ -239,9 +239,13 @@ def not_mri(name: str, problem: str) -> Prediction:
 
 
 def together(
-    predictions: Sequence[Prediction], rule: Rule, notes: Sequence[str] = (), series: Sequence[Series] = ()
+    predictions: Sequence[Prediction],
+    rule: Rule,
+    notes: Sequence[str] = (),
+    series: Sequence[Series] = (),
+    lost: int = 0,
 ) -> VolumePrediction:
-    """The slices of one patient taken together; `notes` and `series` are those of `io.slices.Slices`.
+    """The slices of one patient taken together; `notes`, `series` and `lost` are those of `io.slices.Slices`.
 
     Raises:
         ImageError: there is no slice.
@@ -250,4 +254,5 @@ def together(
         raise ImageError("there is no slice to classify: give at least one.")
     accepted = [p.probabilities for p in predictions if p.verdict != "refused"]
     mean = {label: float(np.mean([p[label] for p in accepted])) for label in accepted[0]} if accepted else {}
-    return VolumePrediction(tuple(predictions), *rule.of_volume(predictions, mean), mean, tuple(notes), tuple(series))
+    verdict, reason = rule.of_volume(predictions, mean, lost)
+    return VolumePrediction(tuple(predictions), verdict, reason, mean, tuple(notes), tuple(series))

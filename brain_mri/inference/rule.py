@@ -56,16 +56,19 @@ class Rule:
             return "refused", "skull_stripped"
         return verdict, reason
 
-    def of_volume(self, slices: Sequence[Prediction], mean: Mapping[str, float]) -> tuple[Verdict, str | None]:
+    def of_volume(
+        self, slices: Sequence[Prediction], mean: Mapping[str, float], lost: int = 0
+    ) -> tuple[Verdict, str | None]:
         """The verdict on the slices of one patient and the code of its reason.
 
         "No tumour" must not outvote slices that point to a tumour, sure or not: it may show in a few slices only. So
         where a limit of the asymmetry was chosen, each slice must be called healthy by itself. Nor is it said where
-        slices were refused, whatever these show.
+        slices were refused or could not be read, whatever these show.
 
         Args:
             slices: of the patient, each with its own verdict.
             mean: `{label: probability}` over the slices that were not refused; empty without any.
+            lost: how many more may be slices of the patient, but could not be read.
         """
         accepted = [p for p in slices if p.verdict != "refused"]
         if not accepted:
@@ -76,7 +79,7 @@ class Rule:
             return "refused", "skull_stripped" if 2 * stripped > len(slices) else "most_slices_refused"
         if is_healthy(first(mean)) and not all(is_healthy(first(p.probabilities)) for p in accepted):
             return "unsure", "slices_disagree"
-        if is_healthy(first(mean)) and len(accepted) < len(slices):
+        if is_healthy(first(mean)) and (lost or len(accepted) < len(slices)):
             return "unsure", "slices_not_judged"
         return self._sure_enough(mean, [p.asymmetry for p in accepted])
 

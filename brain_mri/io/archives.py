@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import stat
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
@@ -31,11 +32,13 @@ class Member:
         name: its path inside, with `/`.
         size: in bytes, unpacked.
         read: a call that returns at most its first n bytes (n is the argument).
+        is_link: whether it is a link that is not followed, and so has no bytes.
     """
 
     name: str
     size: int
     read: Callable[[int], bytes]
+    is_link: bool = False
 
     @property
     def label(self) -> str:
@@ -47,6 +50,11 @@ class Member:
         return self.read(HEAD_BYTES)
 
 
+def _link(name: str) -> Member:
+    """A link that is not followed: what it leads to may be slices."""
+    return Member(name, 0, lambda limit: b"", is_link=True)
+
+
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Sort key in which slice10 comes after slice9."""
     return [
@@ -56,7 +64,7 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _chosen(members: list[Member], label: str) -> list[Member]:
-    """Sort by name and leave out hidden files and those that systems add.
+    """Sort by name and leave out what macOS adds. Other hidden files are files: they may be slices.
 
     Raises:
         ImageError: more than `MAX_MEMBERS` files or `MAX_ARCHIVE_BYTES`.
@@ -67,9 +75,12 @@ def _chosen(members: list[Member], label: str) -> list[Member]:
         raise ImageError(
             f"{label}: unpacks to more than {MAX_ARCHIVE_BYTES >> 20} MiB; give one series of slices.", "too_large"
         )
-    parts = ((member, PurePosixPath(member.name).parts) for member in members)
-    kept = [member for member, path in parts if not any(part.startswith((".", "__MACOSX")) for part in path)]
-    return sorted(kept, key=lambda member: _natural(member.name))
+    return sorted((one for one in members if not _is_added(one.name)), key=lambda member: _natural(member.name))
+
+
+def _is_added(name: str) -> bool:
+    *folders, last = name.replace("\\", "/").split("/")
+    return "__MACOSX" in folders or last.startswith("._") or last == ".DS_Store"
 
 
 @contextmanager
@@ -89,7 +100,13 @@ def zip_members(file: BinaryIO, label: str) -> Iterator[list[Member]]:
         for info in infos:
             _check_member(info, label)
         yield _chosen(
-            [Member(info.filename, info.file_size, _zip_reader(archive, info, label)) for info in infos], label
+            [
+                _link(info.filename)
+                if stat.S_ISLNK(info.external_attr >> 16)
+                else Member(info.filename, info.file_size, _zip_reader(archive, info, label))
+                for info in infos
+            ],
+            label,
         )
 
 
@@ -133,6 +150,8 @@ def _zip_reader(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> 
 def folder_members(folder: Path, label: str) -> list[Member]:
     """List the regular files in a folder and below it; symbolic links to files are followed, those to folders are not.
 
+    Links that are not followed are listed without bytes, but for those to folders whose files are listed anyway.
+
     Raises:
         ImageError: it can't be listed, too many or too large files, or folders nested deeper than 16.
     """
@@ -149,9 +168,8 @@ def folder_members(folder: Path, label: str) -> list[Member]:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((Path(entry.path), depth + 1))
-                    elif entry.is_file():
-                        relative = Path(entry.path).relative_to(folder).as_posix()
-                        members.append(Member(relative, entry.stat().st_size, _file_reader(Path(entry.path), relative)))
+                    elif member := _member_of(Path(entry.path), folder):
+                        members.append(member)
                     if len(members) + len(waiting) > MAX_MEMBERS:
                         break
         except OSError as error:
@@ -159,6 +177,18 @@ def folder_members(folder: Path, label: str) -> list[Member]:
         if len(members) + len(waiting) > MAX_MEMBERS:
             break
     return _chosen(members, label)
+
+
+def _member_of(path: Path, folder: Path) -> Member | None:
+    """A file, or a link that is not followed; None of pipes, devices and links to folders that are listed anyway."""
+    name = path.relative_to(folder).as_posix()
+    if os.path.isfile(path):
+        return Member(name, path.stat().st_size, _file_reader(path, name))
+    if not path.is_symlink():
+        return None
+    if os.path.isdir(path):
+        return None if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)) else _link(name)
+    return None if os.path.exists(path) else _link(name)  # to nothing, or in a circle
 
 
 def _file_reader(path: Path, name: str) -> Callable[[int], bytes]:

@@ -106,6 +106,26 @@ def read_header(dataset: Dataset, label: str) -> Header:
         return Header(foreign, () if foreign else (*_doubts(dataset), *_sequence_notes(dataset)))
 
 
+def may_be_slice(dataset: Dataset, label: str) -> bool:
+    """Whether a file without pixels may be a slice of a head that has lost them: no report, raw data or index.
+
+    Raises:
+        ImageError: its elements are damaged.
+    """
+    from pydicom.uid import UID_dictionary
+
+    with parsing(label, "DICOM file"):
+        if _modality(dataset) in _MODALITIES or _other_body_part(dataset):
+            return False
+        classes = [str(one.get(keyword) or "") for one, keyword in _class_elements(dataset)]
+        if any(_MR_CLASS.fullmatch(one) or _CAPTURE_CLASS.fullmatch(one) for one in classes):
+            return True
+        if any(one in UID_dictionary for one in classes):
+            return False
+        is_cut = all(one.startswith(_STANDARD) or _STANDARD.startswith(one) for one in classes)
+        return is_cut or "Rows" in dataset  # of a vendor's own classes most have no picture
+
+
 def refusal_words() -> dict[str, Any]:
     """What `read_header` refuses by, for programs in other languages: `modalities`, patterns of `head`, `elsewhere`.
 
@@ -136,9 +156,12 @@ def _is_head(words: Iterable[str]) -> bool:
     return any(_HEAD.fullmatch(word) for word in words)
 
 
+def _class_elements(dataset: Dataset) -> tuple[tuple[Dataset, str], ...]:
+    return (dataset, "SOPClassUID"), (dataset.file_meta, "MediaStorageSOPClassUID")
+
+
 def _sop_class(dataset: Dataset) -> str:
-    stored = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
-    return str(stored or "")
+    return next((str(found) for one, keyword in _class_elements(dataset) if (found := one.get(keyword))), "")
 
 
 def _other_method(dataset: Dataset) -> str | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from brain_mri.errors import ImageError, NotMRIError
 from brain_mri.io.dicom import Shot, Volume
-from brain_mri.io.dicom_header import Header, agent_of, names_of, read_header
+from brain_mri.io.dicom_header import Header, agent_of, may_be_slice, names_of, read_header
 from brain_mri.io.dicom_parsing import count_frames, parse_with_pixels
 from brain_mri.io.entries import Choice, Entry, Loaded
 from brain_mri.io.frames import Frame, frames_of, number
@@ -68,12 +68,13 @@ class DicomFiles:
         files: of those with pixels that may be MR of a head, the name in errors and a function that parses it whole.
         foreign: what the others are by their headers, and how many.
         passed_over: how many have no picture: reports, raw data, indexes.
+        lost: how many may be slices of a head, but have no pixels that can be read, such as those that are cut off.
     """
 
     def __init__(self) -> None:
         self.files: list[tuple[str, Opener]] = []
         self.foreign: Counter[str] = Counter()
-        self.passed_over = 0
+        self.passed_over = self.lost = 0
         self._series: dict[str, _Series] = {}
         self._left_out: Counter[str] = Counter()
 
@@ -85,7 +86,9 @@ class DicomFiles:
         """
         count = count_frames(dataset, label) if has_pixels else 0
         if not count:
-            self.passed_over += 1
+            is_lost = may_be_slice(dataset, label)
+            self.lost += is_lost
+            self.passed_over += not is_lost
             return
         header = read_header(dataset, label)
         if header.foreign is not None:
@@ -153,7 +156,7 @@ class DicomFiles:
 
     def _entry(self, series: _Series, group: Group, choice: Choice, label: str) -> Entry:
         agent = has_agent(series.names, series.agent)
-        frames, notes = _repeat(group, agent and series.sequence == T1)
+        frames, notes, lost = _repeat(group, agent and series.sequence == T1)
         if frames[0].tile is not None:
             notes = ["the slices are cut from a Siemens mosaic, in the order of its tiles", *notes]
         notes = [*(note for header in series.headers for note in header.notes), *notes]
@@ -165,6 +168,7 @@ class DicomFiles:
             plane=group.plane,
             slices=len(frames),
             load=lambda: self._load(frames, group.plane, notes, choice, label),
+            lost=lost,
         )
 
     def _load(self, frames: Sequence[Frame], plane: str, notes: list[str], choice: Choice, label: str) -> Loaded:
@@ -225,14 +229,23 @@ def _measured(dataset: Dataset) -> str | None:
     )
 
 
-def _repeat(group: Group, last: bool) -> tuple[tuple[Frame, ...], list[str]]:
-    """The repeat that is judged: the first whole one; the last where a contrast agent comes in the course of them."""
+def _repeat(group: Group, last: bool) -> tuple[tuple[Frame, ...], list[str], int]:
+    """The repeat that is judged: the first whole one; the last where a contrast agent comes in the course of them.
+
+    Returns:
+        Its frames, what to say of it, and how many slices the incomplete repeats have: these are lost.
+    """
     count = len(group.repeats)
     if count == 1:
-        return group.frames, []
+        return group.frames, [], 0
     whole = [repeat for repeat in group.repeats if len(repeat) == len(group.frames)]
-    which = "last, when the contrast agent is there" if last else "first"
-    return whole[-1 if last else 0], [f"of {count} repeats the {which} is read"]
+    lost = sum(map(len, group.repeats)) - len(whole) * len(group.frames)
+    which = "last, when the contrast agent is there," if last else "first"
+    notes = [f"of {count} repeats the {which if len(whole) > 1 else 'only whole one'} is read"]
+    if lost:
+        several = "slices at places that are" if lost > 1 else "slice at a place that is"
+        notes.append(f"not read: {lost} {several} taken, of incomplete repeats")
+    return whole[-1 if last else 0], notes, lost
 
 
 def _without_empty(frames: Sequence[Frame], pixels: list[Bytes]) -> list[Bytes]:

@@ -43,6 +43,7 @@ class Entry:
         description: see `Series`, as are `sequence`, `plane` and `slices` (0: not known before it is read).
         agent: whether a contrast agent is told of.
         load: reads it.
+        lost: how many of its slices are not read, since another lies at their place.
     """
 
     description: str
@@ -51,6 +52,7 @@ class Entry:
     plane: str
     slices: int
     load: Callable[[], Loaded] = field(repr=False)
+    lost: int = 0
 
     def listed(self, number: int, chosen: bool) -> Series:
         """How it is listed."""
@@ -89,7 +91,13 @@ def chosen(entries: Sequence[Entry], choice: Choice, label: str) -> int:
 
 
 def read_chosen(
-    entries: Sequence[Entry], choice: Choice, kind: str, label: str, base: str, notes: Iterable[str] = ()
+    entries: Sequence[Entry],
+    choice: Choice,
+    kind: str,
+    label: str,
+    base: str,
+    notes: Iterable[str] = (),
+    lost: int = 0,
 ) -> Slices:
     """Read one of the entries.
 
@@ -100,6 +108,7 @@ def read_chosen(
         label: what the file or folder is called in errors.
         base: what it is called as a slice, if there is one only.
         notes: what was left out.
+        lost: how many files may be slices, but could not be read.
 
     Raises:
         ImageError: no such series, or what reading it raises.
@@ -115,15 +124,23 @@ def read_chosen(
         others = "; ".join(str(one) for one in listed if not one.chosen)
         said.append(f"of {len(listed)} series this one is read: {listed[taken]}. Not read: {others}")
     said += notes
-    return slices_of(loaded, kind, base, said, listed if len(listed) > 1 else ())
+    return slices_of(loaded, kind, base, said, listed if len(listed) > 1 else (), lost + entries[taken].lost)
 
 
-def slices_of(loaded: Loaded, kind: str, base: str, notes: Iterable[str] = (), series: Sequence[Series] = ()) -> Slices:
+def slices_of(
+    loaded: Loaded,
+    kind: str,
+    base: str,
+    notes: Iterable[str] = (),
+    series: Sequence[Series] = (),
+    lost: int = 0,
+) -> Slices:
     """Name the slices of a volume by number, a single slice by its file."""
     count = len(loaded.pixels)
     numbered = [f"slice {i} of {count}" for i in range(1, count + 1)] if count > 1 else [base]
     names = tuple(loaded.names or numbered)
-    return Slices(SliceImages(loaded.pixels), names, count > 1, kind, tuple(dict.fromkeys(notes)), tuple(series))
+    said, is_volume = tuple(dict.fromkeys(notes)), count > 1 or lost > 0
+    return Slices(SliceImages(loaded.pixels), names, is_volume, kind, said, tuple(series), lost)
 
 
 def without_masks(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:

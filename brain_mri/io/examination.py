@@ -13,6 +13,7 @@ from brain_mri.io.archives import Member
 from brain_mri.io.entries import Choice, Entry, Loaded, named_entry, read_chosen, without_masks
 from brain_mri.io.formats import PAIRED, VOLUMES, format_of, not_read, unpack
 from brain_mri.io.images import read_picture
+from brain_mri.io.lost import may_be_slice, told
 from brain_mri.io.slices import Slices
 from brain_mri.io.untrusted import (
     MAX_ARCHIVE_BYTES,
@@ -42,7 +43,7 @@ def stem_of(name: str) -> str:
 
 def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
     """Read one of the series in the files of a zip or a folder; see `volumes.read_slices`, and so for the errors."""
-    found, others = _by_kind(members, label)
+    found, others, unread = _by_kind(members, label)
     if found["zip"]:
         raise ImageError(
             f"{label}: holds another zip ({found['zip'][0].label}); unpack that one and give its contents.", "no_scan"
@@ -64,33 +65,46 @@ def read_archive(members: list[Member], label: str, choice: Choice) -> Slices:
     if alone and entries:
         notes.append(f"left out, since the file of its voxels is missing: {', '.join(sorted(alone))}")
     entries = entries or volumes  # reading one says what is missing
-    if left := len(others) - len({one.name for one in pairs.values() if one}):
-        notes.append(f"passed over: {left} file{'s that are' if left > 1 else ' that is'} no scan")
+    partners = {id(one) for one in pairs.values()}
+    left = [one.name for one in others if id(one) not in partners]
+    lost = sum(name in unread for name in left)
+    if passed := len(left) - lost:
+        notes.append(f"passed over: {passed} file{'s that are' if passed > 1 else ' that is'} no scan")
+    lost += len(alone) + (files.lost if files else 0)
     if not entries:
         raise _nothing(others, label)
-    return read_chosen(entries, choice, "archive", label, base_of(label), [*masks, *notes])
+    said = [*masks, *notes, *([told(lost)] if lost else [])]
+    return read_chosen(entries, choice, "archive", label, base_of(label), said, lost)
 
 
 def _nothing(others: list[Member], label: str) -> ImageError:
-    if len(others) == 1:  # its name and its format say more
+    if len(others) == 1 and not others[0].is_link:  # its name and its format say more
         return not_read(others[0].head(), f"{label}: {others[0].label}")
     return ImageError(
         f"{label}: holds no picture, no DICOM slice with pixels and no volume; give one that does.", "no_scan"
     )
 
 
-def _by_kind(members: list[Member], label: str) -> tuple[dict[str, list[Member]], list[Member]]:
-    """Members by what they are, and those that are of no known kind."""
+def _by_kind(members: list[Member], label: str) -> tuple[dict[str, list[Member]], list[Member], set[str]]:
+    """Members by what they are, those that are of no known kind, and the names of those among these that may be slices.
+
+    A link that is not followed may be a folder of slices.
+    """
     unpacked = _Unpacked(label)
     found: dict[str, list[Member]] = defaultdict(list)
+    unread: set[str] = set()
     for member in members:
         head = member.head()
         kind = format_of(head)
         if kind == "gzip":
             member = unpacked.member(member)
-            kind = format_of(member.head())
-        found[kind if kind != "gzip" else ""].append(member)
-    return found, found.pop("", [])
+            head = member.head()
+            kind = format_of(head)
+        if kind in ("", "gzip"):
+            unread |= {member.name} if may_be_slice(member.name, head) else set()
+            kind = ""
+        found[kind].append(member)
+    return found, found.pop("", []), unread
 
 
 class _Unpacked:

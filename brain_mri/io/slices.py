@@ -77,12 +77,14 @@ class Slices:
         images: a sequence of pictures in mode RGB, created at every access.
         names: of each slice: the file's own name for pictures, "slice 12 of 24" in a volume, "axial 12 of 24" in one
             that is cut in several planes. None comes from a header, which may name patients.
-        is_volume: whether there are several slices, assumed to be of one patient.
+        is_volume: whether there are several slices, assumed to be of one patient, or one beside others that are lost.
         kind: `picture`, `dicom`, `nifti` (and other formats of volumes) or `archive`.
         notes: what a reader of the answer should know of the files, a sentence each without its full stop: a sequence
             in which the model has seen no tumours, what was left out. Nothing comes from a header but the fixed words
             of `dicom_header` and `sequences`.
         series: all that the file or folder holds, where it is more than one.
+        lost: how many files or slices were given that may belong to them, but could not be read. "No tumour" is not
+            said of the whole then.
     """
 
     images: SliceImages
@@ -91,6 +93,7 @@ class Slices:
     kind: str
     notes: tuple[str, ...] = ()
     series: tuple[Series, ...] = ()
+    lost: int = 0
 
     @property
     def pixels(self) -> int:

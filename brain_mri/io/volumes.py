@@ -40,8 +40,8 @@ def read_slices(
     - A zip or a folder (and the folders in it): one of its series, by the rule of `entries.chosen`: DICOM, volumes, and
       the pictures, in the order of their names (2 before 10).
 
-    What is not read is said in the notes, and other series are listed. The slices of a volume share one window: the
-    stored one, else the 1st to the 99th percentile.
+    What is not read is said in the notes, and other series are listed; files that may be slices, but can't be read, are
+    counted. The slices of a volume share one window: the stored one, else the 1st to the 99th percentile.
 
     Args:
         source: a path, or the bytes of a file.
@@ -109,7 +109,7 @@ def _dicom(content: bytes, label: str, choice: Choice) -> Slices:
     entries = files.entries(choice, label)
     if not entries and (problem := files.problem(label)):
         raise problem
-    return read_chosen(entries, choice, "dicom", label, base_of(label), files.notes())
+    return read_chosen(entries, choice, "dicom", label, base_of(label), files.notes(), files.lost)
 
 
 def _beside(path: Path, endings: tuple[str, ...]) -> Path | None:

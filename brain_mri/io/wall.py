@@ -211,7 +211,8 @@ class Wall:
         answer, pixels = self._read(source, name, {"what": "slices", "series": series, "plane": plane}, budget)
         listed = tuple(Series(**one) for one in answer["series"])
         names, notes = tuple(map(str, answer["names"])), tuple(map(str, answer["notes"]))
-        return Slices(SliceImages(pixels), names, bool(answer["is_volume"]), str(answer["kind"]), notes, listed)
+        is_volume, kind, lost = bool(answer["is_volume"]), str(answer["kind"]), int(answer["lost"])
+        return Slices(SliceImages(pixels), names, is_volume, kind, notes, listed, lost)
 
     def _read(
         self, source: str | Path | bytes, name: str | None, question: dict[str, Any], budget: Budget | None = None

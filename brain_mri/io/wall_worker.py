@@ -56,7 +56,7 @@ def answer(question: dict[str, Any], content: bytes) -> tuple[dict[str, Any], li
         return {"error": str(error), "fault": error.fault, "not_mri": isinstance(error, NotMRIError)}, []
     except MemoryError:
         return _too_much(name)
-    told = {"names": found.names, "is_volume": found.is_volume, "kind": found.kind, "notes": found.notes}
+    told = {name: getattr(found, name) for name in ("names", "is_volume", "kind", "notes", "lost")}
     return _with(list(found.images.pixels), series=[one.as_dict() for one in found.series], **told)
 
 

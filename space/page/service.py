@@ -175,7 +175,7 @@ class Service:
                 if count > 1:
                     yield len(found), count
         if slices.is_volume:
-            return self.classifier.summarize(found, slices.notes, slices.series)
+            return self.classifier.summarize(found, slices.notes, slices.series, slices.lost)
         return replace(found[0], notes=slices.notes, series=slices.series)
 
     def _uploaded(self, file: Any) -> tuple[Path, str]:
@@ -190,7 +190,7 @@ class Service:
             raise ImageError("a file's orig_name is no text: give the name of the file.")
         name = printable(PurePosixPath((called or path.name).replace("\\", "/")).name)
         name = name.encode()[-_NAME_BYTES:].decode(errors="ignore")  # the end, which has the suffix
-        name = "file" if name in ("", ".", "..") else name
+        name = name.lstrip(".") or "file"  # a hidden file might be passed over, and this one was given by hand
         if not os.path.isfile(path):  # no error for a name that is too long
             raise ExpiredError(name)
         return path, name

@@ -277,3 +277,42 @@ def test_the_page_lists_every_series_and_offers_to_judge_the_others(judge: servi
             html = views.answer_html(judge, answer, texts(language))
             assert re.findall(r'<button type="button" value="(\d+)"', html) == [str(other)]
             assert texts(language)("series_judge") in html and "t2 tra" in html and "t1 km" in html
+
+
+@pytest.mark.parametrize(
+    ("name", "brightness", "said"),
+    [
+        ("s9.png", 0.625, ("answer", None)),
+        ("s9.png", 0.125, ("unsure", "slices_disagree")),
+        (".s9.png", 0.125, ("unsure", "slices_disagree")),
+        ("._s9.png", 0.125, ("unsure", "slices_disagree")),
+        ("__MACOSX_s9.png", 0.125, ("unsure", "slices_disagree")),
+        ("__MACOSX", 0.125, ("unsure", "slices_disagree")),
+        ("s0.png", 0.125, ("unsure", "slices_disagree")),
+        (".s0.png", 0.125, ("unsure", "slices_disagree")),
+        ("s9.png", None, ("unsure", "slices_not_judged")),
+        ("notes.txt", None, ("answer", None)),
+        (".DS_Store", None, ("answer", None)),
+    ],
+)
+def test_no_upload_is_lost_by_its_name_and_an_empty_one_stops_no_tumour(
+    judge: service.Service, tmp_path: Path, name: str, brightness: float | None, said: tuple[str, str | None]
+) -> None:
+    for k in range(3):
+        grey(0.625).save(tmp_path / f"{k}", "PNG")
+    (tmp_path / "last").write_bytes(b"")
+    if brightness is not None:
+        grey(brightness).save(tmp_path / "last", "PNG")
+    called = {"0": "s0.png", "1": "s1.png", "2": "s2.png", "last": name}
+    answer = _judged(judge, [{"path": str(tmp_path / path), "orig_name": one} for path, one in called.items()], None)
+    assert (answer.verdict, answer.reason) == said
+
+
+def test_one_upload_beside_lost_ones_is_shown_without_a_class(judge: service.Service, tmp_path: Path) -> None:
+    grey(0.625).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"")
+    answer = _judged(judge, [{"path": str(tmp_path / name)} for name in ("a.png", "b.png")], None)
+    assert (answer.verdict, answer.reason, len(answer.slices)) == ("unsure", "slices_not_judged", 1)
+    for language in languages():
+        t = texts(language)
+        assert t["reasons"]["slices_not_judged"] in _plain(views.answer_html(judge, answer, t))
