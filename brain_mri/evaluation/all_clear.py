@@ -31,6 +31,7 @@ from brain_mri.model_folder import CALIBRATION, read_record
 from brain_mri.utils.files import write_json
 
 RATE = 0.01
+_MARGIN = 0.9  # of the asymmetry that the rate needs: a tumour of the next patient may be more alike on both sides
 _FRAMES = (0.2, 0.3)  # of width and height, added in black: other scanners have other fields of view
 
 
@@ -162,7 +163,7 @@ def limit_asymmetry(least: float, sources: Sequence[Source], rate: float) -> Lim
     for view in (view for source in sources for view in source.views):
         found = [-_asymmetry(p) for p in view if Limits(least).allow(p)]
         limit = min(limit, -all_clear_threshold(found, len(view), rate))
-    return Limits(least, limit)
+    return Limits(least, _MARGIN * limit)
 
 
 def limit_probability(least: float, sources: Sequence[Source], rate: float) -> Limits:
