@@ -5,8 +5,8 @@
 Each folder has classes, slices with and without a tumour of the same patients, and a `patients.csv`; without one each
 slice counts as a patient. First, how well several scores tell these apart; then the rules that `brain-mri all_clear`
 can choose: chosen on four fifths of the patients, counted on the others, means over the splits. Last, how many slices
-of each class have sides as alike as the model's own limit asks: a tumour there is protected by the probability alone.
-Prints Markdown.
+of each class have sides as alike as the model's own limit asks: a tumour there is protected by the probability alone;
+and how many with a tumour are called healthy in a wider black frame. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from PIL import Image
 
 from brain_mri.data.image_folder import scan_folder
 from brain_mri.errors import ConfigError, run_command
-from brain_mri.evaluation.all_clear import Limits, Source, limit_asymmetry, limit_probability, read_source
+from brain_mri.evaluation.all_clear import Limits, Source, framed, limit_asymmetry, limit_probability, read_source
 from brain_mri.inference.classifier import BrainMRIClassifier
 from brain_mri.inference.postprocess import FloatArray
 from brain_mri.inference.predictions import Prediction
@@ -29,6 +29,7 @@ from brain_mri.labels import is_healthy
 from brain_mri.metrics.scores import auroc_score
 
 _SIDE = 112  # pixels, of the picture whose own sides are compared
+_FRAMES = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)  # of the width and of the height
 _SHARE = 0.8  # of the patients that a rule is chosen on
 
 
@@ -56,7 +57,7 @@ SCORES: dict[str, Callable[[Prediction], float]] = {
     "probability of a tumour": lambda p: 1 - sum(x for label, x in p.probabilities.items() if is_healthy(label)),
     "both sides of the picture": _pixels,
     "both sides of its maps": _one_pass,
-    "both sides of its maps and the mirrored picture's": lambda p: _known(p.asymmetry),
+    "the same and the mirrored picture's, of the head too": lambda p: _known(p.asymmetry),
 }
 RULES: dict[str, tuple[Callable[[float, Sequence[Source], float], Limits], float]] = {
     "probability": (limit_probability, 0.01),
@@ -88,6 +89,7 @@ def main() -> None:
     assert classifier.thresholds is not None
     _print_rules(sources, patients, classifier.thresholds.referral, options.splits)
     _print_alike(sources, labels, classifier.thresholds.asymmetry)
+    _print_framed(classifier, sources)
 
 
 def _print_scores(sources: Sequence[Source], patients: dict[str, str]) -> None:
@@ -127,6 +129,19 @@ def _print_alike(sources: Sequence[Source], labels: dict[str, str], limit: float
             found = [_known(p.asymmetry) <= limit for p in (*source.tumors, *source.healthy) if labels[p.name] == label]
             cells.append(f"{sum(found)} of {len(found)}")
         print(f"| {label} | {' | '.join(cells)} |")
+
+
+def _print_framed(classifier: BrainMRIClassifier, sources: Sequence[Source]) -> None:
+    """False all-clears of the model's own rule in other fields of view."""
+    heads = (f"{source.name}: of {len(source.tumors)} tumours called healthy" for source in sources)
+    print(f"\n| a black frame of | {' | '.join(heads)} |")
+    print(f"|---|{'---:|' * len(sources)}")
+    for share in _FRAMES:
+        cells = []
+        for source in sources:
+            seen = classifier.predict([framed(p.image, share) for p in source.tumors if p.image])
+            cells.append(str(sum(p.label is not None and is_healthy(p.label) for p in seen)))
+        print(f"| {share:.0%} | {' | '.join(cells)} |")
 
 
 def _share(limits: Limits, slices: Sequence[Prediction]) -> float:

@@ -145,11 +145,12 @@ def read_source(classifier: BrainMRIClassifier, folder: Path, part: str | None) 
         raise DataError(f"{layout.root} holds no slice with a tumour{f' of part {part!r}' if part else ''}.")
     healthy = [image.path for image in images if is_healthy(image.label)]
     found = classifier.predict([*tumors])
-    framed = [classifier.predict([_framed(p.image, share) for p in found if p.image]) for share in _FRAMES]
-    return Source(folder.name, found, classifier.predict([*healthy]), framed)
+    views = [classifier.predict([framed(p.image, share) for p in found if p.image]) for share in _FRAMES]
+    return Source(folder.name, found, classifier.predict([*healthy]), views)
 
 
-def _framed(image: Image.Image, share: float) -> Image.Image:
+def framed(image: Image.Image, share: float) -> Image.Image:
+    """A picture in a black frame, which adds that share to its width and to its height."""
     return ImageOps.expand(image, (round(share * image.width / 2), round(share * image.height / 2)))
 
 

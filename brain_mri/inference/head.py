@@ -18,7 +18,7 @@ def small(image: Image.Image) -> Image.Image:
     return image.convert("L").resize((_READ, _READ), Image.Resampling.BILINEAR)
 
 
-def standing_out(grey: Image.Image) -> tuple[Box, float] | None:
+def standing_out(grey: Image.Image) -> tuple[Box, np.float64] | None:
     """The box of the head and how bright the background is, of a picture that `small` gives.
 
     Returns:
@@ -31,7 +31,7 @@ def standing_out(grey: Image.Image) -> tuple[Box, float] | None:
     rows, columns = (np.flatnonzero(bright.mean(axis=axis) > _LEAST_FILLED) for axis in (1, 0))
     if min(len(rows), len(columns)) < _SMALLEST:
         return None
-    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1), float(black)
+    return (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1), black
 
 
 def head_box(image: Image.Image) -> Box | None:
