@@ -4,11 +4,13 @@ import './vendor/dicomParser.min.js';
 import { MAGNITUDE, kindOf, rules, text, whole } from './frames.js';
 import { percentile } from './numbers.js';
 import { UnreadableError, decoded } from './read.js';
+import { sequenceNotes } from './sequences.js';
 
 const { dicomParser } = globalThis;
 const TAGS = {
   SOPClassUID: 'x00080016', ImageType: 'x00080008', Modality: 'x00080060', BodyPartExamined: 'x00180015',
-  Frames: 'x00280008', Samples: 'x00280002',
+  AcquisitionContrast: 'x00089209', SeriesDescription: 'x0008103e', ProtocolName: 'x00181030',
+  ScanningSequence: 'x00180020', Agent: 'x00180010', AgentSequence: 'x00180012', Frames: 'x00280008', Samples: 'x00280002',
   Photometric: 'x00280004', Planar: 'x00280006', Rows: 'x00280010', Columns: 'x00280011', Bits: 'x00280100',
   BitsStored: 'x00280101', Signed: 'x00280103', Slope: 'x00281053', Intercept: 'x00281052', Centre: 'x00281050',
   Width: 'x00281051', Function: 'x00281056', ModalityLut: 'x00283000', ViewLut: 'x00283010', Pixels: 'x7fe00010',
@@ -28,7 +30,7 @@ export async function readDicom(bytes, words) {
   }
   const foreign = otherMethod(data, words) ?? otherBodyPart(data, words);
   if (foreign) return { slices: [], notes: [], foreign };
-  return { slices: [await picture(data, bytes, words)], notes: doubts(data, words), foreign: null };
+  return { slices: [await picture(data, bytes, words)], notes: [...doubts(data, words), ...named(data, words)], foreign: null };
 }
 
 async function picture(data, bytes, words) {
@@ -155,6 +157,13 @@ function otherMethod(data, words) {
   const kind = sopClass(data);
   if (!kind.startsWith(STANDARD) || MR_CLASS.test(kind) || CAPTURE_CLASS.test(kind)) return null;
   return 'a picture of another kind than MR (SOP class)';
+}
+
+/** What to say of the sequence that the header names; people write names of patients there too, which are never said. */
+function named(data, words) {
+  const names = ['AcquisitionContrast', 'SeriesDescription', 'ProtocolName'].map((name) => said(data, name)).join(' ');
+  const agent = said(data, 'Agent') || (data.elements[TAGS.AgentSequence]?.length ? 'given' : '');
+  return sequenceNotes({ names, scanning: said(data, 'ScanningSequence'), agent }, words.sequences);
 }
 
 const sopClass = (data) => (text(data, TAGS.SOPClassUID) || text(data, MEDIA_CLASS)).trim();
