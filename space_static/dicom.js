@@ -3,6 +3,7 @@
 import './vendor/dicomParser.min.js';
 import { MAGNITUDE, kindOf, rules, text, whole } from './frames.js';
 import { percentile } from './numbers.js';
+import { checkPicture } from './pictures.js';
 import { UnreadableError, decoded } from './read.js';
 import { sequenceNotes } from './sequences.js';
 
@@ -61,10 +62,10 @@ function checkSize(data) {
 /** A JPEG within the file: its grey levels are stored values, to which window and slope apply. */
 async function jpeg(data) {
   const element = data.elements[TAGS.Pixels];
-  if (data.uint16(TAGS.Bits) !== 8 || data.uint16(TAGS.Signed) !== 0) throw new UnreadableError('dicom_kind');
+  const isPlain = data.uint16(TAGS.Bits) === 8 && data.uint16(TAGS.BitsStored) === 8 && data.uint16(TAGS.Signed) === 0;
   const frame = dicomParser.readEncapsulatedPixelDataFromFragments(data, element, 0, element.fragments.length);
-  const { data: values, channels, width, height } = await decoded(frame, 'image/jpeg');
-  if (channels !== 1) throw new UnreadableError('dicom_kind');
+  if (!isPlain || checkPicture(frame, 'image/jpeg') !== 1) throw new UnreadableError('dicom_kind');
+  const { data: values, width, height } = await decoded(frame, 'image/jpeg');
   if (width !== data.uint16(TAGS.Columns) || height !== data.uint16(TAGS.Rows)) throw new UnreadableError('broken');
   return shown(data, values);
 }

@@ -6,7 +6,7 @@ const MOST_BYTES = 2 ** 27, MOST_SCANS = 100, DEEP = 8;
 const FILM_PARTS = ['acTL', 'ANIM', 'ANMF'], ANIMATED = 0x02; // of the first byte of VP8X
 const END = 0xd9, SCAN = 0xda;
 
-/** Throws where page 1 alone, or half a picture, would be answered. */
+/** Throws where page 1 alone, or half a picture, would be answered; returns the components of a JPEG. */
 export function checkPicture(bytes, type) {
   if (bytes.length > MOST_BYTES) throw new UnreadableError('too_large');
   if (type === 'image/jpeg') return checkJpeg(bytes);
@@ -44,14 +44,15 @@ function webpParts(bytes) {
 
 /** From segment to segment, as headers.check_jpeg does, up to the end, which one that is cut off lacks. */
 function checkJpeg(bytes) {
-  let scans = 0;
+  let scans = 0, components;
   for (let at = 2; at + 1 < bytes.length;) {
     if (bytes[at] !== 0xff || !isSegment(bytes[at + 1])) {
       ++at;
       continue;
     }
     const marker = bytes[at + 1];
-    if (marker === END) return;
+    if (marker === END) return components;
+    if (isFrame(marker)) components = bytes[at + 9];
     scans += marker === SCAN;
     if (scans > MOST_SCANS) break;
     at += 2 + Math.max(2, 256 * bytes[at + 2] + bytes[at + 3] || 0);
@@ -61,6 +62,8 @@ function checkJpeg(bytes) {
 
 /** The others are data, or have no segment. */
 const isSegment = (marker) => marker > 0x01 && !(marker >= 0xd0 && marker <= 0xd8) && marker !== 0xff;
+
+const isFrame = (marker) => marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
 
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 

@@ -50,9 +50,9 @@ def words_of(text: str) -> str:
 
 
 def sequence_words() -> dict[str, Any]:
-    """The patterns of `sequence_of` and `has_agent`, for programs in other languages: they are searched for anywhere.
+    r"""The patterns of `sequence_of` and `has_agent`, for programs in other languages: they are searched for anywhere.
 
-    `others`: pairs of a sequence and its pattern, in order. A word's edge in them is one of Python's, which knows all letters.
+    `others`: pairs of a sequence and its pattern, in order. `\\b` is Python's in them, which knows all letters.
     """
     return {
         "others": [[sequence, found.pattern] for sequence, found in _OTHER_SEQUENCES],

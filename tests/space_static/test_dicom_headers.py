@@ -163,8 +163,8 @@ def test_a_slice_is_shown_in_the_window_of_the_package(
 
 _NAMED = (
     "AX T2 FLAIR", "T1 MPRAGE", "T1 MPRAGE +C", "Cor T1 post Gd", "sag t1 ohne KM", "T1 FLAIR", "T1W_SE_CE",
-    "DWI b1000", "ep2d_diff", "SWI", "pCASL", "TOF 3D", "fMRI rest", "T2* GRE", "t2_star", "STIR", "PD dens", "localizer",
-    "locäl", "MPRAGE größe", "post fossa T2", "Mr. Flair", "T10", "x",
+    "DWI b1000", "ep2d_diff", "SWI", "pCASL", "TOF 3D", "fMRI rest", "T2* GRE", "t2_star", "STIR", "PD dens",
+    "localizer", "locäl", "MPRAGE größe", "post fossa T2", "Mr. Flair", "T10", "x",
 )  # fmt: skip
 
 

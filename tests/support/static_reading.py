@@ -1,4 +1,4 @@
-"""The modules of the page in the browser, run in node: what they read of a file, beside what the package reads."""
+"""The modules of the page, run in a browser or in node: what they read of a file, beside what the package reads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -15,6 +15,9 @@ import pytest
 from brain_mri.errors import ImageError
 from brain_mri.hub.static_space import _SOURCE, stage_static_space
 from brain_mri.io.volumes import read_slices
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 _ROOT = Path(__file__).resolve().parents[2]
 _READ = """
@@ -50,9 +53,29 @@ def in_javascript(page: Path, content: bytes) -> dict[str, Any]:
     return said
 
 
-def agree(page: Path, content: bytes) -> str:
+_READ_THERE = """async (content) => {
+  const { readSlices } = await import('./read.js');
+  const words = await (await fetch('words.json')).json();
+  const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+  const packed = (data) => btoa(Array.from(data, (value) => String.fromCharCode(value)).join(''));
+  try {
+    const { slices, notes, foreign } = await readSlices(new Blob([bytes]), words);
+    return { slices: slices.map(({ data, ...size }) => ({ ...size, data: packed(data) })), notes, foreign };
+  } catch (error) {
+    return { error: error.code ?? String(error) };
+  }
+}"""
+
+
+def in_browser(page: Page, content: bytes) -> dict[str, Any]:
+    """As `in_javascript`, in a browser, which decodes pictures."""
+    said: dict[str, Any] = page.evaluate(_READ_THERE, base64.b64encode(content).decode())
+    return said
+
+
+def agree(page: Path | Page, content: bytes) -> str:
     """Both read the same pixels and say the same of them, or both refuse; the page's reason, empty where it reads."""
-    here = in_javascript(page, content)
+    here = in_javascript(page, content) if isinstance(page, Path) else in_browser(page, content)
     try:
         there = read_slices(content)
     except ImageError as error:
