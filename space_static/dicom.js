@@ -16,6 +16,7 @@ const TAGS = {
   BitsStored: 'x00280101', Signed: 'x00280103', Slope: 'x00281053', Intercept: 'x00281052', Centre: 'x00281050',
   Width: 'x00281051', Function: 'x00281056', ModalityLut: 'x00283000', ViewLut: 'x00283010', Pixels: 'x7fe00010',
 };
+const TYPES = /^(A[EST]|CS|D[AST]|F[DL]|IS|L[OT]|O[BDFLVW]|PN|S[HLQSTV]|TM|U[CILNRSTV])$/; // of elements
 const SYNTAX = 'x00020010', MEDIA_CLASS = 'x00020002';
 const MOST_PIXELS = 2 ** 25, GREY = ['MONOCHROME1', 'MONOCHROME2'];
 const PLAIN = ['1.2.840.10008.1.2', '1.2.840.10008.1.2.1'], JPEG = '1.2.840.10008.1.2.4.50';
@@ -29,9 +30,16 @@ export async function readDicom(bytes, words) {
   } catch {
     throw new UnreadableError('broken');
   }
+  if (!isSound(data)) throw new UnreadableError('broken');
   const foreign = otherMethod(data, words) ?? otherBodyPart(data, words);
   if (foreign) return { slices: [], notes: [], foreign };
   return { slices: [await picture(data, bytes, words)], notes: [...doubts(data, words), ...named(data, words)], foreign: null };
+}
+
+/** Whether each element has a known type, or none as in implicit files: behind another it is not known where the next begins. */
+function isSound({ elements }) {
+  const inside = ({ items = [] }) => items.every(({ dataSet }) => !dataSet || isSound(dataSet));
+  return Object.values(elements).every((one) => (one.vr === undefined || TYPES.test(one.vr)) && inside(one));
 }
 
 async function picture(data, bytes, words) {
@@ -92,6 +100,7 @@ const size = (data) => data.uint16(TAGS.Rows) * data.uint16(TAGS.Columns);
 
 function colours(data, bytes) {
   const count = size(data), values = pixelBytes(data, bytes, 3 * count);
+  if (![0, 1].includes(data.uint16(TAGS.Planar))) throw new UnreadableError('broken');
   const planar = data.uint16(TAGS.Planar) === 1;
   const place = (i, c) => (planar ? c * count + i : 3 * i + c);
   const pixels = Uint8ClampedArray.from({ length: 3 * count }, (_, i) => values[place(Math.trunc(i / 3), i % 3)]);
@@ -102,7 +111,8 @@ function colours(data, bytes) {
 function shown(data, values) {
   const scaled = has(data, TAGS.Slope) && has(data, TAGS.Intercept); // one without the other says nothing
   const slope = scaled ? number(data, TAGS.Slope) : 1, intercept = scaled ? number(data, TAGS.Intercept) : 0;
-  if (slope === null || intercept === null) throw new UnreadableError('broken');
+  const isDoubtful = [TAGS.Slope, TAGS.Intercept].some((tag) => ruled(data, tag).includes('\\')); // of two, which?
+  if (slope === null || intercept === null || (scaled && isDoubtful)) throw new UnreadableError('broken');
   const view = storedView(data) ?? percentileView(values, slope, intercept);
   const inverted = photometric(data) === 'MONOCHROME1';
   const grey = Uint8ClampedArray.from(values, (value) => {

@@ -136,17 +136,17 @@ function affineOf(header, content) {
   const affine = header.sform_code ? sform(content) : header.qform_code ? qform(header, content) : [[-1, 0, 0], [0, 1, 0], [0, 0, 1]];
   const [[a, b, c], [d, e, f], [g, h, i]] = affine;
   const volume = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
-  return volume && Number.isFinite(volume) ? affine : [[1, 0, 0], [0, 1, 0], [0, 0, 1]]; // else it says nothing sensible
+  return volume && affine.flat().every(Number.isFinite) ? affine : [[1, 0, 0], [0, 1, 0], [0, 0, 1]]; // else it says nothing sensible
 }
 
 function sform(content) {
   const view = new DataView(content), wide = nifti.isNIFTI2(content);
   const value = (row, column) => (wide ? view.getFloat64(400 + 8 * (4 * row + column), true) : view.getFloat32(280 + 4 * (4 * row + column), true));
-  return [0, 1, 2].map((row) => [0, 1, 2].map((column) => value(row, column)));
+  return [0, 1, 2].map((row) => [0, 1, 2, 3].map((column) => value(row, column)));
 }
 
 /** Refused where nibabel refuses it: a guess could turn the head upside down. */
-function qform({ quatern_b: b, quatern_c: c, quatern_d: d, pixDims }, content) {
+function qform({ quatern_b: b, quatern_c: c, quatern_d: d, pixDims, ...header }, content) {
   const rest = 1 - (b * b + c * c + d * d), close = ROUNDED[nifti.isNIFTI2(content) ? 2 : 1];
   const [handed, ...sides] = pixDims.slice(0, 4);
   if (!(rest > -close) || Math.abs(handed) !== 1 || sides.some((side) => side < 0)) throw new UnreadableError('broken');
@@ -156,7 +156,8 @@ function qform({ quatern_b: b, quatern_c: c, quatern_d: d, pixDims }, content) {
     [2 * (b * c + a * d), 1 - 2 * (b * b + d * d), 2 * (c * d - a * b)],
     [2 * (b * d - a * c), 2 * (c * d + a * b), 1 - 2 * (b * b + c * c)],
   ];
-  return turn.map((row) => row.map((value, axis) => value * sides[axis] * (axis === 2 ? handed : 1)));
+  const offsets = [header.qoffset_x, header.qoffset_y, header.qoffset_z];
+  return turn.map((row, i) => [...row.map((value, axis) => value * sides[axis] * (axis === 2 ? handed : 1)), offsets[i]]);
 }
 
 /** For each axis of the file its nearest anatomical axis (0 to the right, 1 to the front, 2 to the top) and its sign. */

@@ -52,7 +52,7 @@ def words_of(text: str) -> str:
 def sequence_words() -> dict[str, Any]:
     r"""The patterns of `sequence_of` and `has_agent`, for programs in other languages: they are searched for anywhere.
 
-    `others`: pairs of a sequence and its pattern, in order. `\\b` is Python's in them, which knows all letters.
+    `others`: pairs of a sequence and its pattern, in order. `\b` is Python's in them, which knows all letters.
     """
     return {
         "others": [[sequence, found.pattern] for sequence, found in _OTHER_SEQUENCES],

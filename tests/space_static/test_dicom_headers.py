@@ -242,6 +242,8 @@ _REFUSED = {
     "no stored bits": _without(_slice(), "BitsStored"),
     "no sign told": _without(_slice(), "PixelRepresentation"),
     "frames below zero": _slice(NumberOfFrames="-1"),
+    "two slopes": _slice(RescaleSlope=["1", "2"], RescaleIntercept="0"),
+    "colours in no order": _without(_colours(), "PlanarConfiguration"),
     "too large": _slice(Rows=65535, Columns=65535),
     "too much text": _slice(BodyPartExamined="A" * 5000),
 }
@@ -253,6 +255,12 @@ def test_what_the_package_refuses_of_dicom_the_page_refuses(
     page: Path, name: str, write: Callable[[Dataset], bytes]
 ) -> None:
     assert agree(page, write(_REFUSED[name]))
+
+
+@pytest.mark.parametrize("damaged", [b"\0A", b"C\0"])
+def test_a_damaged_type_of_an_element_is_refused(page: Path, damaged: bytes) -> None:
+    element = b"\x28\0\x04\0"
+    assert agree(page, _bytes(_slice()).replace(element + b"CS", element + damaged)) == "broken"
 
 
 def test_a_dicom_file_behind_the_header_of_a_picture_is_judged_as_dicom(page: Path) -> None:

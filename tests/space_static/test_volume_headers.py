@@ -58,6 +58,8 @@ _READ_VOLUMES: dict[str, dict[str, Any]] = {
     "labels": {"intent_code": 1002},
     "no orientation": {"sform_code": 0, "qform_code": 0},
     "a flat orientation": {"srow_x": [0, 0, 0, 0], "srow_y": [0, 2, 0, 0], "srow_z": [2, 0, 0, 0]},
+    "no number in the position": {"srow_z": [3, 0, 0, np.inf], "srow_x": [0, 0, 1, 0]},
+    "no number in the position of a qform": {**_QFORM, "quatern_b": 1, "qoffset_y": np.nan, "pixdim": _PIXDIM},
     "no number in the orientation": {"srow_x": [np.nan, 0, 0, 0]},
     "qform": {**_QFORM, "quatern_b": 0.5, "quatern_c": -0.5, "quatern_d": 0.5, "pixdim": [-1, 1, 1, 3, 1, 1, 1, 1]},
     "qform of half a turn": {**_QFORM, "quatern_b": 1, "quatern_c": 0, "quatern_d": 0, "pixdim": _PIXDIM},
