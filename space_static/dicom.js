@@ -52,7 +52,8 @@ async function picture(data, bytes, words) {
   const isGrey = GREY.includes(photometric(data)) && samples === 1;
   if (syntax === JPEG && isGrey) return jpeg(data);
   if (!PLAIN.includes(syntax)) throw new UnreadableError('dicom_compressed');
-  if (photometric(data) === 'RGB' && samples === 3 && data.uint16(TAGS.Bits) === 8) return colours(data, bytes);
+  const isEightBit = [TAGS.Bits, TAGS.BitsStored].every((tag) => data.uint16(tag) === 8);
+  if (photometric(data) === 'RGB' && samples === 3 && isEightBit) return colours(data, bytes);
   if (!isGrey) throw new UnreadableError('dicom_kind');
   return shown(data, stored(data, bytes));
 }

@@ -133,10 +133,15 @@ const sensible = (side) => (Math.abs(side) > 0 && Number.isFinite(side) ? Math.a
 
 /** As nibabel chooses it: the sform if there is one, else the qform, else the axes from the right. */
 function affineOf(header, content) {
-  const affine = header.sform_code ? sform(content) : header.qform_code ? qform(header, content) : [[-1, 0, 0], [0, 1, 0], [0, 0, 1]];
+  const affine = header.sform_code ? sform(content) : header.qform_code ? qform(header, content) : unturned(header);
   const [[a, b, c], [d, e, f], [g, h, i]] = affine;
   const volume = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g);
   return volume && affine.flat().every(Number.isFinite) ? affine : [[1, 0, 0], [0, 1, 0], [0, 0, 1]]; // else it says nothing sensible
+}
+
+function unturned({ pixDims, dims }) {
+  const [x, y, z] = [1, 2, 3].map((axis) => (axis <= dims[0] ? pixDims[axis] : 1));
+  return [[-x, 0, 0], [0, y, 0], [0, 0, z]];
 }
 
 function sform(content) {
