@@ -2,6 +2,7 @@
 
 import { readDicom } from './dicom.js';
 import { readNifti } from './nifti.js';
+import { ascii, checkPicture } from './pictures.js';
 
 const MOST_BYTES = 2 ** 28, MOST_PIXELS = 2 ** 25;
 const PICTURES = [
@@ -20,7 +21,7 @@ export class UnreadableError extends Error {
 
 /**
  * @param {Blob} file
- * @param {object} words of dicom_header.py: what a header may say (words.json)
+ * @param {object} words of brain_mri.io: what a header may say (words.json)
  * @returns {{slices: {data, width, height, channels}[], notes: string[], foreign: string|null}} `foreign`: what it is
  *   instead of MR of a head, by its header; then there are no slices
  */
@@ -28,28 +29,17 @@ export async function readSlices(file, words) {
   if (file.size > MOST_BYTES) throw new UnreadableError('too_large');
   const buffer = await file.arrayBuffer();
   const bytes = new Uint8Array(buffer);
+  if (ascii(bytes, 128, 4) === 'DICM') return readDicom(bytes, words); // first: the header of a picture may precede it
   const kind = PICTURES.find(({ starts }) => starts.every((value, i) => bytes[i] === value));
-  if (kind) return { slices: [await readPicture(bytes, kind.type)], notes: [], foreign: null };
-  if (ascii(bytes, 128, 4) === 'DICM') return readDicom(bytes, words);
-  const nifti = await readNifti(buffer);
-  if (nifti) return { slices: nifti, notes: [], foreign: null };
+  if (kind) return { slices: [await decoded(bytes, kind.type)], notes: [], foreign: null };
+  const nifti = await readNifti(buffer, words);
+  if (nifti) return { ...nifti, foreign: null };
   throw new UnreadableError('unknown');
-}
-
-async function readPicture(bytes, type) {
-  if (type === 'image/png' && bytes[24] > 8) throw new UnreadableError('deep');
-  if (holdsSeveral(bytes, type)) throw new UnreadableError('several');
-  return decoded(bytes, type);
-}
-
-/** Whether a PNG or WebP is a film: page 1 alone must not be answered. */
-function holdsSeveral(bytes, type) {
-  const head = ascii(bytes, 0, 4096);
-  return (type === 'image/png' && head.includes('acTL')) || (type === 'image/webp' && head.includes('ANIM'));
 }
 
 /** What the browser decodes, over black where it is transparent. */
 export async function decoded(bytes, type) {
+  checkPicture(bytes, type);
   const options = { colorSpaceConversion: 'none', premultiplyAlpha: 'none', imageOrientation: 'from-image' };
   let bitmap;
   try {
@@ -76,8 +66,4 @@ function oneChannel({ data, width, height }) {
     for (let c = 0; c < channels; ++c) kept[i * channels + c] = data[4 * i + c];
   }
   return { data: kept, width, height, channels };
-}
-
-function ascii(bytes, from, length) {
-  return String.fromCharCode(...bytes.subarray(from, from + length));
 }

@@ -20,6 +20,9 @@ from brain_mri.inference.overlay import LEVEL
 from brain_mri.inference.predictions import REASONS
 from brain_mri.inference.thresholds import contour_levels
 from brain_mri.io.dicom_header import refusal_words
+from brain_mri.io.frames import kind_words
+from brain_mri.io.nifti import NO_SCAN
+from brain_mri.io.sequences import sequence_words
 from brain_mri.labels import NO_TUMOR, is_healthy, no_healthy_class
 from brain_mri.model_folder import CALIBRATION, CARD, EVIDENCE, GUARD, GUARD_TENSORS, read_records, served_file
 from brain_mri.reporting.protocols import (
@@ -84,7 +87,7 @@ def stage_static_space(target: Path, folder: Path, model: str | None = None) -> 
     shutil.copytree(_GRADIO / "texts", target / "texts")
     shutil.copytree(_GRADIO / "viewer", target / "viewer", ignore=shutil.ignore_patterns("mount.js"))  # Gradio's part
     shutil.copytree(_GRADIO / "examples", target / "examples", ignore=shutil.ignore_patterns("*.zip"))
-    write_json(refusal_words(), target / "words.json")
+    write_json(_words(), target / "words.json")
     write_json(_figures(folder, model) | {"examples": _examples(target)}, target / "figures.json")
     if model:
         card = SpaceCard((target / CARD).read_text(encoding="utf-8"))
@@ -117,6 +120,12 @@ def _stage_model(folder: Path, target: Path) -> None:
     chosen = contour_levels(folder / EVIDENCE)
     levels = {label: chosen.get(label, LEVEL) for label in preprocessing["label_names"]}
     write_json(preprocessing | {"file": file.name, "levels": levels}, target / "model.json")
+
+
+def _words() -> dict[str, Any]:
+    """What headers may say, by the modules that read them."""
+    others = {"kinds": kind_words(), "intents": sorted(NO_SCAN), "sequences": sequence_words()}
+    return refusal_words() | others
 
 
 def _copy(source: Path, place: Path) -> None:

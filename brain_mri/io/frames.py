@@ -83,6 +83,14 @@ ATTRIBUTES = ("sort of picture", "echo", "inversion time", "diffusion weight", "
 """What `Frame.apart` lists: image type, echo, inversion, b-value, temporal position, acquisition, times."""
 
 
+def kind_words() -> dict[str, str]:
+    """What a frame is that is not judged, and the pattern of the words of ImageType that say so, from the third on.
+
+    For programs in other languages, as `dicom_header.refusal_words`.
+    """
+    return {kind: words.pattern for kind, words in _KINDS}
+
+
 def frames_of(dataset: Dataset, file: int, count: int) -> Iterator[Frame]:
     """Describe each of a file's `count` frames, or the tiles of a Siemens mosaic.
 

@@ -18,7 +18,7 @@ from brain_mri.io.windowing import Array, Bytes, percentile_window, sampled, to_
 _CHUNK = 2**16
 _MAX_SKIPPED = 2**24  # bytes of extensions between header and voxels, usually kilobytes
 _MAX_MEMBERS = 2**13  # of a gzip file; bgzip makes one for every 64 KiB
-_NO_SCAN = {*range(2, 25), *range(3001, 3016)}  # intent codes of maps of statistics, and of CIFTI
+NO_SCAN = frozenset({*range(2, 25), *range(3001, 3016)})  # intent codes of maps of statistics, and of CIFTI
 
 
 def read_nifti(file: BinaryIO, label: str, voxel_file: BinaryIO | None = None) -> tuple[Grid, list[str]]:
@@ -115,7 +115,7 @@ def _header(head: bytes, label: str, paired: bool) -> Any:
     )
     # Unchecked, because nibabel repairs headers and prints to stderr; the values in use are checked here.
     header = kind(head[: kind.template_dtype.itemsize], check=False)
-    if int(header["intent_code"]) in _NO_SCAN:
+    if int(header["intent_code"]) in NO_SCAN:
         raise ImageError(f"{label}: a map of statistics by its header, not a scan; give the scan.", "no_scan")
     return header
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 T1, FLAIR, T2 = "T1", "FLAIR", "T2"
 _PLANE = r"(?:^| |ax|sag|cor|tra|[23]d|se)"  # what is written right before T1 or T2
@@ -22,6 +23,9 @@ _OTHER_SEQUENCES = (
     ("functional MRI", re.compile(r"fmri|\bbold\b|resting")),
     ("T2*", re.compile(r"t2 ?(\*|star)")),
 )
+_FLAIR_NAMES = re.compile(r"flair|tirm|dark ?fluid|fluid att")
+_STIR_NAMES = re.compile(r"\bstir\b")
+_PROTON_NAMES = re.compile(r"\bpdw?\b|proton dens")
 _AGENT = re.compile(
     r"\+ ?c\b|\bc ?\+|gad|\bgd\b|\bpost\b(?! ?fossa)|\bkm\b|[ck]ontrast|\bce\b|\bt1 ?(ce?|gd)\b|enhanced"
 )
@@ -43,6 +47,23 @@ _KNOWN = re.compile(
 def words_of(text: str) -> str:
     """A text in lower case: words, `*` and `+`, with a space between them."""
     return " ".join(re.findall(r"[^\W_]+|[*+]", text.lower()))
+
+
+def sequence_words() -> dict[str, Any]:
+    r"""The patterns of `sequence_of` and `has_agent`, for programs in other languages: they are searched for anywhere.
+
+    `others`: pairs of a sequence and its pattern, in order. `\b` is Python's in them, which knows all letters.
+    """
+    return {
+        "others": [[sequence, found.pattern] for sequence, found in _OTHER_SEQUENCES],
+        "t1": _T1_NAMES.pattern,
+        "t2": _T2_NAMES.pattern,
+        "flair": _FLAIR_NAMES.pattern,
+        "stir": _STIR_NAMES.pattern,
+        "proton": _PROTON_NAMES.pattern,
+        "agent": _AGENT.pattern,
+        "no_agent": _NO_AGENT.pattern,
+    }
 
 
 def described(names: str) -> str:
@@ -70,13 +91,13 @@ def sequence_of(names: str) -> str | None:
     t1, t2 = _T1_NAMES.search(names), _T2_NAMES.search(names)
     if t1 and not t2:  # "T1 FLAIR" is a T1
         return T1
-    if re.search(r"flair|tirm|dark ?fluid|fluid att", names):
+    if _FLAIR_NAMES.search(names):
         return FLAIR
-    if re.search(r"\bstir\b", names):
+    if _STIR_NAMES.search(names):
         return "STIR"
     if t2:
         return T2
-    return "proton density" if re.search(r"\bpdw?\b|proton dens", names) else None
+    return "proton density" if _PROTON_NAMES.search(names) else None
 
 
 def sequence_by_times(
