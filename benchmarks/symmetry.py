@@ -38,9 +38,7 @@ def _unlike(maps: FloatArray) -> float:
 
 
 def _known(asymmetry: float | None) -> float:
-    if asymmetry is None:
-        raise ConfigError("this model has no evidence maps, so it has no asymmetry.")
-    return asymmetry
+    return np.inf if asymmetry is None else asymmetry  # as the rule takes it
 
 
 def _pixels(prediction: Prediction) -> float:
@@ -76,6 +74,8 @@ def main() -> None:
     parser.add_argument("--splits", type=int, default=300)
     options = parser.parse_args()
     classifier = BrainMRIClassifier.from_pretrained(options.model)
+    if not classifier.has_evidence:
+        raise ConfigError(f"{options.model} has no evidence maps, so it has no asymmetry.")
     classifier.compares_all = True
     sources = [read_source(classifier, folder, options.part) for folder in options.data_dir]
     labels: dict[str, str] = {}

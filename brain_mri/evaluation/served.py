@@ -6,6 +6,7 @@ served, int8 if there is one, whose embeddings differ.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
     probabilities: list[list[float]] = []
     verdicts: list[str] = []
     reasons: list[str | None] = []
-    asymmetries: list[float | None] = []
+    asymmetries: list[float] = []
     for start in each(range(0, len(rows), _BATCH), f"Predicting, {path.name}"):
         packed = rows[start : start + _BATCH]["pixels"]
         images = [Image.fromarray(np.ascontiguousarray(unpack(data, size).transpose(1, 2, 0))) for data in packed]
@@ -89,6 +90,6 @@ def predict_served(model_dir: str | Path, rows: Dataset, size: int) -> ServedPre
             probabilities.append(list(one.probabilities.values()))
             verdicts.append(one.verdict)
             reasons.append(one.reason)
-            asymmetries.append(one.asymmetry)
+            asymmetries.append(math.inf if one.asymmetry is None else one.asymmetry)  # as the rule takes it
     unlike = np.asarray(asymmetries, dtype=np.float64) if classifier.has_evidence else None
     return ServedPredictions(np.asarray(probabilities), np.asarray(verdicts), tuple(reasons), unlike, path.name)
